@@ -1,0 +1,123 @@
+"""Templates: expected events per bin, nominal and varied, and their files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import hist
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Template:
+    """Expected events per bin and their variances from the finite simulation, both of shape (n_bins,)."""
+
+    values: FloatArray
+    variances: FloatArray
+
+    def scaled(self, factor: float) -> Template:
+        return Template(self.values * factor, self.variances * factor**2)
+
+    def sliced(self, bins: slice) -> Template:
+        return Template(self.values[bins], self.variances[bins])
+
+    @property
+    def total(self) -> float:
+        return float(self.values.sum())
+
+
+@dataclass(frozen=True)
+class SampleTemplates:
+    """A sample: its nominal template, and those at +1 and -1 standard deviation of each shape systematic."""
+
+    nominal: Template
+    varied: Mapping[str, tuple[Template, Template]] = field(default_factory=dict)
+
+    def scaled(self, factor: float) -> SampleTemplates:
+        varied = {name: (up.scaled(factor), down.scaled(factor)) for name, (up, down) in self.varied.items()}
+        return SampleTemplates(self.nominal.scaled(factor), varied)
+
+    def sliced(self, bins: slice) -> SampleTemplates:
+        varied = {name: (up.sliced(bins), down.sliced(bins)) for name, (up, down) in self.varied.items()}
+        return SampleTemplates(self.nominal.sliced(bins), varied)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The observable of a channel. `name` is one that hist accepts; `label` is for figures."""
+
+    name: str
+    label: str
+    unit: str
+
+
+AXES = {
+    "mass2(gamma gamma)": Axis("mass2_gamma_gamma", r"$M^2_{\gamma\gamma}$", "GeV^2"),
+    "recoil2(gamma)": Axis("recoil2_gamma", r"$M^2_{\mathrm{recoil}}$", "GeV^2"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointTemplates:
+    """Everything that the workspace of one grid point is made of, within its fit window.
+
+    edges: shape (n_bins + 1,), in the unit of the axis.    signal: events per fb of cross section.
+    backgrounds: expected events.    observation: events, shape (n_bins,).
+    efficiency: of the signal before the window, acceptance included.
+    """
+
+    axis: Axis
+    edges: FloatArray
+    signal: SampleTemplates
+    backgrounds: Mapping[str, SampleTemplates]
+    observation: FloatArray
+    efficiency: float
+
+
+def as_hist(template: Template, axis: Axis, edges: FloatArray) -> hist.Hist[Any]:
+    """A histogram with named axis and weighted storage, without flow bins."""
+    import hist  # noqa: PLC0415
+
+    variable = hist.axis.Variable(edges, name=axis.name, label=f"{axis.label} [{axis.unit}]", flow=False)
+    variable.units = axis.unit
+    histogram: hist.Hist[Any] = hist.Hist(variable, storage=hist.storage.Weight())
+    view = histogram.view()
+    view["value"], view["variance"] = template.values, template.variances
+    return histogram
+
+
+def histograms(
+    samples: Mapping[str, SampleTemplates], observation: FloatArray, axis: Axis, edges: FloatArray
+) -> dict[str, hist.Hist[Any]]:
+    """All templates by name: `sample`, `sample/systematic/up`, `sample/systematic/down`, and `observation`."""
+    found = {}
+    for name, sample in samples.items():
+        found[name] = as_hist(sample.nominal, axis, edges)
+        for systematic, (up, down) in sample.varied.items():
+            found[f"{name}/{systematic}/up"] = as_hist(up, axis, edges)
+            found[f"{name}/{systematic}/down"] = as_hist(down, axis, edges)
+    found["observation"] = as_hist(Template(observation, observation), axis, edges)
+    return found
+
+
+def to_uhi_json(histograms: Mapping[str, hist.Hist[Any]]) -> str:
+    """The text of a UHI histogram file (schema 1)."""
+    import uhi.io.json  # noqa: PLC0415
+
+    return json.dumps(dict(histograms), default=uhi.io.json.default, allow_nan=False) + "\n"
+
+
+def from_uhi_json(text: str) -> dict[str, hist.Hist[Any]]:
+    """The histograms of a UHI file by name."""
+    import hist  # noqa: PLC0415
+    import uhi.io.json  # noqa: PLC0415
+
+    return {name: hist.Hist(item) for name, item in json.loads(text, object_hook=uhi.io.json.object_hook).items()}

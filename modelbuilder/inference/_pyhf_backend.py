@@ -1,0 +1,28 @@
+"""The one place where pyhf's global state is touched."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def numpy_backend() -> Iterator[None]:
+    """Run with pyhf's numpy backend in double precision, and leave pyhf as it was found, optimiser included."""
+    import pyhf
+
+    current, default = pyhf.get_backend(), pyhf.get_backend(default=True)
+    for backend in (current[0], default[0]):
+        if backend.name != "numpy" or backend.precision != "64b":
+            pyhf.set_backend("numpy", precision="64b", default=True)
+            break
+    try:
+        yield
+    finally:
+        if pyhf.get_backend(default=True) != default:
+            pyhf.set_backend(*default, default=True)
+        if pyhf.get_backend() != current:
+            pyhf.set_backend(*current)

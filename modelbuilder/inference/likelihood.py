@@ -1,0 +1,104 @@
+"""What the asymptotic formulas, toys and diagnostics need from a likelihood, whatever computes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    from modelbuilder.inference.results import FitResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One parameter of the model.
+
+    centre, width: of its constraint term, both None for a free one.
+    """
+
+    name: str
+    init: float
+    lower: float
+    upper: float
+    fixed: bool
+    centre: float | None = None
+    width: float | None = None
+
+
+@dataclass(kw_only=True)
+class Counters:
+    """Work done so far: fits, calls of the model, and parameter points in those calls (one call may hold many)."""
+
+    fits: int = 0
+    evaluations: int = 0
+    points: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Derivatives:
+    """-2 ln L at a point, its gradient (shape (n_parameters,)) and Hessian (shape (n_parameters, n_parameters)).
+
+    Derivatives in a fixed parameter are 0, that in the POI is always given.
+    """
+
+    twice_nll: float
+    gradient: NDArray[np.float64]
+    hessian: NDArray[np.float64]
+
+
+class Likelihood(Protocol):
+    """A binned likelihood with one parameter of interest (POI).
+
+    `data` is always in pyhf order: the bins of all channels (sorted by name), then the auxiliary data. None stands for
+    the observed data. `start` is a point to begin at, such as the best fit of a neighbouring problem.
+    A fit that does not converge raises `FitFailure`.
+    """
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]: ...
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def poi_name(self) -> str: ...
+
+    @property
+    def poi_index(self) -> int: ...
+
+    @property
+    def observed_data(self) -> NDArray[np.float64]: ...
+
+    @property
+    def counters(self) -> Counters: ...
+
+    def fit(
+        self,
+        data: ArrayLike | None = None,
+        *,
+        start: Sequence[float] | None = None,
+        poi_lower: float | None = None,
+    ) -> FitResult:
+        """Fit all free parameters; the POI from `poi_lower` (default: its own lower bound) without upper bound."""
+
+    def fit_fixed_poi(
+        self, poi: float, data: ArrayLike | None = None, *, start: Sequence[float] | None = None
+    ) -> FitResult:
+        """Fit all free parameters but the POI, which may have any value."""
+
+    def twice_nll(self, parameters: Sequence[float], data: ArrayLike | None = None) -> float:
+        """-2 ln L; infinite where the data are impossible."""
+
+    def derivatives(self, parameters: Sequence[float], data: ArrayLike | None = None) -> Derivatives:
+        """-2 ln L with its gradient and Hessian."""
+
+    def expected_yields(self, parameters: Sequence[float]) -> NDArray[np.float64]:
+        """Expected events in each bin of all channels; shape (n_bins,)."""
+
+    def asimov_data(self, parameters: Sequence[float]) -> NDArray[np.float64]:
+        """The data, auxiliary data included, whose best fit is `parameters`."""

@@ -1,0 +1,849 @@
+"""Every compiled kernel of the kinematics engine.
+
+One file on purpose: numba's on-disk cache does not notice an edit in another file that a kernel calls.
+Imports only `math`, `numpy`, `numba`. Kernels compute; the callers in `simulate.py` check and name.
+
+Events are made in blocks of `BLOCK`, structure of arrays. A shard owns one flat workspace; a *row* is the offset of
+`BLOCK` consecutive numbers in it. With constant offsets LLVM sees that rows do not overlap and vectorises the loops,
+which is why the arithmetic here has no library calls (`_log`, `_exp`, `_sincos_turns` are polynomials) and no branches.
+
+    _beams -> _generate -> _pseudo_weights -> _normals -> _smear -> _select -> _observe -> _fill
+
+Each stage reads rows that an earlier one wrote. A new process is a new generator kernel that writes `TRUE` and
+multiplies `WEIGHT`, and one line in `_generate`.
+
+Random numbers are a pure function of (key, event index, draw block): see `_uniforms`. Draw blocks are fixed per
+purpose (`DRAW_*`), so that a stage that is switched off moves no number of another stage, an event has the same
+numbers in every variation, and the result cannot depend on the number of threads.
+
+Arguments come as plain tuples, unpacked on the first line of the stage that uses them:
+
+    beams      (e_minus, e_plus, sin_half, cos_half, sqrt_s, spread_minus, spread_plus, isr_beta)
+               GeV; half the crossing angle; relative energy spreads; isr_beta = 2 alpha/pi (ln(s/m_e^2) - 1), 0 = off
+    process    six numbers, whose meaning each generator states
+    response   (noise, stochastic, constant, angle, energy_scale, resolution_scale, energy_floor)
+    selection  (min_energy, min_mass2, max_mass2, max_cos_opening)    GeV, GeV^2; see `_select`
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+# No `reassoc`, `arcp` or `afn`: a sum has one order and a quotient x/x is 1, whatever the width of the vectors.
+# No `nnan`, `ninf`: a NaN stays one.
+_FLAGS = {"contract", "nsz"}
+
+
+def _kernel(function: Kernel) -> Kernel:
+    """A stage: compiled once, cached on disk, releases the interpreter lock."""
+    return cast(Kernel, numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FLAGS)(function))
+
+
+def _inlined(function: Kernel) -> Kernel:
+    """A scalar helper of the stages: always inlined, since a call would stop the vectorisation of the loop."""
+    compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FLAGS, forceinline=True)(function)
+    return cast(Kernel, compiled)
+
+
+def _parallel(function: Kernel) -> Kernel:
+    """A driver with a `prange` over shards."""
+    return cast(Kernel, numba.njit(cache=True, parallel=True, error_model="numpy")(function))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Layout of the workspace
+
+BLOCK = 256
+
+WEIGHT = 0 * BLOCK  # event weight; 0 after a failed cut
+SCALE_MINUS = 1 * BLOCK  # momentum of the electron that collides, in units of the nominal one
+SCALE_PLUS = 2 * BLOCK
+TRUE = 3 * BLOCK  # E, px, py, pz of photons 0, 1, 2 in the laboratory, GeV
+NORMAL = 15 * BLOCK  # ten standard normals
+RECO = 25 * BLOCK  # E and unit vector of the reconstructed photons 0, 1, 2
+CHORD2 = 37 * BLOCK  # |n_j - n_k|^2 of the pair opposite to photon 0, 1, 2
+VALUE = 40 * BLOCK  # the observable, one row per entry
+SUMS = 43 * BLOCK  # running sums of w and of w^2 after each step of the cut flow, one number per position in the block
+N_STEPS = 5
+WORKSPACE = SUMS + 2 * N_STEPS * BLOCK
+
+# Draw blocks, each of two uniforms per event
+DRAW_GENERATOR = 0  # 0 to 7
+DRAW_SPREAD = 8
+DRAW_ISR = 9
+DRAW_SMEAR = 16  # 16 to 20
+DRAW_PSEUDO = 0  # with the key of the pseudo-data
+
+GAMMA_ALP = 0
+THREE_PHOTONS = 1
+
+MASS2 = 0
+RECOIL2 = 1
+
+HBARC2 = 3.893793721e11  # (hbar c)^2, fb GeV^2
+ALPHA = 1.0 / 137.035999084  # CODATA 2018
+
+_MASK32 = np.uint64(0xFFFFFFFF)
+_SHIFT32 = np.uint64(32)
+_MULTIPLIER0 = np.uint64(0xD2511F53)
+_MULTIPLIER1 = np.uint64(0xCD9E8D57)
+_WEYL0 = np.uint64(0x9E3779B9)
+_WEYL1 = np.uint64(0xBB67AE85)
+_SHIFT12 = np.uint64(12)
+_ONE_BITS = np.uint64(0x3FF0000000000000)
+_ALMOST_ONE = 1.0 - 2.0**-53
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Random numbers and functions
+
+
+@_inlined
+def _philox(
+    c0: np.uint64, c1: np.uint64, c2: np.uint64, c3: np.uint64, k0: np.uint64, k1: np.uint64
+) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
+    """Philox4x32-10: four 32-bit words from a 4 x 32-bit counter and a 2 x 32-bit key, each word in a 64-bit integer.
+
+    Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11, doi:10.1145/2063384.2063405.
+    """
+    for _ in range(10):
+        product0 = _MULTIPLIER0 * c0
+        product1 = _MULTIPLIER1 * c2
+        c0 = (product1 >> _SHIFT32) ^ c1 ^ k0
+        c1 = product1 & _MASK32
+        c2 = (product0 >> _SHIFT32) ^ c3 ^ k1
+        c3 = product0 & _MASK32
+        k0 = (k0 + _WEYL0) & _MASK32
+        k1 = (k1 + _WEYL1) & _MASK32
+    return c0, c1, c2, c3
+
+
+@_inlined
+def _open_unit(high: np.uint64, low: np.uint64) -> float:
+    """Two 32-bit words to one of the 2^52 centres of equal cells of (0, 1); never 0, never 1."""
+    bits = np.uint64((((high << _SHIFT32) | low) >> _SHIFT12) | _ONE_BITS)
+    return float(bits.view(np.float64) - _ALMOST_ONE)
+
+
+@_inlined
+def _uniforms(index: np.uint64, draw: np.uint64, key0: np.uint64, key1: np.uint64) -> tuple[float, float]:
+    """Two uniforms in (0, 1), a pure function of the event index, the draw block and the key."""
+    a, b, c, d = _philox(index & _MASK32, index >> _SHIFT32, draw, np.uint64(0), key0, key1)
+    return _open_unit(a, b), _open_unit(c, d)
+
+
+@_inlined
+def _log(x: float) -> float:
+    """Natural logarithm of a positive normal number, to 1e-15: x = 2^k m with m in [sqrt(1/2), sqrt(2)), 2 atanh."""
+    bits = np.float64(x).view(np.int64)
+    k = (bits - np.int64(0x3FE6A09E667F3BCD)) >> np.int64(52)
+    m = np.int64(bits - (k << np.int64(52))).view(np.float64)
+    z = (m - 1.0) / (m + 1.0)
+    y = z * z
+    p = y * (1 / 3 + y * (1 / 5 + y * (1 / 7 + y * (1 / 9 + y * (1 / 11 + y * (1 / 13 + y * (1 / 15 + y / 17)))))))
+    return float(2.0 * z * (1.0 + p) + k * 0.6931471805599453)
+
+
+@_inlined
+def _exp(x: float) -> float:
+    """Exponential, to 1e-15 |x|; arguments outside (-700, 700) are moved to the edge."""
+    x = min(max(x, -700.0), 700.0)
+    k = np.int64(x * 1.4426950408889634 + 1024.5) - 1024
+    r = x - k * 0.6931471805599453
+    p = 1 / 5040 + r * (1 / 40320 + r * (1 / 362880 + r * (1 / 3628800 + r * (1 / 39916800 + r / 479001600))))
+    p = 1.0 + r * (1.0 + r * (1 / 2 + r * (1 / 6 + r * (1 / 24 + r * (1 / 120 + r * (1 / 720 + r * p))))))
+    return float(p * np.int64((k + 1023) << np.int64(52)).view(np.float64))
+
+
+@_inlined
+def _sincos_turns(u: float) -> tuple[float, float]:
+    """sin(2 pi u) and cos(2 pi u) for u in [0, 1], to 1e-15: nearest quarter turn, then Taylor on |x| <= pi/4."""
+    k = np.int32(4.0 * u + 0.5)
+    x = (u - 0.25 * k) * 6.283185307179586
+    y = x * x
+    p = -1 / 39916800 + y * (1 / 6227020800 - y / 1307674368000)
+    s = x + x * y * (-1 / 6 + y * (1 / 120 + y * (-1 / 5040 + y * (1 / 362880 + y * p))))
+    q = -1 / 3628800 + y * (1 / 479001600 + y * (-1 / 87178291200 + y / 20922789888000))
+    c = 1.0 + y * (-1 / 2 + y * (1 / 24 + y * (-1 / 720 + y * (1 / 40320 + y * q))))
+    swapped = (k & 1) == 1
+    sine = c if swapped else s
+    cosine = s if swapped else c
+    if (k & 2) == 2:
+        sine = -sine
+    if ((k + 1) & 2) == 2:
+        cosine = -cosine
+    return sine, cosine
+
+
+@_inlined
+def _cos_dipole(u: float) -> float:
+    """cos(theta) with density 3/8 (1 + cos^2): the root of c^3 + 3c = 8u - 4, by two Halley steps to 1e-15."""
+    y = 8.0 * u - 4.0
+    c = y * (1 / 3 - y * y / 192)
+    for _ in range(2):
+        f = c * (c * c + 3.0) - y
+        d = 3.0 * (c * c + 1.0)
+        c -= f * d / (d * d - 3.0 * c * f)
+    return min(max(c, -1.0), 1.0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Beams and generators
+
+
+@_kernel
+def _beams(w: Floats, first: int, last: int, key0: np.uint64, key1: np.uint64, beams: tuple[float, ...]) -> None:
+    """Momenta of the colliding electron and positron in units of the nominal ones, and the weight of the radiation.
+
+    Both beams are massless and keep their directions, so that spread and collinear radiation only scale them. Each
+    loses the fraction x with density D(x) = b/2 x^(b/2-1) (1 + 3b/8) - b/4 (2 - x), b = isr_beta: the structure
+    function of Kuraev and Fadin, Sov. J. Nucl. Phys. 41 (1985) 466, and Nicrosini and Trentadue, Phys. Lett. B 196
+    (1987) 551, to O(b) (the beta^2 terms dropped); its integral is 1 exactly. x is drawn from the first power alone.
+    """
+    _, _, _, _, _, spread_minus, spread_plus, isr_beta = beams
+    for j in range(BLOCK):
+        w[WEIGHT + j] = 1.0 if first + j < last else 0.0
+        w[SCALE_MINUS + j] = 1.0
+        w[SCALE_PLUS + j] = 1.0
+    if spread_minus > 0.0 or spread_plus > 0.0:
+        for j in range(BLOCK):
+            u, v = _uniforms(np.uint64(first + j), np.uint64(DRAW_SPREAD), key0, key1)
+            radius = math.sqrt(-2.0 * _log(u))
+            sine, cosine = _sincos_turns(v)
+            w[SCALE_MINUS + j] += spread_minus * radius * cosine
+            w[SCALE_PLUS + j] += spread_plus * radius * sine
+    if isr_beta > 0.0:
+        power = 2.0 / isr_beta
+        for j in range(BLOCK):
+            u, v = _uniforms(np.uint64(first + j), np.uint64(DRAW_ISR), key0, key1)
+            x_minus = _exp(power * _log(u))
+            x_plus = _exp(power * _log(v))
+            ratio_minus = 1.0 + 0.375 * isr_beta - 0.5 * (2.0 - x_minus) * (x_minus / u)
+            ratio_plus = 1.0 + 0.375 * isr_beta - 0.5 * (2.0 - x_plus) * (x_plus / v)
+            w[SCALE_MINUS + j] *= 1.0 - x_minus
+            w[SCALE_PLUS + j] *= 1.0 - x_plus
+            w[WEIGHT + j] *= ratio_minus * ratio_plus
+
+
+@_inlined
+def _to_laboratory(
+    energy: float, x: float, y: float, along: float, minus: float, plus: float, sin_half: float, cos_half: float
+) -> tuple[float, float, float, float]:
+    """(E, px, py, pz) in the laboratory of a vector of the e+e- rest frame, whose third axis is the electron.
+
+    No boost is needed: with massless beams the vector is a sum of the two nominal beam momenta and of the two unit
+    vectors orthogonal to both, (tan h; 1/cos h, 0, 0) and (0; 0, 1, 0), h half the crossing angle. The light-cone
+    parts are (E + along) minus and (E - along) plus, with minus = E_minus tilt/sqrt(s), plus = E_plus/(tilt sqrt(s)),
+    tilt = sqrt(scale_minus/scale_plus) and the nominal energies and s.
+    """
+    forward = (energy + along) * minus
+    backward = (energy - along) * plus
+    total = forward + backward
+    x_laboratory = x * (1.0 / cos_half)  # the quotient of two constants of the loop
+    return (total + x_laboratory * sin_half, total * sin_half + x_laboratory, y, (forward - backward) * cos_half)
+
+
+@_kernel
+def _generate_gamma_alp(
+    w: Floats, first: int, key0: np.uint64, key1: np.uint64, beams: tuple[float, ...], process: tuple[float, ...]
+) -> None:
+    """e+e- -> gamma a, a -> gamma gamma: photon 0 recoils, photons 1 and 2 are the decay. process[0] = m_a, GeV.
+
+    dsigma/dcos = 1 + cos^2 of photon 0 to the electron in the e+e- frame; isotropic decay. The weight is
+    sigma(s')/sigma(s) = ((1 - m^2/s')/(1 - m^2/s))^3: arXiv:1709.00009, Eq. (2).
+    """
+    mass = process[0]
+    mass2 = mass * mass
+    e_minus, e_plus, sin_half, cos_half, sqrt_s, _, _, _ = beams
+    s_nominal = sqrt_s * sqrt_s
+    for j in range(BLOCK):
+        index = np.uint64(first + j)
+        u0, u1 = _uniforms(index, np.uint64(DRAW_GENERATOR), key0, key1)
+        u2, u3 = _uniforms(index, np.uint64(DRAW_GENERATOR + 1), key0, key1)
+        s = s_nominal * (w[SCALE_MINUS + j] * w[SCALE_PLUS + j])
+        open_ = s > mass2
+        s = s if open_ else s_nominal
+        ratio = (1.0 - mass2 / s) / (1.0 - mass2 / s_nominal)
+        w[WEIGHT + j] *= ratio * ratio * ratio if open_ else 0.0
+        tilt = math.sqrt(w[SCALE_MINUS + j] / w[SCALE_PLUS + j]) if open_ else 1.0
+        minus = e_minus / sqrt_s * tilt
+        plus = e_plus / sqrt_s / tilt
+        root = math.sqrt(s)
+        momentum = (s - mass2) / (2.0 * root)
+        energy = (s + mass2) / (2.0 * root)
+
+        c = _cos_dipole(u0)
+        st = math.sqrt(1.0 - c * c)
+        sf, cf = _sincos_turns(u1)
+        e, x, y, z = _to_laboratory(
+            momentum, momentum * st * cf, momentum * st * sf, momentum * c, minus, plus, sin_half, cos_half
+        )
+        w[TRUE + j] = e
+        w[TRUE + BLOCK + j] = x
+        w[TRUE + 2 * BLOCK + j] = y
+        w[TRUE + 3 * BLOCK + j] = z
+
+        # decay: half the parent, plus or minus k; -n is the direction of a, (1) and (2) are orthogonal to it
+        cd = 2.0 * u2 - 1.0
+        sd = math.sqrt(1.0 - cd * cd)
+        sp, cp = _sincos_turns(u3)
+        k_energy = 0.5 * momentum * cd
+        k_along = -0.5 * energy * cd
+        k1 = 0.5 * mass * sd * cp
+        k2 = 0.5 * mass * sd * sp
+        kx = k_along * st * cf + k1 * c * cf - k2 * sf
+        ky = k_along * st * sf + k1 * c * sf + k2 * cf
+        kz = k_along * c - k1 * st
+        px = -0.5 * momentum * st * cf
+        py = -0.5 * momentum * st * sf
+        pz = -0.5 * momentum * c
+        e, x, y, z = _to_laboratory(0.5 * energy + k_energy, px + kx, py + ky, pz + kz, minus, plus, sin_half, cos_half)
+        w[TRUE + 4 * BLOCK + j] = e
+        w[TRUE + 5 * BLOCK + j] = x
+        w[TRUE + 6 * BLOCK + j] = y
+        w[TRUE + 7 * BLOCK + j] = z
+        e, x, y, z = _to_laboratory(0.5 * energy - k_energy, px - kx, py - ky, pz - kz, minus, plus, sin_half, cos_half)
+        w[TRUE + 8 * BLOCK + j] = e
+        w[TRUE + 9 * BLOCK + j] = x
+        w[TRUE + 10 * BLOCK + j] = y
+        w[TRUE + 11 * BLOCK + j] = z
+
+
+@_inlined
+def _three_photon_shape(x1: float, x2: float, x3: float, c1: float, c2: float, c3: float) -> float:
+    """|M|^2 of e+e- -> 3 gamma in units of 32 e^6/s, spin averaged, massless electrons; inf on a beam axis.
+
+    x: energies in units of half sqrt(s); c: cosines to the electron, in the e+e- frame. With k_i = p_- . q_i,
+    k'_i = p_+ . q_i it is e^6 s sum_i k_i k'_i (k_i^2 + k'_i^2) / prod_i k_i k'_i: Berends and Kleiss,
+    Nucl. Phys. B 186 (1981) 22.
+    """
+    t1 = x1 * x1 * (1.0 - c1) * (1.0 + c1)
+    t2 = x2 * x2 * (1.0 - c2) * (1.0 + c2)
+    t3 = x3 * x3 * (1.0 - c3) * (1.0 + c3)
+    top = t1 * x1 * x1 * (1.0 + c1 * c1) + t2 * x2 * x2 * (1.0 + c2 * c2) + t3 * x3 * x3 * (1.0 + c3 * c3)
+    return top / (t1 * t2 * t3)
+
+
+@_inlined
+def _inside_cuts(e: float, x: float, y: float, z: float, beams: tuple[float, ...], cuts: tuple[float, ...]) -> bool:
+    """Whether a true photon is above cuts[0] GeV and below |cos| = cuts[1] in the rest frame of the nominal beams."""
+    e_minus, e_plus, sin_half, cos_half, sqrt_s, _, _, _ = beams
+    k_minus = e_minus * (e - x * sin_half - z * cos_half)
+    k_plus = e_plus * (e - x * sin_half + z * cos_half)
+    total = k_minus + k_plus  # sqrt(s) E*; the difference is that times cos
+    return (total >= cuts[0] * sqrt_s) & (abs(k_plus - k_minus) <= cuts[1] * total)
+
+
+@_kernel
+def _generate_three_photons(
+    w: Floats, first: int, key0: np.uint64, key1: np.uint64, beams: tuple[float, ...], process: tuple[float, ...]
+) -> None:
+    """e+e- -> gamma gamma gamma at lowest order: photon 0 is the softest in the e+e- frame. Weight in fb.
+
+    process[0], process[1]: generator cuts, least energy (GeV) and largest |cos| of every true photon in the rest frame
+    of the nominal beams. An event outside has weight 0.
+
+    sigma = 1/(2s) 1/3! int |M|^2 dPhi3, dPhi3 = dE1 dE2/(32 pi^3) with isotropic orientation. The softest energy is
+    drawn from dx/x and the sharing of the rest is flat, which follows the soft pole: flat sharing has width x below
+    x = 1/2, and |M|^2 goes as 1/x^2.
+    """
+    min_energy, max_cos = process[0], process[1]
+    e_minus, e_plus, sin_half, cos_half, sqrt_s, _, _, _ = beams
+    s_nominal = sqrt_s * sqrt_s
+    coupling = 4.0 * math.pi * ALPHA
+    # 1/(2s) 1/6 (3 choices of the softest) (s/4 of dE1 dE2) (32 e^6/s) 1/(32 pi^3), times s
+    factor = HBARC2 * coupling * coupling * coupling / (16.0 * math.pi * math.pi * math.pi)
+    log_two_thirds = math.log(2.0 / 3.0)
+    for j in range(BLOCK):
+        index = np.uint64(first + j)
+        u0, u1 = _uniforms(index, np.uint64(DRAW_GENERATOR), key0, key1)
+        u2, u3 = _uniforms(index, np.uint64(DRAW_GENERATOR + 1), key0, key1)
+        u4, _ = _uniforms(index, np.uint64(DRAW_GENERATOR + 2), key0, key1)
+        s = s_nominal * (w[SCALE_MINUS + j] * w[SCALE_PLUS + j])
+        live = s > 1e-6 * s_nominal
+        s = s if live else s_nominal
+        tilt = math.sqrt(w[SCALE_MINUS + j] / w[SCALE_PLUS + j]) if live else 1.0
+        minus = e_minus / sqrt_s * tilt
+        plus = e_plus / sqrt_s / tilt
+        half = 0.5 * math.sqrt(s)
+        # the least energy in the frame of the radiating beams that can pass the cut in the nominal frame
+        forward = tilt * (1.0 - max_cos) + (1.0 + max_cos) / tilt
+        backward = tilt * (1.0 + max_cos) + (1.0 - max_cos) / tilt
+        log_least = _log(0.5 * min_energy * min(forward, backward) / half)
+        width = log_two_thirds - log_least
+        live = live & (width > 0.0)
+        width = width if live else 1.0
+        x1 = _exp(log_two_thirds - width * u0) if live else 0.5
+
+        low = max(x1, 1.0 - x1)
+        span = min(1.0, 2.0 - 2.0 * x1) - low
+        x2 = low + span * u1
+        x3 = (1.0 - x1) + (1.0 - x2)
+        c1 = 2.0 * u2 - 1.0
+        s1 = math.sqrt(1.0 - c1 * c1)
+        sf, cf = _sincos_turns(u3)
+        sp, cp = _sincos_turns(u4)
+        # photon 1 along n; photon 2 at the angle fixed by the energies, turned by psi around n; photon 3 balances
+        cos12 = 1.0 - 2.0 * (1.0 - x3) / (x1 * x2)
+        across = 2.0 * math.sqrt(max((1.0 - x1) * (1.0 - x2) * (1.0 - x3), 0.0)) / x1
+        along = x2 * cos12
+        x2x = along * s1 * cf + across * (cp * c1 * cf - sp * sf)
+        x2y = along * s1 * sf + across * (cp * c1 * sf + sp * cf)
+        x2z = along * c1 - across * cp * s1
+        x1x = x1 * s1 * cf
+        x1y = x1 * s1 * sf
+        x1z = x1 * c1
+        c2 = x2z / x2
+        c3 = -(x1z + x2z) / x3
+        shape = _three_photon_shape(x1, x2, x3, c1, c2, c3)
+
+        e, x, y, z = _to_laboratory(half * x1, half * x1x, half * x1y, half * x1z, minus, plus, sin_half, cos_half)
+        live = live & _inside_cuts(e, x, y, z, beams, process)
+        w[TRUE + j] = e
+        w[TRUE + BLOCK + j] = x
+        w[TRUE + 2 * BLOCK + j] = y
+        w[TRUE + 3 * BLOCK + j] = z
+        e, x, y, z = _to_laboratory(half * x2, half * x2x, half * x2y, half * x2z, minus, plus, sin_half, cos_half)
+        live = live & _inside_cuts(e, x, y, z, beams, process)
+        w[TRUE + 4 * BLOCK + j] = e
+        w[TRUE + 5 * BLOCK + j] = x
+        w[TRUE + 6 * BLOCK + j] = y
+        w[TRUE + 7 * BLOCK + j] = z
+        e, x, y, z = _to_laboratory(
+            half * x3, -half * (x1x + x2x), -half * (x1y + x2y), -half * (x1z + x2z), minus, plus, sin_half, cos_half
+        )
+        live = live & _inside_cuts(e, x, y, z, beams, process)
+        w[TRUE + 8 * BLOCK + j] = e
+        w[TRUE + 9 * BLOCK + j] = x
+        w[TRUE + 10 * BLOCK + j] = y
+        w[TRUE + 11 * BLOCK + j] = z
+        w[WEIGHT + j] = w[WEIGHT + j] * (factor / s * shape * x1 * width * span) if live else 0.0
+
+
+@_kernel
+def _generate(
+    w: Floats,
+    code: int,
+    first: int,
+    key0: np.uint64,
+    key1: np.uint64,
+    beams: tuple[float, ...],
+    process: tuple[float, ...],
+) -> None:
+    """True laboratory momenta of one block, and its weights times that of the process."""
+    if code == GAMMA_ALP:
+        _generate_gamma_alp(w, first, key0, key1, beams, process)
+    elif code == THREE_PHOTONS:
+        _generate_three_photons(w, first, key0, key1, beams, process)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Pseudo-data
+
+
+@_kernel
+def _pseudo_weights(w: Floats, first: int, key0: np.uint64, key1: np.uint64, events_per_weight: float) -> None:
+    """Replace the weight by a Poisson number with mean weight * events_per_weight, by inversion of the distribution.
+
+    A mean above 16 is a sum of independent parts of 16, with the further uniforms of the event.
+    """
+    for j in range(BLOCK):
+        mean = w[WEIGHT + j] * events_per_weight
+        if mean <= 0.0:
+            w[WEIGHT + j] = 0.0
+            continue
+        total = 0
+        draw = DRAW_PSEUDO
+        while mean > 0.0:
+            part = min(mean, 16.0)
+            mean -= part
+            u, _ = _uniforms(np.uint64(first + j), np.uint64(draw), key0, key1)
+            draw += 1
+            term = math.exp(-part)
+            cumulative = term
+            k = 0
+            while u > cumulative and k < 200:
+                k += 1
+                term *= part / k
+                cumulative += term
+            total += k
+        w[WEIGHT + j] = float(total)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Detector response, selection, observables
+
+
+@_kernel
+def _normals(w: Floats, first: int, key0: np.uint64, key1: np.uint64) -> None:
+    """Ten standard normals per event: Box and Muller, five pairs."""
+    for pair in range(5):
+        row = NORMAL + 2 * pair * BLOCK
+        for j in range(BLOCK):
+            u, v = _uniforms(np.uint64(first + j), np.uint64(DRAW_SMEAR + pair), key0, key1)
+            radius = math.sqrt(-2.0 * _log(u))
+            sine, cosine = _sincos_turns(v)
+            w[row + j] = radius * cosine
+            w[row + BLOCK + j] = radius * sine
+
+
+@_kernel
+def _smear(w: Floats, response: tuple[float, ...]) -> None:
+    """Reconstructed energy and unit vector of each photon.
+
+    sigma(E)^2 = (noise^2 + stochastic^2 E^(3/2) + constant^2 E^2) resolution_scale^2, that is the quadratic sum
+    noise/E (+) stochastic/E^(1/4) (+) constant for sigma(E)/E. The direction is moved in the plane tangent to the unit
+    sphere by normals of width angle/sqrt(E) in two directions. Not below energy_floor.
+    """
+    noise, stochastic, constant, angle, energy_scale, resolution_scale, energy_floor = response
+    for photon in range(3):
+        true = TRUE + 4 * photon * BLOCK
+        reco = RECO + 4 * photon * BLOCK
+        normal = NORMAL + 3 * photon * BLOCK
+        for j in range(BLOCK):
+            energy = w[true + j]
+            x = w[true + BLOCK + j]
+            y = w[true + 2 * BLOCK + j]
+            z = w[true + 3 * BLOCK + j]
+            root = math.sqrt(energy)
+            inverse = 1.0 / root
+            sigma = math.sqrt(noise * noise + energy * (stochastic * stochastic * root + constant * constant * energy))
+            smeared = energy_scale * (energy + resolution_scale * sigma * w[normal + j])
+            w[reco + j] = max(smeared, energy_floor)
+            # an orthonormal pair (b1, b2) for n without a singular direction: Duff et al., JCGT 6 (2017) 1
+            x *= inverse * inverse
+            y *= inverse * inverse
+            z *= inverse * inverse
+            sign = 1.0 if z >= 0.0 else -1.0
+            d1 = angle * inverse * w[normal + BLOCK + j]
+            d2 = angle * inverse * w[normal + 2 * BLOCK + j]
+            length = math.sqrt(1.0 + d1 * d1 + d2 * d2)
+            both = 1.0 / (length * (sign + z))  # one division for the two reciprocals
+            a = -both * length
+            b = x * y * a
+            mx = x + d1 * (1.0 + sign * x * x * a) + d2 * b
+            my = y + d1 * sign * b + d2 * (sign + y * y * a)
+            mz = z - d1 * sign * x - d2 * y
+            inverse = both * (sign + z)
+            w[reco + BLOCK + j] = mx * inverse
+            w[reco + 2 * BLOCK + j] = my * inverse
+            w[reco + 3 * BLOCK + j] = mz * inverse
+
+
+@_inlined
+def _count(w: Floats, step: int) -> None:
+    """Add the weights of the block to the cut flow, position by position: the order of a sum is fixed."""
+    row = SUMS + 2 * step * BLOCK
+    for j in range(BLOCK):
+        weight = w[WEIGHT + j]
+        w[row + j] += weight
+        w[row + BLOCK + j] += weight * weight
+
+
+@_kernel
+def _select(w: Floats, cos_low: Floats, cos_high: Floats, selection: tuple[float, ...]) -> None:
+    """Set the weight to 0 where a cut fails; cut flow after each: generated, angles, energies, mass, opening angle.
+
+    cos_low, cos_high: accepted intervals of the cosine of the laboratory polar angle, shape (n_intervals,).
+    selection: least energy; bounds of M^2(3 gamma); largest cosine of the angle between two photons.
+    """
+    min_energy, min_mass2, max_mass2, max_cos_opening = selection
+    _count(w, 0)
+    for photon in range(3):
+        row = RECO + (4 * photon + 3) * BLOCK
+        for j in range(BLOCK):
+            w[VALUE + j] = 0.0
+        for interval in range(len(cos_low)):
+            low = cos_low[interval]
+            high = cos_high[interval]
+            for j in range(BLOCK):
+                cosine = w[row + j]
+                w[VALUE + j] = 1.0 if (cosine >= low) & (cosine <= high) else w[VALUE + j]
+        for j in range(BLOCK):
+            w[WEIGHT + j] *= w[VALUE + j]
+    _count(w, 1)
+    for j in range(BLOCK):
+        least = min(min(w[RECO + j], w[RECO + 4 * BLOCK + j]), w[RECO + 8 * BLOCK + j])
+        w[WEIGHT + j] = w[WEIGHT + j] if least > min_energy else 0.0
+    _count(w, 2)
+    for photon in range(3):
+        one = RECO + (4 * ((photon + 1) % 3) + 1) * BLOCK
+        two = RECO + (4 * ((photon + 2) % 3) + 1) * BLOCK
+        for j in range(BLOCK):
+            x = w[one + j] - w[two + j]
+            y = w[one + BLOCK + j] - w[two + BLOCK + j]
+            z = w[one + 2 * BLOCK + j] - w[two + 2 * BLOCK + j]
+            w[CHORD2 + photon * BLOCK + j] = x * x + y * y + z * z
+    for j in range(BLOCK):
+        e0 = w[RECO + j]
+        e1 = w[RECO + 4 * BLOCK + j]
+        e2 = w[RECO + 8 * BLOCK + j]
+        mass2 = e1 * e2 * w[CHORD2 + j] + e2 * e0 * w[CHORD2 + BLOCK + j] + e0 * e1 * w[CHORD2 + 2 * BLOCK + j]
+        w[WEIGHT + j] = w[WEIGHT + j] if (mass2 >= min_mass2) & (mass2 <= max_mass2) else 0.0
+    _count(w, 3)
+    min_chord2 = 2.0 - 2.0 * max_cos_opening
+    for j in range(BLOCK):
+        least = min(min(w[CHORD2 + j], w[CHORD2 + BLOCK + j]), w[CHORD2 + 2 * BLOCK + j])
+        w[WEIGHT + j] = w[WEIGHT + j] if least >= min_chord2 else 0.0
+    _count(w, 4)
+
+
+@_kernel
+def _observe(w: Floats, code: int, beams: tuple[float, ...]) -> None:
+    """The observable for photon 0, 1, 2, GeV^2: mass of the pair opposite to it, or recoil against it.
+
+    The recoil is against the nominal beams, s - 2 sqrt(s) E* = s - 2 P . q, as in data.
+    """
+    e_minus, e_plus, sin_half, cos_half, sqrt_s, _, _, _ = beams
+    for photon in range(3):
+        row = VALUE + photon * BLOCK
+        one = RECO + 4 * ((photon + 1) % 3) * BLOCK
+        two = RECO + 4 * ((photon + 2) % 3) * BLOCK
+        own = RECO + 4 * photon * BLOCK
+        if code == MASS2:
+            for j in range(BLOCK):
+                w[row + j] = w[one + j] * w[two + j] * w[CHORD2 + photon * BLOCK + j]
+        elif code == RECOIL2:
+            for j in range(BLOCK):
+                x = w[own + BLOCK + j]
+                z = w[own + 3 * BLOCK + j]
+                product = e_minus * (1.0 - x * sin_half - z * cos_half) + e_plus * (1.0 - x * sin_half + z * cos_half)
+                w[row + j] = sqrt_s * sqrt_s - 2.0 * w[own + j] * product
+
+
+@_kernel
+def _fill(
+    w: Floats,
+    passed: Ints,
+    n_passed: int,
+    n_entries: int,
+    edges: Floats,
+    guide: Ints,
+    values: Floats,
+    variances: Floats,
+) -> None:
+    """Add the entries of the passed events to values and variances, shape (n_bins + 2,): below, bins, above.
+
+    A bin holds its lower edge and not its upper one. guide[k] is a bin at or below that of the k-th of len(guide)
+    equal cells between the outer edges. An event with k entries in one bin adds (k w)^2 to its variance, since the
+    entries of an event are not independent.
+    """
+    n_bins = len(edges) - 1
+    low = edges[0]
+    high = edges[n_bins]
+    per_cell = len(guide) / (high - low)
+    for k in range(n_passed):
+        j = passed[k]
+        weight = w[WEIGHT + j]
+        weight2 = weight * weight
+        first = -1
+        second = -1
+        for entry in range(n_entries):
+            value = w[VALUE + entry * BLOCK + j]
+            if value < low:
+                place = 0
+            elif value < high:
+                cell = min(int((value - low) * per_cell), len(guide) - 1)
+                place = guide[cell]
+                place += 1 if value >= edges[place + 1] else 0  # mostly enough, and no branch
+                while value >= edges[place + 1]:
+                    place += 1
+                place += 1
+            else:
+                place = n_bins + 1
+            values[place] += weight
+            same = (1 if place == first else 0) + (1 if place == second else 0)
+            variances[place] += weight2 * (1 + 2 * same)
+            if entry == 0:
+                first = place
+            else:
+                second = place
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Drivers
+
+
+@_kernel
+def _store(
+    w: Floats, first: int, last: int, true: Floats, reconstructed: Floats, weights: Floats, before: Floats
+) -> None:
+    """Write a block of events out: momenta (n, 3, 4), weights before (`before`) and after the selection."""
+    for j in range(last - first):
+        event = first + j
+        weights[event, 1] = w[WEIGHT + j]
+        weights[event, 0] = before[j]
+        for photon in range(3):
+            row = 4 * photon * BLOCK + j
+            energy = w[RECO + row]
+            reconstructed[event, photon, 0] = energy
+            true[event, photon, 0] = w[TRUE + row]
+            for axis in range(1, 4):
+                true[event, photon, axis] = w[TRUE + row + axis * BLOCK]
+                reconstructed[event, photon, axis] = energy * w[RECO + row + axis * BLOCK]
+
+
+@_kernel
+def simulate_shard(
+    first: int,
+    last: int,
+    code: int,
+    keys: npt.NDArray[np.uint64],
+    beams: tuple[float, ...],
+    process: tuple[float, ...],
+    response: tuple[float, ...],
+    cos_low: Floats,
+    cos_high: Floats,
+    selection: tuple[float, ...],
+    events_per_weight: float,
+    n_entries: int,
+    observables: Ints,
+    edges: Floats,
+    edge_offsets: Ints,
+    guide: Ints,
+    guide_offsets: Ints,
+    values: Floats,
+    variances: Floats,
+    sums: Floats,
+    true: Floats,
+    reconstructed: Floats,
+    weights: Floats,
+) -> None:
+    """Simulate events first to last - 1 and add them to the outputs; `first` a multiple of BLOCK.
+
+    keys: key of the simulation (2 words) and of the pseudo-data (2 words), 32 bits in each.
+    events_per_weight: for pseudo-data, see `_pseudo_weights`; 0 for the weighted simulation.
+    observables: codes; the edges (and guide, see `_fill`) of number i lie at edge_offsets[i] to edge_offsets[i + 1].
+    values, variances: all observables one after the other, n_bins + 2 numbers each.
+    sums: shape (N_STEPS, 2), sum of weights and of squared weights.
+    true, reconstructed, weights: shapes (n, 3, 4), (n, 3, 4), (n, 2), or n = 0 to keep no events.
+    """
+    w = np.zeros(WORKSPACE)
+    before = np.zeros(BLOCK)
+    passed = np.zeros(BLOCK, dtype=np.int64)
+    key0, key1, pseudo_key0, pseudo_key1 = keys[0], keys[1], keys[2], keys[3]
+    start = first
+    while start < last:
+        stop = min(start + BLOCK, last)
+        _beams(w, start, stop, key0, key1, beams)
+        _generate(w, code, start, key0, key1, beams, process)
+        if events_per_weight > 0.0:
+            _pseudo_weights(w, start, pseudo_key0, pseudo_key1, events_per_weight)
+        _normals(w, start, key0, key1)
+        _smear(w, response)
+        if len(weights) > 0:
+            for j in range(BLOCK):
+                before[j] = w[WEIGHT + j]
+        _select(w, cos_low, cos_high, selection)
+        if len(weights) > 0:
+            _store(w, start, stop, true, reconstructed, weights, before)
+        n_passed = 0
+        for j in range(BLOCK):
+            passed[n_passed] = j
+            n_passed += 1 if w[WEIGHT + j] != 0.0 else 0
+        for i in range(len(observables)):
+            _observe(w, observables[i], beams)
+            low, high = edge_offsets[i], edge_offsets[i + 1]
+            _fill(
+                w,
+                passed,
+                n_passed,
+                n_entries,
+                edges[low:high],
+                guide[guide_offsets[i] : guide_offsets[i + 1]],
+                values[low + i : high + i + 1],
+                variances[low + i : high + i + 1],
+            )
+        start = stop
+    for step in range(N_STEPS):
+        row = SUMS + 2 * step * BLOCK
+        for j in range(BLOCK):
+            sums[step, 0] += w[row + j]
+            sums[step, 1] += w[row + BLOCK + j]
+
+
+@_parallel
+def simulate_shards(
+    bounds: Ints,
+    code: int,
+    keys: npt.NDArray[np.uint64],
+    beams: tuple[float, ...],
+    process: tuple[float, ...],
+    response: tuple[float, ...],
+    cos_low: Floats,
+    cos_high: Floats,
+    selection: tuple[float, ...],
+    events_per_weight: float,
+    n_entries: int,
+    observables: Ints,
+    edges: Floats,
+    edge_offsets: Ints,
+    guide: Ints,
+    guide_offsets: Ints,
+    values: Floats,
+    variances: Floats,
+    sums: Floats,
+    true: Floats,
+    reconstructed: Floats,
+    weights: Floats,
+) -> None:
+    """`simulate_shard` for events bounds[i] to bounds[i + 1] - 1 into row i of values, variances and sums, for all i."""
+    for shard in numba.prange(len(bounds) - 1):
+        simulate_shard(
+            bounds[shard],
+            bounds[shard + 1],
+            code,
+            keys,
+            beams,
+            process,
+            response,
+            cos_low,
+            cos_high,
+            selection,
+            events_per_weight,
+            n_entries,
+            observables,
+            edges,
+            edge_offsets,
+            guide,
+            guide_offsets,
+            values[shard],
+            variances[shard],
+            sums[shard],
+            true,
+            reconstructed,
+            weights,
+        )
+
+
+@_kernel
+def tabulate(name: int, arguments: Floats, results: Floats) -> None:
+    """The inlined helpers on arrays, for the tests: 0 log, 1 exp, 2 sin and cos of turns, 3 angle of 1 + cos^2,
+    4 three-photon matrix element. arguments: shape (n, 6); results: shape (n, 2).
+    """
+    for i in range(len(arguments)):
+        a = arguments[i]
+        if name == 0:
+            results[i, 0] = _log(a[0])
+        elif name == 1:
+            results[i, 0] = _exp(a[0])
+        elif name == 2:
+            results[i, 0], results[i, 1] = _sincos_turns(a[0])
+        elif name == 3:
+            results[i, 0] = _cos_dipole(a[0])
+        elif name == 4:
+            results[i, 0] = _three_photon_shape(a[0], a[1], a[2], a[3], a[4], a[5])
+
+
+@_kernel
+def philox(counter: npt.NDArray[np.uint64], key: npt.NDArray[np.uint64], words: npt.NDArray[np.uint64]) -> None:
+    """Philox4x32-10 on one counter (4 words) and key (2 words), for the tests."""
+    words[0], words[1], words[2], words[3] = _philox(counter[0], counter[1], counter[2], counter[3], key[0], key[1])

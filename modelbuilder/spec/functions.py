@@ -1,0 +1,321 @@
+"""Functions of the mass hypothesis: a constant, a table, polynomial coefficients, a CSV column, or pieces of these.
+
+A field says of which dimension its values are, with `FunctionIn`; the forms below are shared by all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol
+
+import numpy as np
+from pydantic import Discriminator, Field, GetCoreSchemaHandler, Tag, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError, core_schema
+
+from modelbuilder.spec.base import Source, SpecModel
+from modelbuilder.spec.conditions import Condition
+from modelbuilder.spec.quantities import ENERGY, NUMBER_OF, Quantity
+
+Interpolation = Literal["linear", "logarithmic", "monotone-cubic", "step"]
+Raw = str | float | int
+
+_raw_schema = WithJsonSchema({"type": ["string", "number"], "description": "a quantity with its unit, such as '5.5 %'"})
+RawValue = Annotated[Any, _raw_schema]
+
+
+class ConstantForm(SpecModel):
+    """The same value at every mass."""
+
+    value: RawValue = Field(description="the value, with its unit")
+    source: Source | None = None
+
+
+class TableForm(SpecModel):
+    """Pairs of mass and value, interpolated."""
+
+    table: dict[str, list[RawValue]] = Field(
+        description="two lists of the same length: one named after a grid variable, one named `value`",
+        examples=[{"m_a": ["0.2 GeV", "9.7 GeV"], "value": [0.55, 0.85]}],
+    )
+    interpolation: Interpolation = Field("linear", description="between the points; logarithmic: in the value")
+    outside: Literal["error", "nearest"] = Field("error", description="beyond the ends: refuse, or the nearest value")
+    source: Source | None = None
+
+
+class PolynomialForm(SpecModel):
+    """c0 + c1 m + c2 m^2 + ..., with m in GeV."""
+
+    polynomial: list[float] = Field(min_length=1, description="coefficients, lowest order first; the variable in GeV")
+    of: str = Field(description="the grid variable", examples=["m_a"])
+    unit: str = Field("", description="the unit of the value", examples=["MeV"])
+    source: Source | None = None
+
+
+class CsvForm(SpecModel):
+    """Two columns of a CSV file with a header line; lines that begin with # are comments."""
+
+    csv: str = Field(description="path of the file, relative to this one")
+    columns: dict[str, str] = Field(
+        description="the column of the grid variable and that of `value`",
+        examples=[{"m_a": "m_GeV", "value": "sigma_MeV"}],
+    )
+    units: dict[str, str] = Field(description="the units of both", examples=[{"m_a": "GeV", "value": "MeV"}])
+    interpolation: Interpolation = "linear"
+    outside: Literal["error", "nearest"] = "error"
+    source: Source | None = None
+
+
+class Piece(SpecModel):
+    """A value that holds where the condition does."""
+
+    where: Condition
+    value: RawValue = Field(description="the value there, with its unit")
+
+
+class PiecesForm(SpecModel):
+    """Different constants in different ranges of mass; exactly one must hold at each grid point."""
+
+    pieces: list[Piece] = Field(min_length=1)
+    source: Source | None = None
+
+
+def _form_of(value: Any) -> str | None:
+    if isinstance(value, str | float | int) and not isinstance(value, bool):
+        return "scalar"
+    keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", ())
+    for key, tag in {"table": "table", "polynomial": "polynomial", "csv": "csv", "pieces": "pieces"}.items():
+        if key in keys:
+            return tag
+    return "constant" if isinstance(value, dict | ConstantForm) else None
+
+
+Form = Annotated[
+    Annotated[RawValue, Tag("scalar")]
+    | Annotated[ConstantForm, Tag("constant")]
+    | Annotated[TableForm, Tag("table")]
+    | Annotated[PolynomialForm, Tag("polynomial")]
+    | Annotated[CsvForm, Tag("csv")]
+    | Annotated[PiecesForm, Tag("pieces")],
+    Discriminator(
+        _form_of,
+        custom_error_type="function_form",
+        custom_error_message=(
+            "expected a value with its unit, or a mapping with one of the keys value, table, polynomial, csv, pieces"
+        ),
+    ),
+]
+
+
+class Function(Protocol):
+    """A function of the grid variables (GeV) that is ready to be evaluated, in the internal unit of its field."""
+
+    @property
+    def source(self) -> str | None: ...
+
+    @property
+    def variables(self) -> frozenset[str]: ...
+
+    def at(self, point: Mapping[str, float]) -> float:
+        """The value at a grid point. Raises ValueError where the function has none."""
+        ...
+
+
+def _text(point: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} = {value:g} GeV" for name, value in point.items())
+
+
+@dataclass(frozen=True)
+class Constant:
+    value: float
+    source: str | None = None
+
+    @property
+    def variables(self) -> frozenset[str]:
+        return frozenset()
+
+    def at(self, point: Mapping[str, float]) -> float:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Table:
+    variable: str
+    masses: tuple[float, ...]
+    values: tuple[float, ...]
+    interpolation: Interpolation
+    outside: Literal["error", "nearest"]
+    source: str | None = None
+
+    @property
+    def variables(self) -> frozenset[str]:
+        return frozenset({self.variable})
+
+    def at(self, point: Mapping[str, float]) -> float:
+        return self.at_mass(point[self.variable])
+
+    def at_mass(self, mass: float) -> float:
+        low, high = self.masses[0], self.masses[-1]
+        if not low <= mass <= high:
+            if self.outside == "error":
+                msg = (
+                    f"{self.variable} = {mass:g} GeV lies outside of the table ({low:g} to {high:g} GeV); "
+                    "add points, or say `outside: nearest`"
+                )
+                raise ValueError(msg)
+            mass = min(max(mass, low), high)
+        if self.interpolation == "step":
+            return self.values[int(np.searchsorted(self.masses, mass, side="right")) - 1]
+        if self.interpolation == "logarithmic":
+            return float(np.exp(np.interp(mass, self.masses, np.log(self.values))))
+        if self.interpolation == "monotone-cubic":
+            from scipy.interpolate import PchipInterpolator  # noqa: PLC0415  heavy, and seldom asked for
+
+            return float(PchipInterpolator(self.masses, self.values)(mass))
+        return float(np.interp(mass, self.masses, self.values))
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    variable: str
+    coefficients: tuple[float, ...]
+    scale: float
+    source: str | None = None
+
+    @property
+    def variables(self) -> frozenset[str]:
+        return frozenset({self.variable})
+
+    def at(self, point: Mapping[str, float]) -> float:
+        return self.scale * float(np.polynomial.polynomial.polyval(point[self.variable], self.coefficients))
+
+
+@dataclass(frozen=True)
+class Pieces:
+    pieces: tuple[tuple[Condition, float], ...]
+    source: str | None = None
+
+    @property
+    def variables(self) -> frozenset[str]:
+        return frozenset().union(*(condition.variables for condition, _ in self.pieces))
+
+    def at(self, point: Mapping[str, float]) -> float:
+        found = [value for condition, value in self.pieces if condition.holds(point)]
+        if len(found) != 1:
+            msg = f"{len(found) or 'none'} of the pieces hold{'' if found else 's'} at {_text(point)}; exactly one must"
+            raise ValueError(msg)
+        return found[0]
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A function whose values are checked against the bounds of its field wherever it is evaluated."""
+
+    function: Function
+    quantity: Quantity
+
+    @property
+    def source(self) -> str | None:
+        return self.function.source
+
+    @property
+    def variables(self) -> frozenset[str]:
+        return self.function.variables
+
+    def at(self, point: Mapping[str, float]) -> float:
+        value = self.function.at(point)
+        if not math.isfinite(value):
+            msg = f"found {value} at {_text(point)}; it must be finite"
+            raise ValueError(msg)
+        if not self.quantity.allows(value):
+            self.quantity.check(value, f"found {value:g} at {_text(point)}")
+        return value
+
+
+_MASS = Quantity(ENERGY, low=0.0)
+
+
+@dataclass(frozen=True)
+class FunctionIn:
+    """Pydantic marker: turns a form into a function whose values have this dimension and lie within its bounds."""
+
+    quantity: Quantity
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self._bounded, handler.generate_schema(Form))
+
+    def _bounded(self, form: Any) -> Function:
+        return Bounded(self._function(form), self.quantity)
+
+    def _function(self, form: Any) -> Function:
+        if isinstance(form, str | float | int):
+            return Constant(self.quantity.parse(form))
+        if isinstance(form, ConstantForm):
+            return Constant(_parsed(self.quantity, form.value, ("value",)), form.source)
+        if isinstance(form, PolynomialForm):
+            scale = _parsed(Quantity(self.quantity.dimension), f"1 {form.unit}".strip(), ("unit",))
+            return Polynomial(form.of, tuple(form.polynomial), scale, form.source)
+        if isinstance(form, PiecesForm):
+            pieces = tuple(
+                (piece.where, _parsed(self.quantity, piece.value, ("pieces", index, "value")))
+                for index, piece in enumerate(form.pieces)
+            )
+            return Pieces(pieces, form.source)
+        if isinstance(form, CsvForm):
+            raise _problem("a CSV file is read by load_spec; give a table to build a spec in Python", ("csv",))
+        return self._table(form)
+
+    def _table(self, form: TableForm) -> Table:
+        variables = [key for key in form.table if key != "value"]
+        if len(variables) != 1 or "value" not in form.table:
+            keys = ", ".join(form.table) or "nothing"
+            raise _problem(f"found the lists {keys}; expected one named after a grid variable and one `value`", ("table",))
+        variable = variables[0]
+        masses = tuple(
+            _parsed(_MASS, mass, ("table", variable, index)) for index, mass in enumerate(form.table[variable])
+        )
+        values = tuple(
+            _parsed(self.quantity, value, ("table", "value", index)) for index, value in enumerate(form.table["value"])
+        )
+        if len(masses) != len(values) or len(masses) < 2:
+            reason = f"found {len(masses)} masses and {len(values)} values; expected as many of each, two at least"
+            raise _problem(reason, ("table",))
+        for index in range(1, len(masses)):
+            if masses[index] <= masses[index - 1]:
+                reason = f"found {masses[index]:g} GeV after {masses[index - 1]:g} GeV; masses must rise"
+                raise _problem(reason, ("table", variable, index))
+        if form.interpolation == "logarithmic" and min(values) <= 0.0:
+            raise _problem(f"found the value {min(values):g}; logarithmic interpolation needs positive ones", ("table",))
+        return Table(variable, masses, values, form.interpolation, form.outside, form.source)
+
+
+def _problem(reason: str, at: tuple[str | int, ...]) -> PydanticCustomError:
+    return PydanticCustomError("function", "{reason}", {"reason": reason, "at": at})
+
+
+def _parsed(quantity: Quantity, value: Any, at: tuple[str | int, ...]) -> float:
+    try:
+        return quantity.parse(value)
+    except PydanticCustomError as error:
+        raise _problem(error.message(), at) from None
+
+
+Efficiency = Annotated[Function, FunctionIn(Quantity(NUMBER_OF, low=0.0, high=1.0))]
+RelativeSizeOfMass = Annotated[Function, FunctionIn(Quantity(NUMBER_OF, low=0.0))]
+PositiveEnergyOfMass = Annotated[Function, FunctionIn(Quantity(ENERGY, low=0.0, exclusive=True))]
+IntegerOfMass = Annotated[Function, FunctionIn(Quantity(NUMBER_OF, low=0.0))]
+
+
+class HasSource(SpecModel):
+    """A part whose numbers need a source, given once for the part or with each function in it."""
+
+    source: Source | None = None
+
+    @model_validator(mode="after")
+    def _has_source(self) -> HasSource:
+        functions = [value for name in type(self).model_fields if isinstance(value := getattr(self, name), Bounded)]
+        if self.source is None and not (functions and all(function.source for function in functions)):
+            msg = "no `source:`; say where the numbers come from, for example `source: assumption`"
+            raise PydanticCustomError("source", "{reason}", {"reason": msg})
+        return self

@@ -1,0 +1,125 @@
+"""From the grid of a spec to the list of mass hypotheses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from modelbuilder.spec.search import Channel, GridAxis, ListedPoints, LogarithmicSteps, Segment, StepInEnergy
+
+DECIMALS = 4  # grid points are multiples of 0.1 MeV: short names, exact in every file
+MAX_POINTS = 100_000
+
+
+@dataclass(frozen=True)
+class GridPoint:
+    """One mass hypothesis. `values` are the grid variables in GeV; `name` is one that pyhf accepts."""
+
+    index: int
+    name: str
+    variable: str
+    mass: float
+    channel: str
+
+    @property
+    def values(self) -> dict[str, float]:
+        return {self.variable: self.mass}
+
+
+class GridError(ValueError):
+    """A grid that makes no sense; `at` is the path within the grid axis."""
+
+    def __init__(self, at: tuple[str | int, ...], reason: str) -> None:
+        self.at = at
+        super().__init__(reason)
+
+
+def point_name(variable: str, mass: float) -> str:
+    """`m_a_0p2000` for 0.2 GeV."""
+    return f"{variable}_{mass:.{DECIMALS}f}".replace(".", "p")
+
+
+def channel_of(channels: Mapping[str, Channel], point: Mapping[str, float]) -> str:
+    """The name of the one channel that fits this point. Raises ValueError if none or several do."""
+    names = [name for name, channel in channels.items() if channel.where is None or channel.where.holds(point)]
+    if len(names) != 1:
+        where = ", ".join(f"{name} = {value:g} GeV" for name, value in point.items())
+        msg = f"{' and '.join(names) if names else 'no channel'} at {where}; exactly one channel must hold at each point"
+        raise ValueError(msg)
+    return names[0]
+
+
+def expand_grid(variable: str, axis: GridAxis, channels: Mapping[str, Channel]) -> tuple[GridPoint, ...]:
+    """All grid points in rising order. Raises GridError."""
+
+    def resolution(mass: float) -> float:
+        point = {variable: mass}
+        return channels[channel_of(channels, point)].resolution.at(point)
+
+    masses: list[float] = []
+    end = 0.0
+    for index, segment in enumerate(axis.segments):
+        at = ("segments", index)
+        first, last = _ends(segment)
+        if first > last or (first == last and not isinstance(segment, ListedPoints)):
+            msg = f"found from {first:g} GeV to {last:g} GeV, which holds no points; `to` must be above `from`"
+            raise GridError(at, msg)
+        if first < end:
+            msg = f"found a segment from {first:g} GeV, but the one before it ends at {end:g} GeV; segments must not overlap"
+            raise GridError(at, msg)
+        end = last
+        try:
+            masses.extend(_masses(segment, resolution))
+        except ValueError as error:
+            raise GridError(at, str(error)) from None
+    kept = sorted({round(m, DECIMALS) for m in masses if not any(gap.low < m < gap.high for gap in axis.gaps)})
+    for index, gap in enumerate(axis.gaps):
+        if gap.low >= gap.high:
+            raise GridError(("gaps", index), f"found a gap from {gap.low:g} to {gap.high:g} GeV; `high` must be above `low`")
+    if not kept:
+        raise GridError(("gaps",), "the gaps leave no grid points; shorten them, or widen the segments")
+    try:
+        return tuple(
+            GridPoint(index, point_name(variable, mass), variable, mass, channel_of(channels, {variable: mass}))
+            for index, mass in enumerate(kept)
+        )
+    except ValueError as error:
+        raise GridError((), str(error)) from None
+
+
+def spread(points: tuple[GridPoint, ...], number: int | None) -> tuple[GridPoint, ...]:
+    """At most `number` of the points, evenly spread, both ends included; all for None."""
+    if number is None or number >= len(points):
+        return points
+    return tuple(points[i] for i in sorted({round(x) for x in np.linspace(0, len(points) - 1, number).tolist()}))
+
+
+def _ends(segment: Segment) -> tuple[float, float]:
+    if isinstance(segment, ListedPoints):
+        return min(segment.values), max(segment.values)
+    return segment.from_, segment.to
+
+
+def _masses(segment: Segment, resolution: Callable[[float], float]) -> list[float]:
+    if isinstance(segment, ListedPoints):
+        return list(segment.values)
+    first, last = segment.from_, segment.to
+    if isinstance(segment, LogarithmicSteps):
+        return [float(mass) for mass in np.geomspace(first, last, segment.points)]
+    tolerance = 0.5 * 10.0**-DECIMALS
+    if isinstance(segment, StepInEnergy):
+        number = math.floor((last - first + tolerance) / segment.step)
+        if number >= MAX_POINTS:
+            msg = f"found a step that gives {number} points; at most {MAX_POINTS}"
+            raise ValueError(msg)
+        return [first + i * segment.step for i in range(number + 1)]
+    masses = [first]
+    while (mass := masses[-1] + segment.step * resolution(masses[-1])) <= last + tolerance:
+        masses.append(mass)
+        if len(masses) > MAX_POINTS:
+            msg = f"found a step that gives more than {MAX_POINTS} points"
+            raise ValueError(msg)
+    return masses

@@ -1,0 +1,311 @@
+"""From files to a checked search: variants, overrides, references, then every check, with all problems at once."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from modelbuilder.errors import InputFileError, Problem, SpecError
+from modelbuilder.spec.checks import cross_check
+from modelbuilder.spec.experiment import Experiment
+from modelbuilder.spec.grid import GridPoint, expand_grid
+from modelbuilder.spec.problems import validate
+from modelbuilder.spec.search import SearchSpec
+from modelbuilder.spec.tree import (
+    Mapping,
+    Node,
+    Parsed,
+    Place,
+    Scalar,
+    Sequence,
+    child,
+    load_tree,
+    parse_scalar,
+    path_text,
+    plain,
+    read_text,
+    walk,
+)
+
+_EDITOR_KEY = "$schema"
+
+
+@dataclass(frozen=True)
+class LoadedSearch:
+    """A search that passed all checks.
+
+    tree: the resolved spec, each value with the place it came from.    points: the whole grid.
+    digest: SHA-256 of the resolved spec, tables included; two specs with the same digest ask for the same thing.
+    """
+
+    spec: SearchSpec
+    tree: Mapping
+    points: tuple[GridPoint, ...]
+    digest: str
+
+    def place_of(self, *path: str | int) -> Place:
+        """Where a value stands, or the closest thing above it that stands anywhere."""
+        node: Node = self.tree
+        for step in path:
+            below = child(node, step)
+            if below is None:
+                break
+            node = below
+        return node.place
+
+
+def load_search(path: Path | str, *, overrides: Iterable[str] = (), root: Path | None = None) -> LoadedSearch:
+    """Read, resolve and check a search spec.
+
+    overrides: texts `a.b=value`, as given to `--set`.    root: the folder that references must stay within; by default
+    the folder named `specs`, or the one with a `.git` or `pyproject.toml`, above the file, or else that of the file.
+    Raises SpecError with all problems, InputFileError if the file itself cannot be read.
+    """
+    path = Path(path)
+    tree, problems = resolve(path, overrides=overrides, root=root)
+    spec, more = validate(SearchSpec, tree)
+    problems = [*problems, *more, *cross_check(tree)]
+    if problems or spec is None:
+        raise SpecError(_without_consequences(problems))
+    variable = spec.grid_variable
+    points = expand_grid(variable, spec.grid[variable], spec.channels)
+    return LoadedSearch(spec, tree, points, digest_of(plain(tree)))
+
+
+def load_experiment(path: Path | str, *, root: Path | None = None) -> Experiment:
+    """Read and check an experiment file. Raises SpecError or InputFileError."""
+    tree, problems = resolve(Path(path), root=root)
+    experiment, more = validate(Experiment, tree)
+    if problems or more or experiment is None:
+        raise SpecError(_without_consequences([*problems, *more]))
+    return experiment
+
+
+def resolve(
+    path: Path, *, overrides: Iterable[str] = (), root: Path | None = None
+) -> tuple[Mapping, list[Problem]]:
+    """The tree of a spec with variants merged, overrides applied and references replaced by what they refer to."""
+    resolver = _Resolver((root or default_root(path)).resolve())
+    tree = resolver.file(path, ())
+    for override in overrides:
+        tree = resolver.override(tree, override)
+    resolved = resolver.references(tree, ())
+    assert isinstance(resolved, Mapping)
+    return resolved, resolver.problems
+
+
+def default_root(path: Path) -> Path:
+    """The folder that the references of a spec must stay within, unless the user names another one."""
+    folder = path.resolve().parent
+    for above in (folder, *folder.parents):
+        if above.name == "specs" or (above / ".git").exists() or (above / "pyproject.toml").exists():
+            return above
+    return folder
+
+
+def digest_of(value: object) -> str:
+    """SHA-256 of a JSON-like value, in one canonical form."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describe(model: type[BaseModel]) -> str:
+    """The first line of a model's docstring."""
+    return (model.__doc__ or "").splitlines()[0]
+
+
+def _without_consequences(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Only the first problem at each place: a value that was refused is null, and then refused again."""
+    kept: dict[tuple[str, int, int, str], Problem] = {}
+    for problem in problems:
+        kept.setdefault((problem.file, problem.line, problem.column, problem.path), problem)
+    return tuple(kept.values())
+
+
+class _Resolver:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.problems: list[Problem] = []
+
+    def file(self, path: Path, chain: tuple[Path, ...]) -> Mapping:
+        """The tree of a file, merged into the one that it extends."""
+        parsed: Parsed = load_tree(path)
+        self.problems.extend(parsed.problems)
+        tree = _without(parsed.root, _EDITOR_KEY)
+        base = tree.entries.get("extends")
+        if base is None:
+            return tree
+        tree = _without(tree, "extends")
+        chain = (*chain, path.resolve())
+        target = self._target(base[1], ("extends",))
+        if target is None:
+            return tree
+        if target.resolve() in chain:
+            names = " -> ".join(p.name for p in (*chain, target))
+            self._add(base[1], ("extends",), f"found a cycle: {names}; a spec cannot extend itself")
+            return tree
+        below = self._loaded(target, chain, base[1], ("extends",))
+        return tree if below is None else _merged(below, tree)
+
+    def _loaded(self, target: Path, chain: tuple[Path, ...], node: Node, path: tuple[str | int, ...]) -> Mapping | None:
+        try:
+            return self.file(target, chain)
+        except InputFileError as error:
+            self._add(node, path, f"found {plain(node)!r}: {error}")
+        except SpecError as error:
+            self.problems.extend(error.problems)
+        return None
+
+    def _target(self, node: Node, path: tuple[str | int, ...]) -> Path | None:
+        """The file that a text refers to, relative to the file in which the text stands; None after a problem."""
+        if not isinstance(node, Scalar) or not isinstance(node.value, str):
+            self._add(node, path, f"found {plain(node)!r}; expected the path of a file, relative to this one")
+            return None
+        home = Path(node.place.file).parent if node.place.line else Path()
+        target = Path(os.path.normpath(home / node.value))
+        if not target.resolve().is_relative_to(self.root):
+            hint = "move it there, or allow more with --root"
+            self._add(node, path, f"found {node.value!r}, which lies outside of {self.root}; {hint}")
+            return None
+        if not target.is_file():
+            self._add(node, path, f"found {node.value!r}: no such file; it is looked up from {home.absolute()}")
+            return None
+        return target
+
+    def _add(self, node: Node, path: tuple[str | int, ...], message: str) -> None:
+        self.problems.append(node.place.problem(path_text(path), message))
+
+    def override(self, tree: Mapping, text: str) -> Mapping:
+        """The tree with one value replaced: `a.b=value`; items of lists by their index."""
+        name, equals, value = text.partition("=")
+        place = Place(f"--set {text}", 0, 0)
+        steps: list[str | int] = [int(s) if s.isdigit() else s for s in name.replace("[", ".").replace("]", "").split(".")]
+        if not equals or "" in steps:
+            self.problems.append(place.problem("", "not understood; write PATH=VALUE, as in luminosity.value='50 fb^-1'"))
+            return tree
+        replaced = self._replaced(tree, steps, parse_scalar(value, place), place, ())
+        return replaced if isinstance(replaced, Mapping) else tree
+
+    def _replaced(
+        self, node: Node, steps: list[str | int], value: Node, place: Place, done: tuple[str | int, ...]
+    ) -> Node:
+        if not steps:
+            return value
+        step, rest = steps[0], steps[1:]
+        below = child(node, step)
+        if isinstance(node, Mapping) and (below is not None or not rest):
+            key = str(step)
+            if isinstance(value, Scalar) and value.value is None and not rest:
+                return _without(node, key)
+            new = value if below is None else self._replaced(below, rest, value, place, (*done, key))
+            key_place = node.entries[key][0] if key in node.entries else place
+            return node.with_entry(key, key_place, new)
+        if isinstance(node, Sequence) and isinstance(step, int) and below is not None:
+            new = self._replaced(below, rest, value, place, (*done, step))
+            return Sequence((*node.items[:step], new, *node.items[step + 1 :]), node.place)
+        where = path_text(done) or "the spec"
+        known = f"; it has {', '.join(node.entries)}" if isinstance(node, Mapping) else ""
+        if isinstance(node, Sequence):
+            known = f"; it is a list of {len(node.items)} items, counted from 0"
+        self.problems.append(place.problem("", f"there is no {step!r} in {where}{known}"))
+        return node
+
+    def references(self, node: Node, path: tuple[str | int, ...]) -> Node:
+        """The tree with the experiment file and all CSV files read in."""
+        if path == ("experiment",) and isinstance(node, Scalar):
+            target = self._target(node, path)
+            below = self._loaded(target, (), node, path) if target else None
+            return node if below is None else self.references(below, ("experiment", ""))
+        if isinstance(node, Mapping):
+            if "csv" in node.entries:
+                return self._csv(node, path)
+            entries = {
+                key: (place, self.references(value, (*path, key))) for key, (place, value) in node.entries.items()
+            }
+            return Mapping(entries, node.place)
+        if isinstance(node, Sequence):
+            return Sequence(
+                tuple(self.references(item, (*path, i)) for i, item in enumerate(node.items)), node.place
+            )
+        return node
+
+    def _csv(self, node: Mapping, path: tuple[str | int, ...]) -> Node:
+        """A form with `csv`, `columns` and `units` as the same form with a `table`."""
+        place, name = node.entries["csv"]
+        columns, units = node.get("columns"), node.get("units")
+        target = self._target(name, (*path, "csv"))
+        if target is None or not isinstance(columns, Mapping) or not isinstance(units, Mapping):
+            return node  # what is missing is reported by the model
+        try:
+            table = _read_columns(target)
+        except InputFileError as error:
+            self._add(name, (*path, "csv"), str(error))
+            return node
+        lists: dict[str, tuple[Place, Node]] = {}
+        for key, (key_place, column) in columns.entries.items():
+            found = plain(column)
+            unit = plain(units.entries[key][1]) if key in units.entries else None
+            if found not in table:
+                known = ", ".join(table)
+                self._add(column, (*path, "columns", key), f"found {found!r}; {target.name} has the columns {known}")
+            elif not isinstance(unit, str):
+                self._add(units, (*path, "units"), f"no unit for {key!r}; give one, as in {{{key}: GeV}}")
+            else:
+                cells = tuple(
+                    Scalar(f"{text} {unit}".strip(), Place(str(target), line, 1)) for line, text in table[found]
+                )
+                lists[key] = (key_place, Sequence(cells, column.place))
+        rest = {key: entry for key, entry in node.entries.items() if key not in ("csv", "columns", "units")}
+        return Mapping({"table": (place, Mapping(lists, name.place)), **rest}, node.place)
+
+
+def _read_columns(path: Path) -> dict[str, list[tuple[int, str]]]:
+    """The columns of a CSV file by the names in its header, each cell with its line. Raises InputFileError."""
+    lines = [
+        (number, line)
+        for number, line in enumerate(read_text(path).splitlines(), start=1)
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+    rows = list(csv.reader(line for _, line in lines))
+    if len(rows) < 2:
+        msg = f"{path}: no table; expected a header line with the names of the columns, then numbers"
+        raise InputFileError(msg)
+    header = [name.strip() for name in rows[0]]
+    columns: dict[str, list[tuple[int, str]]] = {name: [] for name in header}
+    for (number, _), row in zip(lines[1:], rows[1:], strict=True):
+        if len(row) != len(header):
+            msg = f"{path}:{number}: found {len(row)} cells; the header names {len(header)} columns"
+            raise InputFileError(msg)
+        for name, cell in zip(header, row, strict=True):
+            columns[name].append((number, cell.strip()))
+    return columns
+
+
+def _without(tree: Mapping, key: str) -> Mapping:
+    return Mapping({k: entry for k, entry in tree.entries.items() if k != key}, tree.place)
+
+
+def _merged(base: Mapping, changes: Mapping) -> Mapping:
+    """`base` with the changes of a variant: mappings are merged, everything else is replaced, null removes."""
+    entries = dict(base.entries)
+    for key, (place, value) in changes.entries.items():
+        below = entries.get(key)
+        if isinstance(value, Scalar) and value.value is None:
+            entries.pop(key, None)
+        elif below is not None and isinstance(below[1], Mapping) and isinstance(value, Mapping):
+            entries[key] = (place, _merged(below[1], value))
+        else:
+            entries[key] = (place, value)
+    return Mapping(entries, changes.place)
+
+
+def origins(tree: Mapping) -> dict[str, str]:
+    """`path` to `file:line` for every scalar of a resolved spec."""
+    return {path_text(path): str(node.place) for path, node in walk(tree) if isinstance(node, Scalar)}

@@ -1,0 +1,168 @@
+"""Validation of a tree by a pydantic model, with messages in the words of the spec and the place of each fault."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from modelbuilder.errors import Problem
+from modelbuilder.spec.tree import Mapping, Node, Place, child, path_text, plain, type_names
+
+Model = TypeVar("Model", bound=BaseModel)
+_QUOTED = re.compile(r"'([^']+)'")
+
+
+def validate(model: type[Model], tree: Mapping) -> tuple[Model | None, list[Problem]]:
+    """The model made from the tree, or None and all problems."""
+    try:
+        return model.model_validate(plain(tree)), []
+    except ValidationError as error:
+        return None, [_problem(model, tree, details) for details in error.errors(include_url=False)]
+
+
+def nearest(found: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` where something is close, otherwise `; known: a, b, c`; empty if nothing is known."""
+    names = sorted(known)
+    close = difflib.get_close_matches(found, names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(names)}" if names else ""
+
+
+def _problem(model: type[BaseModel], tree: Mapping, details: Any) -> Problem:
+    kind, context = details["type"], details.get("ctx", {})
+    at = context.get("at", (context["discriminator"].strip("'"),) if kind == "union_tag_invalid" else ())
+    path, node, place = _locate(tree, (*details["loc"], *at))
+    if kind == "missing":
+        key = str(details["loc"][-1])
+        return place.problem(path_text((*path, key)), f"missing{_meaning(model, path, key)}")
+    if kind == "extra_forbidden":
+        found = str(path[-1])
+        return place.problem(path_text(path), f"unknown key {found!r}{nearest(found, _keys(model, path[:-1], details['loc']))}")
+    return place.problem(path_text(path), _message(kind, context, details, node))
+
+
+def _message(kind: str, context: dict[str, Any], details: Any, node: Node) -> str:
+    value = plain(node)
+    found = f"found {_short(value)}"
+    if kind in ("literal_error", "union_tag_invalid"):
+        expected = context.get("expected") or context["expected_tags"]
+        return f"{found}{_choice(value, _QUOTED.findall(expected))}"
+    if kind == "union_tag_not_found":
+        return f"{context['discriminator']} is missing; it says of which kind this is"
+    if kind in ("too_short", "too_long"):
+        number = context.get("min_length", context.get("max_length"))
+        return f"found {context['actual_length']} items; expected at {'least' if kind == 'too_short' else 'most'} {number}"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{found}; expected a mapping of keys to values"
+    if kind in ("list_type", "tuple_type"):
+        return f"{found}; expected a list"
+    if kind == "string_type":
+        return f"{found}; expected text"
+    if kind in ("int_type", "int_parsing", "int_from_float"):
+        return f"{found}; expected a whole number"
+    if kind in ("float_type", "float_parsing"):
+        return f"{found}; expected a number"
+    message = details["msg"]
+    if kind in _OWN_MESSAGES:
+        return str(message)
+    return f"{found}; {message[0].lower()}{message[1:]}"
+
+
+_OWN_MESSAGES = {"quantity", "condition", "function", "function_form", "source", "name", "range", "refused"}
+
+
+def _choice(found: object, known: list[str]) -> str:
+    close = difflib.get_close_matches(str(found), known, n=1, cutoff=0.6)
+    listed = f"; expected {' or '.join(repr(name) for name in known)}"
+    return f"{listed}; did you mean {close[0]!r}?" if close and len(known) > 1 else listed
+
+
+def _short(value: object) -> str:
+    kind = type_names.get(type(value))
+    if isinstance(value, dict | list):
+        return kind or "nothing"
+    return "nothing" if value is None else repr(value) if len(repr(value)) < 80 else repr(value)[:76] + "..."
+
+
+def _locate(tree: Mapping, location: tuple[str | int, ...]) -> tuple[tuple[str | int, ...], Node, Place]:
+    """The deepest node on the way to a pydantic location, which also holds names of union members, and its path.
+
+    The place is that of the key where the fault is the key, and of the value otherwise; both stand on one line.
+    """
+    node: Node = tree
+    place = tree.place
+    path: tuple[str | int, ...] = ()
+    for step in location:
+        below = child(node, step)
+        if below is None:
+            continue
+        if isinstance(node, Mapping):
+            place = node.entries[str(step)][0]
+            if below.place.file != place.file:
+                place = below.place
+        else:
+            place = below.place
+        node, path = below, (*path, step)
+    return path, node, place
+
+
+def _keys(model: type[BaseModel], path: tuple[str | int, ...], location: tuple[str | int, ...]) -> set[str]:
+    """The keys that are allowed at a path, of the union members that the location names where it names some."""
+    models = _models_at(model, path)
+    tags = set(location) - set(path)
+    return {key for found in {m for m in models if _tags(m) & tags} or models for key in _aliases(found)}
+
+
+def _tags(model: type[BaseModel]) -> set[str]:
+    """The values of the fields that say of which kind a model is."""
+    annotations = [field.annotation for field in model.model_fields.values()]
+    return {str(value) for found in annotations if get_origin(found) is Literal for value in get_args(found)}
+
+
+def _meaning(model: type[BaseModel], path: tuple[str | int, ...], key: str) -> str:
+    for found in _models_at(model, path):
+        field = _aliases(found).get(key)
+        if field is not None:
+            description = found.model_fields[field].description
+            return f"; it gives {description}" if description else ""
+    return ""
+
+
+def _aliases(model: type[BaseModel]) -> dict[str, str]:
+    return {field.alias or name: name for name, field in model.model_fields.items()}
+
+
+def _models_at(model: type[BaseModel], path: tuple[str | int, ...]) -> set[type[BaseModel]]:
+    """The models that may describe what lies at a path."""
+    models = {model}
+    for step in path:
+        if isinstance(step, int):
+            continue
+        below: set[type[BaseModel]] = set()
+        for candidate in models:
+            name = _aliases(candidate).get(step)
+            if name is not None:
+                below |= _models_in(candidate.model_fields[name])
+        models = below or models
+    return models
+
+
+def _models_in(annotation: Any) -> set[type[BaseModel]]:
+    from modelbuilder.spec.functions import Form, FunctionIn  # noqa: PLC0415
+
+    if hasattr(annotation, "annotation"):  # a pydantic field: its metadata may name a function
+        found = _models_in(annotation.annotation)
+        if any(isinstance(item, FunctionIn) for item in annotation.metadata):
+            found |= _models_in(Form)
+        return found
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    found = set()
+    for argument in get_args(annotation):
+        found |= _models_in(Form) if isinstance(argument, FunctionIn) else _models_in(argument)
+    return found

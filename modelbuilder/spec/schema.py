@@ -1,0 +1,119 @@
+"""JSON Schemas of the spec files, draft-07 so that editors complete keys, generated from the models."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from modelbuilder.spec.experiment import Experiment
+from modelbuilder.spec.search import SearchSpec
+
+_DRAFT = "http://json-schema.org/draft-07/schema#"
+_REFERENCE = {"type": "string", "description": "path of a file, relative to this one", "examples": ["../x.yaml"]}
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """The schemas by file name. They describe specs as written: with references and `extends`, not resolved."""
+    return {
+        "search.schema.json": _schema(SearchSpec, references=("experiment",)),
+        "experiment.schema.json": _schema(Experiment),
+    }
+
+
+def schema_text(schema: dict[str, Any]) -> str:
+    """The text of a schema file."""
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def differences(folder: Path) -> list[str]:
+    """What in `folder` differs from the models, one sentence per file; empty if it is current."""
+    found = []
+    for name, schema in schemas().items():
+        path = folder / name
+        if not path.is_file():
+            found.append(f"{path}: missing")
+        elif path.read_text(encoding="utf-8") != schema_text(schema):
+            found.append(f"{path}: differs from the models; write it again with `modelbuilder schema -o {folder}`")
+    return found
+
+
+def _schema(model: type[BaseModel], references: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Either a complete file, or a variant with `extends`, in which nothing is required and null removes."""
+    generated = _draft_07(model.model_json_schema())
+    definitions = generated.pop("definitions", {})
+    for name in references:
+        generated["properties"][name] = {"anyOf": [_REFERENCE, generated["properties"][name]]}
+    generated["properties"]["$schema"] = {"type": "string", "description": "for editors; ignored"}
+    title = generated["title"]
+    variant = _variant(generated)
+    variant["properties"]["extends"] = {**_REFERENCE, "description": "the spec that this one changes"}
+    return {
+        "$schema": _DRAFT,
+        "title": title,
+        "description": generated.get("description", ""),
+        "if": {"type": "object", "required": ["extends"]},
+        "then": {"$ref": f"#/definitions/{title}Variant"},
+        "else": {"$ref": f"#/definitions/{title}"},
+        "definitions": {
+            title: generated,
+            **definitions,
+            f"{title}Variant": variant,
+            **{f"{name}Variant": _variant(definition) for name, definition in definitions.items()},
+        },
+    }
+
+
+def _draft_07(value: Any) -> Any:
+    """The same schema with the keywords of draft-07 in place of those of 2020-12."""
+    if isinstance(value, list):
+        return [_draft_07(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    new = {}
+    for key, item in value.items():
+        if key == "$defs":
+            new["definitions"] = _draft_07(item)
+        elif key == "prefixItems":
+            new["items"] = _draft_07(item)
+            new["additionalItems"] = False
+        elif key == "discriminator":
+            continue
+        elif key == "oneOf":  # the members differ in their keys, but an editor is helped more by all that may fit
+            new["anyOf"] = _draft_07(item)
+        elif key == "$ref":
+            new["$ref"] = item.replace("#/$defs/", "#/definitions/")
+        else:
+            new[key] = _draft_07(item)
+    return new
+
+
+def _variant(definition: dict[str, Any]) -> dict[str, Any]:
+    """A copy in which nothing is required, null is allowed for every key, and references lead to variants."""
+    new = _relaxed(copy.deepcopy(definition))
+    new.pop("required", None)
+    if "properties" in new:
+        new["properties"] = {key: _or_null(item) for key, item in new["properties"].items()}
+    return new
+
+
+def _relaxed(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_relaxed(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    new = {key: _relaxed(item) for key, item in value.items()}
+    if "$ref" in new:
+        new["$ref"] += "Variant"
+    if isinstance(new.get("additionalProperties"), dict):
+        new["additionalProperties"] = _or_null(new["additionalProperties"])
+    for key in ("minProperties", "maxProperties"):
+        new.pop(key, None)
+    return new
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "null"}]}

@@ -1,0 +1,254 @@
+"""From the templates of a grid point to a HistFactory workspace.
+
+Every workspace loads in stock pyhf: only normfactor, normsys, histosys and lumi modifiers are used, and all numbers are
+floats. The signal is normalised to a reference cross section that is close to the expected limit, so that the signal
+strength `mu` is of order one where it matters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from modelbuilder.histograms import bernstein
+from modelbuilder.histograms.templates import FloatArray, PointTemplates, SampleTemplates, Template
+from modelbuilder.spec.grid import GridPoint
+from modelbuilder.spec.load import LoadedSearch
+from modelbuilder.spec.search import (
+    SIGNAL,
+    Background,
+    BernsteinShape,
+    LuminositySystematic,
+    RateSystematic,
+    SearchSpec,
+    ShapeSystematic,
+    SpuriousSignal,
+)
+from modelbuilder.workspace.lint import SIGNAL_IN_WINDOW, LintMessage, lint
+
+POI = "mu"
+POI_BOUND = 20.0
+SMALLEST_YIELD = 1e-3
+"""Spurious signals, and totals, below this number of events count as zero."""
+SMALLEST_SIGNIFICANCE = 0.02
+"""Fixed-rate samples that would be seen with less than this many standard deviations, alone, are left out."""
+SMALLEST_CHANGE = 1e-4
+"""Shape variations with a smaller summed change, relative to the sample, are left out."""
+SMALLEST_COEFFICIENT = 0.1
+"""A Bernstein sample is normalised to at least this fraction of the mean, so that its rate can move away from zero."""
+MAX_RATE = 10.0
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointWorkspace:
+    """A workspace and what it takes to read its signal strength.
+
+    reference_cross_section: fb at mu = 1.    signal_yield: events in the window at mu = 1.
+    background_yield: expected events in the window.    signal_in_window: fraction of the selected signal entries.
+    """
+
+    workspace: Json
+    reference_cross_section: float
+    signal_yield: float
+    background_yield: float
+    lint: tuple[LintMessage, ...]
+
+
+def build_workspace(search: LoadedSearch, point: GridPoint, templates: PointTemplates) -> PointWorkspace:
+    """The workspace of one grid point, with its lint messages."""
+    return _Builder(search, point, templates).build()
+
+
+class _Builder:
+    def __init__(self, search: LoadedSearch, point: GridPoint, templates: PointTemplates) -> None:
+        self.search = search
+        self.spec: SearchSpec = search.spec
+        self.point = point
+        self.templates = templates
+        self.background = np.sum([sample.nominal.values for sample in templates.backgrounds.values()], axis=0)
+        self.messages: list[LintMessage] = []
+
+    def build(self) -> PointWorkspace:
+        reference = reference_cross_section(self.templates.signal.nominal.values, self.background)
+        signal = self.templates.signal.scaled(reference)
+        parameters: list[Json] = [_parameter(POI, 1.0, POI_BOUND)]
+        samples = [self._signal(signal)]
+        for name, background in self.spec.backgrounds.items():
+            found = self.templates.backgrounds[name]
+            if isinstance(background.shape, BernsteinShape):
+                new, rates = self._polynomial(name, background.shape, found)
+            else:
+                new, rates = self._simulated(name, background, found)
+            samples.extend(new)
+            parameters.extend(rates)
+        samples.extend(self._spurious_signals(signal))
+        parameters.extend(self._luminosity(samples))
+        channel = self.point.channel
+        workspace = {
+            "channels": [{"name": channel, "samples": samples}],
+            "measurements": [{"name": self.point.name, "config": {"poi": POI, "parameters": parameters}}],
+            "observations": [{"name": channel, "data": _floats(self.templates.observation)}],
+            "version": "1.0.0",
+        }
+        self._check_window()
+        return PointWorkspace(
+            workspace=workspace,
+            reference_cross_section=reference,
+            signal_yield=signal.nominal.total,
+            background_yield=float(self.background.sum()),
+            lint=(*self.messages, *lint(workspace)),
+        )
+
+    def _signal(self, signal: SampleTemplates) -> Json:
+        modifiers = [{"name": POI, "type": "normfactor", "data": None}, *self._systematics(SIGNAL, signal)]
+        return {"name": SIGNAL, "data": _floats(signal.nominal.values), "modifiers": modifiers}
+
+    def _polynomial(self, name: str, shape: BernsteinShape, found: SampleTemplates) -> tuple[list[Json], list[Json]]:
+        """One sample for each basis polynomial; at rate 1, or where the fit is at its bound at 0, the fitted spectrum."""
+        order = round(shape.bernstein.at(self.point.values))
+        edges = self.templates.edges
+        coefficients = bernstein.fit(found.nominal.values, edges, order)
+        basis = bernstein.basis(edges, order)
+        floor = SMALLEST_COEFFICIENT * max(float(coefficients.mean()), SMALLEST_YIELD)
+        samples, parameters = [], []
+        for k, coefficient in enumerate(coefficients.tolist()):
+            nominal = max(coefficient, floor)
+            rate = f"{name}_bernstein_{k}"
+            samples.append(
+                {
+                    "name": rate,
+                    "data": _floats(nominal * basis[k]),
+                    "modifiers": [{"name": rate, "type": "normfactor", "data": None}],
+                }
+            )
+            parameters.append(_parameter(rate, coefficient / nominal, MAX_RATE * max(1.0, float(coefficients.mean()) / nominal)))
+            if coefficient < floor:
+                text = f"the simulated spectrum puts this coefficient at {coefficient:.3g}, close to its bound at 0"
+                self._note("note", "coefficient-at-bound", rate, text, "backgrounds", name, "shape")
+        return samples, parameters
+
+    def _simulated(
+        self, name: str, background: Background, found: SampleTemplates
+    ) -> tuple[list[Json], list[Json]]:
+        if background.rate == "fixed" and self._significance(found.nominal.values) < SMALLEST_SIGNIFICANCE:
+            return [], []
+        modifiers = self._systematics(name, found)
+        parameters = []
+        if background.rate == "free":
+            rate = f"{name}_rate"
+            modifiers.insert(0, {"name": rate, "type": "normfactor", "data": None})
+            parameters.append(_parameter(rate, 1.0, MAX_RATE))
+        return [{"name": name, "data": _floats(found.nominal.values), "modifiers": modifiers}], parameters
+
+    def _significance(self, values: FloatArray) -> float:
+        """Of these events on the expected background, root of the sum of s^2 / b over the bins."""
+        return math.sqrt(float(np.sum(values**2 / np.maximum(self.background, SMALLEST_YIELD))))
+
+    def _systematics(self, sample: str, found: SampleTemplates) -> list[Json]:
+        """The modifiers of one sample, in the order of the table."""
+        modifiers: list[Json] = []
+        has_rate = sample == SIGNAL or self.spec.backgrounds[sample].rate == "fixed"
+        for name, systematic in self.spec.systematics.items():
+            if isinstance(systematic, LuminositySystematic) and has_rate:
+                modifiers.append({"name": "lumi", "type": "lumi", "data": None})
+            elif isinstance(systematic, RateSystematic) and sample in systematic.on:
+                modifiers.append(_normsys(name, systematic.size.at(self.point.values)))
+            elif isinstance(systematic, ShapeSystematic) and sample in systematic.on:
+                modifiers.extend(self._histosys(name, sample, found))
+        return modifiers
+
+    def _histosys(self, name: str, sample: str, found: SampleTemplates) -> list[Json]:
+        nominal = found.nominal.values
+        up, down = (template.values - nominal for template in found.varied[name])
+        change = max(float(np.abs(up).sum()), float(np.abs(down).sum())) / max(float(nominal.sum()), SMALLEST_YIELD)
+        if change < SMALLEST_CHANGE:
+            text = f"left out: {name} changes it by {change:.1e} in sum, less than {SMALLEST_CHANGE:g}"
+            self._note("note", "pruned", sample, text, "systematics", name)
+            return []
+        if float(np.dot(up, down)) > 0.0:
+            text = f"{name}: both variations go the same way; replaced by half of their difference, to each side"
+            self._note("note", "symmetrised", sample, text, "systematics", name)
+            up, down = 0.5 * (up - down), 0.5 * (down - up)
+        data = {"hi_data": _floats(np.maximum(nominal + up, 0.0)), "lo_data": _floats(np.maximum(nominal + down, 0.0))}
+        return [{"name": name, "type": "histosys", "data": data}]
+
+    def _spurious_signals(self, signal: SampleTemplates) -> list[Json]:
+        """For each choice of a background shape, a sample that is empty at 0 and has the spurious signal at +-1 sigma."""
+        samples = []
+        for name, systematic in self.spec.systematics.items():
+            if not isinstance(systematic, SpuriousSignal):
+                continue
+            shape = self.spec.backgrounds[systematic.of].shape
+            assert isinstance(shape, BernsteinShape)
+            order = round(shape.bernstein.at(self.point.values))
+            expected = self.templates.backgrounds[systematic.of].nominal.values
+            values = signal.nominal.values
+            size = abs(bernstein.spurious_signal(expected, values, self.templates.edges, order))
+            if size * float(values.sum()) < SMALLEST_YIELD:
+                text = f"left out: {systematic.of} has a spurious signal of {size * float(values.sum()):.1e} events"
+                self._note("note", "pruned", name, text, "systematics", name)
+                continue
+            data = {"hi_data": _floats(size * values), "lo_data": _floats(-size * values)}
+            modifier = {"name": name, "type": "histosys", "data": data}
+            samples.append({"name": name, "data": [0.0] * len(values), "modifiers": [modifier]})
+        return samples
+
+    def _luminosity(self, samples: list[Json]) -> list[Json]:
+        if not any(modifier["type"] == "lumi" for sample in samples for modifier in sample["modifiers"]):
+            return []
+        sigma = self.spec.luminosity.uncertainty
+        bounds = [[max(0.0, 1.0 - 5.0 * sigma), 1.0 + 5.0 * sigma]]
+        return [{"name": "lumi", "inits": [1.0], "bounds": bounds, "auxdata": [1.0], "sigmas": [sigma]}]
+
+    def _check_window(self) -> None:
+        spectrum: Template = self.templates.signal.nominal
+        peak = int(np.argmax(spectrum.values))
+        if peak in (0, len(spectrum.values) - 1):
+            text = "the signal peaks in the outermost bin of the window; is the mass within the range of the observable?"
+            self._note("warning", "signal-at-edge", SIGNAL, text, "channels", self.point.channel, "window")
+        error = math.sqrt(spectrum.variances[peak]) / max(spectrum.values[peak], 1e-300)
+        if error > 0.05:
+            text = f"the simulation leaves {100 * error:.0f} % uncertainty in the peak; raise signal.events"
+            self._note("warning", "few-simulated-events", SIGNAL, text, "signal", "events")
+
+    def _note(self, severity: Any, rule: str, sample: str, text: str, *path: str) -> None:
+        place = str(self.search.place_of(*path))
+        self.messages.append(
+            LintMessage(
+                severity=severity, rule=rule, channel=self.point.channel, sample=sample, message=text, place=place
+            )
+        )
+
+
+def reference_cross_section(signal: FloatArray, background: FloatArray) -> float:
+    """A cross section in fb, one digit, that is of the size of the expected limit: two standard deviations + 3 events.
+
+    signal: events per fb in each bin.    background: expected events. Zero signal gives 1.
+    """
+    total = float(signal.sum())
+    if total <= 0.0:
+        return 1.0
+    floor = max(float(background.sum()) / len(background) * 1e-3, 1e-9)
+    information = float(np.sum(signal**2 / np.maximum(background, floor)))
+    size = 2.0 / math.sqrt(information) + 3.0 / total
+    power = 10.0 ** math.floor(math.log10(size))
+    return float(f"{round(size / power) * power:.0e}")
+
+
+def _parameter(name: str, init: float, upper: float) -> Json:
+    return {"name": name, "inits": [float(init)], "bounds": [[0.0, float(upper)]]}
+
+
+def _normsys(name: str, size: float) -> Json:
+    """A relative uncertainty; the lower factor is the inverse of the upper, so that the yield stays positive."""
+    return {"name": name, "type": "normsys", "data": {"hi": 1.0 + size, "lo": 1.0 / (1.0 + size)}}
+
+
+def _floats(values: FloatArray) -> list[float]:
+    return [float(value) for value in values]
