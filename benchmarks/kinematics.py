@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from modelbuilder.kinematics.beams import Beams
 from modelbuilder.kinematics.processes import GammaAlp
 from modelbuilder.kinematics.response import PhotonResponse

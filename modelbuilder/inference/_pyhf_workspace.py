@@ -35,7 +35,7 @@ class CheckedWorkspace:
 
 
 def check_workspace(
-    workspace: Mapping[str, Any],
+    workspace: object,
     *,
     measurement_name: str | None = None,
     patches: Sequence[Sequence[Mapping[str, Any]]] = (),
@@ -132,7 +132,7 @@ def _patched(workspace: Any, patch: Sequence[Mapping[str, Any]], where: str) -> 
     import jsonpatch
     import jsonpointer
 
-    operations = _plain_json(list(patch) if isinstance(patch, Sequence) else patch, where, 0)
+    operations = _plain_json(list(patch), where, 0)
     try:
         return jsonpatch.JsonPatch(operations).apply(workspace)
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, LookupError) as error:

@@ -38,7 +38,7 @@ _LAST_STEP = 2e-5  # relative; Newton steps smaller than this are taken without 
 _MAX_STEPS = 60
 _MAX_FACTOR = 30.0  # by which mu may change in one step while it is not yet bracketed
 _LARGEST = 1e30  # in units of the first guess; a profile that is still flat there is flat
-_SMALL_ROOT_QA = 0.02  # mu/sigma: below it the test statistics are as good as straight lines
+_SMALL_ROOT_QA = 2e-3  # mu/sigma: below it the test statistics are as good as straight lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +66,8 @@ class AsymptoticCalculator:
         self._free: FitResult | None = None
         self._asimov: NDArray[np.float64] | None = None
         self._asimov_best = math.nan
+        self._expected: dict[float, float] = {}  # mu by sqrt(qA)
+        self._observed: dict[tuple[LimitMethod, float], float] = {}
         self._data_fits = _FitsByPoi()
         self._asimov_fits = _FitsByPoi()
 
@@ -86,7 +88,8 @@ class AsymptoticCalculator:
         targets = [_expected_target(method, alpha, n_sigma) for n_sigma in N_SIGMA]
         median = self._mu_at_root_qa(targets[2])
         m2, m1, p1, p2 = (self._mu_at_root_qa(targets[index]) for index in (0, 1, 3, 4))
-        observed = self._observed_limit(method, alpha)
+        if (method, alpha) not in self._observed:
+            self._observed[method, alpha] = self._observed_limit(method, alpha)
         poi_hat = self._free_fit().poi_value
         events = self._effective_background(median)
         warnings = []
@@ -99,7 +102,7 @@ class AsymptoticCalculator:
             poi_name=self._likelihood.poi_name,
             method=method,
             confidence_level=confidence_level,
-            observed=observed,
+            observed=self._observed[method, alpha],
             expected=(m2, m1, median, p1, p2),
             poi_hat=poi_hat,
             effective_background_events=events,
@@ -218,6 +221,7 @@ class AsymptoticCalculator:
                 )
                 raise FitFailure(reason, detail)
             self._free = again
+            self._observed.clear()
             return self._data_q(mu)
         return max(fit.twice_nll - best.twice_nll, 0.0), fit.poi_gradient
 
@@ -260,6 +264,8 @@ class AsymptoticCalculator:
         """The mu at which sqrt(qA) is `target`; 0 where that is not positive."""
         if target <= 0.0:
             return 0.0
+        if target in self._expected:
+            return self._expected[target]
         known = sorted(
             (math.sqrt(qa), mu, math.sqrt(qa) / (0.5 * slope / math.sqrt(qa) * mu))
             for mu, (qa, slope) in ((mu, self._asimov_q(mu)) for mu in self._asimov_fits.values())
@@ -273,7 +279,8 @@ class AsymptoticCalculator:
                 return -math.inf, 0.0
             return 0.5 * math.log(qa) - math.log(target), 0.5 * slope / qa
 
-        return self._root(distance, guess, 0.0, "the expected limit")
+        self._expected[target] = self._root(distance, guess, 0.0, "the expected limit")
+        return self._expected[target]
 
     def _observed_limit(self, method: LimitMethod, alpha: float) -> float:
         from scipy.special import ndtri
@@ -291,9 +298,7 @@ class AsymptoticCalculator:
                 (sb, _), (sb_slope, _) = _deviates(point), _deviate_slopes(point)
                 return sb - quantile, sb_slope
         else:
-            guess = best + sigma * _expected_target("cls", alpha, 0 if best == 0.0 else min(best / sigma, 8.0))
-            if best > 0.0:
-                guess -= best  # the closed-form target counts from zero: it is the limit of a best fit at N sigma
+            guess = sigma * _expected_target("cls", alpha, best / sigma)
 
             def distance(mu: float) -> tuple[float, float]:
                 point = self._point(mu)
@@ -429,11 +434,10 @@ def _expected_target(method: LimitMethod, alpha: float, n_sigma: float) -> float
 def _deviates(point: _Point) -> tuple[float, float]:
     """Normal deviates of CLs+b and of CLb: arXiv:1007.1727, Eqs. (66) and (67) for mu' = mu and mu' = 0."""
     root = math.sqrt(point.qa)
-    if point.q <= point.qa:
-        sb = math.sqrt(point.q)
-    else:
-        sb = (point.q + point.qa) / (2.0 * root) if root > 0.0 else math.inf
-    return sb, (sb - root if root > 0.0 else 0.0)
+    if root == 0.0:
+        return (0.0 if point.q == 0.0 else math.inf), 0.0
+    sb = math.sqrt(point.q) if point.q <= point.qa else (point.q + point.qa) / (2.0 * root)
+    return sb, sb - root
 
 
 def _deviate_slopes(point: _Point) -> tuple[float, float]:

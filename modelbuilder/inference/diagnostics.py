@@ -34,7 +34,8 @@ def fit_with_uncertainties(
     """Fit all free parameters, with the covariance from the Hessian at the minimum.
 
     A parameter on its bound has no parabola: its uncertainty is the distance into the allowed region at which twice the
-    NLL has risen by one (other parameters refitted, to second order), and it is taken as uncorrelated with the rest.
+    NLL has risen by one, the other parameters refitted (to second order). Their movement enters the covariance, which
+    becomes the inverse Hessian where the bound only just touches, and forgets the parameter where it presses hard.
     Raises FitFailure("singular-hessian") where some combination of parameters is not constrained at all.
     """
     fit = likelihood.fit(data, start=start)
@@ -45,18 +46,21 @@ def fit_with_uncertainties(
     fixed = np.array([parameter.fixed for parameter in likelihood.parameters])
     bound = np.array([name in fit.at_bounds for name in fit.parameter_names])
     inside = np.flatnonzero(~fixed & ~bound)
+    inner = _inverse_half_hessian(hessian[np.ix_(inside, inside)], fit, inside)
     covariance = np.zeros((n, n))
-    covariance[np.ix_(inside, inside)] = _inverse_half_hessian(hessian[np.ix_(inside, inside)], fit, inside)
+    covariance[np.ix_(inside, inside)] = inner
     for index in np.flatnonzero(bound):
-        coupling = hessian[index, inside]
-        refitted = 0.5 * float(coupling @ covariance[np.ix_(inside, inside)] @ coupling)
-        curvature = max(float(hessian[index, index]) - refitted, 0.0)
+        drag = -0.5 * inner @ hessian[inside, index]  # how the others move when they are refitted
+        curvature = max(float(hessian[index, index] + drag @ hessian[inside, index]), 0.0)
         slope = abs(float(derivatives.gradient[index]))
         rise = slope + math.sqrt(slope**2 + 2.0 * curvature)  # slope d + curvature d^2/2 = 1
         if rise == 0.0:
             reason, detail = "singular-hessian", f"{fit.parameter_names[index]}, on its bound, changes nothing"
             raise FitFailure(reason, detail)
-        covariance[index, index] = (2.0 / rise) ** 2
+        move = np.zeros(n)
+        move[index] = 1.0
+        move[inside] = drag
+        covariance += np.outer(move, move) * (2.0 / rise) ** 2
     covariance.setflags(write=False)
     return replace(
         fit,

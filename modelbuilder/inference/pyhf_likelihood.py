@@ -441,7 +441,7 @@ class _DerivativePlan:
         self._directions = wide
         self._pairs = [(i, j) for i in range(len(groups)) for j in range(i)]
         self._diagonal = np.ones(len(groups), dtype=bool)
-        yields, first, second = self.yields(generic)
+        yields, _, second = self.yields(generic)
         noise = 1e-11 * (np.abs(yields) + 1e-6)
         curved = {
             (i, j): bool((np.abs(second[i, j] * self._step(i) * self._step(j)) > noise).any())

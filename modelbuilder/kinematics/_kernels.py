@@ -7,9 +7,10 @@ Events are made in blocks of `BLOCK`, structure of arrays. A shard owns one flat
 `BLOCK` consecutive numbers in it. With constant offsets LLVM sees that rows do not overlap and vectorises the loops,
 which is why the arithmetic here has no library calls (`_log`, `_exp`, `_sincos_turns` are polynomials) and no branches.
 
-    _beams -> _generate -> _pseudo_weights -> _normals -> _smear -> _select -> _observe -> _fill
+    _beams -> _generate -> _pseudo_weights -> _survivors ... _normals -> _smear -> _select -> _observe -> _fill
 
-Each stage reads rows that an earlier one wrote. A new process is a new generator kernel that writes `TRUE` and
+Each stage reads rows that an earlier one wrote. At the dots the events that cannot be selected are dropped and the
+others collected to full blocks in a second workspace. A new process is a new generator kernel that writes `TRUE` and
 multiplies `WEIGHT`, and one line in `_generate`.
 
 Random numbers are a pure function of (key, event index, draw block): see `_uniforms`. Draw blocks are fixed per
@@ -110,33 +111,34 @@ _ALMOST_ONE = 1.0 - 2.0**-53
 def _philox(
     c0: np.uint64, c1: np.uint64, c2: np.uint64, c3: np.uint64, k0: np.uint64, k1: np.uint64
 ) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
-    """Philox4x32-10: four 32-bit words from a 4 x 32-bit counter and a 2 x 32-bit key, each word in a 64-bit integer.
+    """Philox4x32-10: four 32-bit words from a 4 x 32-bit counter and a 2 x 32-bit key.
 
+    Each word is in the lower half of a 64-bit integer; the upper half is rubbish, on the way and in the result.
     Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11, doi:10.1145/2063384.2063405.
     """
     for _ in range(10):
-        product0 = _MULTIPLIER0 * c0
-        product1 = _MULTIPLIER1 * c2
+        product0 = _MULTIPLIER0 * (c0 & _MASK32)
+        product1 = _MULTIPLIER1 * (c2 & _MASK32)
         c0 = (product1 >> _SHIFT32) ^ c1 ^ k0
-        c1 = product1 & _MASK32
+        c1 = product1
         c2 = (product0 >> _SHIFT32) ^ c3 ^ k1
-        c3 = product0 & _MASK32
-        k0 = (k0 + _WEYL0) & _MASK32
-        k1 = (k1 + _WEYL1) & _MASK32
+        c3 = product0
+        k0 = k0 + _WEYL0
+        k1 = k1 + _WEYL1
     return c0, c1, c2, c3
 
 
 @_inlined
 def _open_unit(high: np.uint64, low: np.uint64) -> float:
-    """Two 32-bit words to one of the 2^52 centres of equal cells of (0, 1); never 0, never 1."""
-    bits = np.uint64((((high << _SHIFT32) | low) >> _SHIFT12) | _ONE_BITS)
+    """The lower halves of two integers to one of the 2^52 centres of equal cells of (0, 1); never 0, never 1."""
+    bits = np.uint64((((high << _SHIFT32) | (low & _MASK32)) >> _SHIFT12) | _ONE_BITS)
     return float(bits.view(np.float64) - _ALMOST_ONE)
 
 
 @_inlined
 def _uniforms(index: np.uint64, draw: np.uint64, key0: np.uint64, key1: np.uint64) -> tuple[float, float]:
     """Two uniforms in (0, 1), a pure function of the event index, the draw block and the key."""
-    a, b, c, d = _philox(index & _MASK32, index >> _SHIFT32, draw, np.uint64(0), key0, key1)
+    a, b, c, d = _philox(index, index >> _SHIFT32, draw, np.uint64(0), key0, key1)
     return _open_unit(a, b), _open_unit(c, d)
 
 
@@ -483,12 +485,60 @@ def _pseudo_weights(w: Floats, first: int, key0: np.uint64, key1: np.uint64, eve
 
 
 @_kernel
-def _normals(w: Floats, first: int, key0: np.uint64, key1: np.uint64) -> None:
-    """Ten standard normals per event: Box and Muller, five pairs."""
+def _survivors(
+    w: Floats, cos_low: Floats, cos_high: Floats, response: tuple[float, ...], keep_all: bool, passed: Ints
+) -> int:
+    """Positions of the events that smearing could bring into the polar angles, in `passed`; how many they are.
+
+    Exact, not an approximation: a uniform is at least 2^-53, so a normal is at most sqrt(106 ln 2) = 8.572 and the two
+    of a direction together at most 12.13. The end of a unit vector moves by less than its tangent displacement.
+    """
+    reach = 12.13 * response[3]
+    for j in range(BLOCK):
+        w[NORMAL + j] = 1.0 if (w[WEIGHT + j] != 0.0) | keep_all else 0.0
+    for photon in range(3):
+        row = TRUE + 4 * photon * BLOCK
+        for j in range(BLOCK):
+            w[VALUE + j] = 1.0 if keep_all else 0.0
+        for interval in range(len(cos_low)):
+            low = cos_low[interval]
+            high = cos_high[interval]
+            for j in range(BLOCK):
+                inverse = 1.0 / math.sqrt(w[row + j])
+                cosine = w[row + 3 * BLOCK + j] * inverse * inverse
+                margin = reach * inverse + 1e-9
+                near = (cosine >= low - margin) & (cosine <= high + margin)
+                w[VALUE + j] = 1.0 if near else w[VALUE + j]
+        for j in range(BLOCK):
+            w[NORMAL + j] *= w[VALUE + j]
+    n = 0
+    for j in range(BLOCK):
+        passed[n] = j
+        n += 1 if w[NORMAL + j] != 0.0 else 0
+    return n
+
+
+@_kernel
+def _collect(g: Floats, passed: Ints, start: int, n: int, first: int, w: Floats, filled: int, index: Ints) -> None:
+    """Copy events passed[start:start + n] of workspace g, block from event `first`, to positions filled... of w."""
+    for k in range(n):
+        j = passed[start + k]
+        index[filled + k] = first + j
+        w[WEIGHT + filled + k] = g[WEIGHT + j]
+    for row in range(12):
+        source = TRUE + row * BLOCK
+        target = source + filled
+        for k in range(n):
+            w[target + k] = g[source + passed[start + k]]
+
+
+@_kernel
+def _normals(w: Floats, index: Ints, key0: np.uint64, key1: np.uint64) -> None:
+    """Ten standard normals per event: Box and Muller, five pairs. index: number of each event, shape (BLOCK,)."""
     for pair in range(5):
         row = NORMAL + 2 * pair * BLOCK
         for j in range(BLOCK):
-            u, v = _uniforms(np.uint64(first + j), np.uint64(DRAW_SMEAR + pair), key0, key1)
+            u, v = _uniforms(np.uint64(index[j]), np.uint64(DRAW_SMEAR + pair), key0, key1)
             radius = math.sqrt(-2.0 * _log(u))
             sine, cosine = _sincos_turns(v)
             w[row + j] = radius * cosine
@@ -550,13 +600,12 @@ def _count(w: Floats, step: int) -> None:
 
 @_kernel
 def _select(w: Floats, cos_low: Floats, cos_high: Floats, selection: tuple[float, ...]) -> None:
-    """Set the weight to 0 where a cut fails; cut flow after each: generated, angles, energies, mass, opening angle.
+    """Set the weight to 0 where a cut fails; cut flow after each: (generated,) angles, energies, mass, opening angle.
 
     cos_low, cos_high: accepted intervals of the cosine of the laboratory polar angle, shape (n_intervals,).
     selection: least energy; bounds of M^2(3 gamma); largest cosine of the angle between two photons.
     """
     min_energy, min_mass2, max_mass2, max_cos_opening = selection
-    _count(w, 0)
     for photon in range(3):
         row = RECO + (4 * photon + 3) * BLOCK
         for j in range(BLOCK):
@@ -673,22 +722,18 @@ def _fill(
 
 
 @_kernel
-def _store(
-    w: Floats, first: int, last: int, true: Floats, reconstructed: Floats, weights: Floats, before: Floats
-) -> None:
-    """Write a block of events out: momenta (n, 3, 4), weights before (`before`) and after the selection."""
-    for j in range(last - first):
-        event = first + j
-        weights[event, 1] = w[WEIGHT + j]
-        weights[event, 0] = before[j]
-        for photon in range(3):
-            row = 4 * photon * BLOCK + j
-            energy = w[RECO + row]
-            reconstructed[event, photon, 0] = energy
-            true[event, photon, 0] = w[TRUE + row]
-            for axis in range(1, 4):
-                true[event, photon, axis] = w[TRUE + row + axis * BLOCK]
-                reconstructed[event, photon, axis] = energy * w[RECO + row + axis * BLOCK]
+def _store(w: Floats, j: int, event: int, before: float, true: Floats, reconstructed: Floats, weights: Floats) -> None:
+    """Write the event at position j out: momenta (n, 3, 4), weights before and after the selection."""
+    weights[event, 0] = before
+    weights[event, 1] = w[WEIGHT + j]
+    for photon in range(3):
+        row = 4 * photon * BLOCK + j
+        energy = w[RECO + row]
+        reconstructed[event, photon, 0] = energy
+        true[event, photon, 0] = w[TRUE + row]
+        for axis in range(1, 4):
+            true[event, photon, axis] = w[TRUE + row + axis * BLOCK]
+            reconstructed[event, photon, axis] = energy * w[RECO + row + axis * BLOCK]
 
 
 @_kernel
@@ -726,48 +771,72 @@ def simulate_shard(
     sums: shape (N_STEPS, 2), sum of weights and of squared weights.
     true, reconstructed, weights: shapes (n, 3, 4), (n, 3, 4), (n, 2), or n = 0 to keep no events.
     """
+    g = np.zeros(WORKSPACE)
     w = np.zeros(WORKSPACE)
     before = np.zeros(BLOCK)
     passed = np.zeros(BLOCK, dtype=np.int64)
+    chosen = np.zeros(BLOCK, dtype=np.int64)
+    index = np.zeros(BLOCK, dtype=np.int64)
     key0, key1, pseudo_key0, pseudo_key1 = keys[0], keys[1], keys[2], keys[3]
+    keep = len(weights) > 0
     start = first
-    while start < last:
-        stop = min(start + BLOCK, last)
-        _beams(w, start, stop, key0, key1, beams)
-        _generate(w, code, start, key0, key1, beams, process)
-        if events_per_weight > 0.0:
-            _pseudo_weights(w, start, pseudo_key0, pseudo_key1, events_per_weight)
-        _normals(w, start, key0, key1)
+    block_start = first
+    filled = 0
+    n_survivors = 0
+    collected = 0
+    # one turn either generates a block or measures one that is full, or the rest
+    while start < last or collected < n_survivors or filled > 0:
+        if collected == n_survivors and start < last:
+            stop = min(start + BLOCK, last)
+            _beams(g, start, stop, key0, key1, beams)
+            _generate(g, code, start, key0, key1, beams, process)
+            if events_per_weight > 0.0:
+                _pseudo_weights(g, start, pseudo_key0, pseudo_key1, events_per_weight)
+            _count(g, 0)
+            n_survivors = _survivors(g, cos_low, cos_high, response, keep, passed)
+            n_survivors = stop - start if keep else n_survivors
+            collected = 0
+            block_start = start
+            start = stop
+        n = min(n_survivors - collected, BLOCK - filled)
+        _collect(g, passed, collected, n, block_start, w, filled, index)
+        collected += n
+        filled += n
+        if filled < BLOCK and (start < last or collected < n_survivors):
+            continue
+        for j in range(filled, BLOCK):
+            w[WEIGHT + j] = 0.0
+        _normals(w, index, key0, key1)
         _smear(w, response)
-        if len(weights) > 0:
-            for j in range(BLOCK):
-                before[j] = w[WEIGHT + j]
-        _select(w, cos_low, cos_high, selection)
-        if len(weights) > 0:
-            _store(w, start, stop, true, reconstructed, weights, before)
-        n_passed = 0
         for j in range(BLOCK):
-            passed[n_passed] = j
-            n_passed += 1 if w[WEIGHT + j] != 0.0 else 0
+            before[j] = w[WEIGHT + j]
+        _select(w, cos_low, cos_high, selection)
+        if keep:
+            for j in range(filled):
+                _store(w, j, index[j], before[j], true, reconstructed, weights)
+        n_chosen = 0
+        for j in range(BLOCK):
+            chosen[n_chosen] = j
+            n_chosen += 1 if w[WEIGHT + j] != 0.0 else 0
         for i in range(len(observables)):
             _observe(w, observables[i], beams)
             low, high = edge_offsets[i], edge_offsets[i + 1]
             _fill(
                 w,
-                passed,
-                n_passed,
+                chosen,
+                n_chosen,
                 n_entries,
                 edges[low:high],
                 guide[guide_offsets[i] : guide_offsets[i + 1]],
                 values[low + i : high + i + 1],
                 variances[low + i : high + i + 1],
             )
-        start = stop
+        filled = 0
     for step in range(N_STEPS):
         row = SUMS + 2 * step * BLOCK
         for j in range(BLOCK):
-            sums[step, 0] += w[row + j]
-            sums[step, 1] += w[row + BLOCK + j]
+            sums[step, 0] += g[row + j] + w[row + j]
+            sums[step, 1] += g[row + BLOCK + j] + w[row + BLOCK + j]
 
 
 @_parallel
@@ -847,3 +916,5 @@ def tabulate(name: int, arguments: Floats, results: Floats) -> None:
 def philox(counter: npt.NDArray[np.uint64], key: npt.NDArray[np.uint64], words: npt.NDArray[np.uint64]) -> None:
     """Philox4x32-10 on one counter (4 words) and key (2 words), for the tests."""
     words[0], words[1], words[2], words[3] = _philox(counter[0], counter[1], counter[2], counter[3], key[0], key[1])
+    for i in range(4):
+        words[i] &= _MASK32

@@ -156,9 +156,11 @@ def _needed_cuts(beams: Beams, response: PhotonResponse, selection: PhotonSelect
     low = max(0.0, min(interval[0] for interval in selection.theta) - margin)
     high = min(math.pi, max(interval[1] for interval in selection.theta) + margin)
 
+    half = 0.5 * beams.crossing_angle
+    if low <= half or high >= math.pi - half:
+        return 0.0, 1.0  # a beam line, or its whole side, is within reach
     theta, phi = np.meshgrid(np.linspace(low, high, 721), np.linspace(0.0, math.pi, 181), indexing="ij")
     x, z = np.sin(theta) * np.cos(phi), np.cos(theta)
-    half = 0.5 * beams.crossing_angle
     k_minus = beams.electron_energy * (1.0 - x * math.sin(half) - z * math.cos(half))
     k_plus = beams.positron_energy * (1.0 - x * math.sin(half) + z * math.cos(half))
     least_energy = energy * float(np.min(k_minus + k_plus)) / beams.sqrt_s

@@ -222,11 +222,12 @@ def _guide(edges: Floats) -> npt.NDArray[np.int64]:
     step = (edges[-1] - edges[0]) / n_cells
     # the kernel may round a point into the cell above its own, hence the shift
     left = edges[0] + (np.arange(n_cells) - 1e-3) * step
-    return np.maximum(np.searchsorted(edges, left, side="right") - 1, 0).astype(np.int64)
+    guide: npt.NDArray[np.int64] = np.maximum(np.searchsorted(edges, left, side="right") - 1, 0).astype(np.int64)
+    return guide
 
 
 def _ordered_sum(parts: Floats) -> Floats:
-    total = np.zeros_like(parts[0])
+    total: Floats = np.zeros_like(parts[0])
     for part in parts:
         total += part
     return total
@@ -262,7 +263,7 @@ def _available_threads(requested: int | None) -> int:
 
     if requested is None:
         return int(numba.get_num_threads())
-    return min(requested, int(numba.config.NUMBA_NUM_THREADS))
+    return min(requested, int(vars(numba.config)["NUMBA_NUM_THREADS"]))
 
 
 def _run(
@@ -359,10 +360,12 @@ def _run(
     if threads == 1:
         for shard in range(n_shards):
             outputs = (arrays["values"][shard], arrays["variances"][shard], arrays["sums"][shard])
-            _kernels.simulate_shard(int(bounds[shard]), int(bounds[shard + 1]), *physics, *outputs, *kept)
+            arguments = (int(bounds[shard]), int(bounds[shard + 1]), *physics, *outputs, *kept)
+            _kernels.simulate_shard(*arguments)
     else:
+        arguments = (bounds, *physics, arrays["values"], arrays["variances"], arrays["sums"], *kept)
         with _numba_threads(threads):
-            _kernels.simulate_shards(bounds, *physics, arrays["values"], arrays["variances"], arrays["sums"], *kept)
+            _kernels.simulate_shards(*arguments)
     return arrays
 
 

@@ -101,7 +101,7 @@ def parse_quantity(value: object, dimension: Dimension) -> float:
     if not unit:
         return number
     try:
-        return number * _factor(unit, dimension)
+        return float(f"{number * _factor(unit, dimension):.15g}")  # 95 % is 0.95, not 0.9500000000000001
     except ValueError as error:
         msg = f"{found}: {error}"
         raise ValueError(msg) from None

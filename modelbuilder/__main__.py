@@ -1,0 +1,5 @@
+"""`python -m modelbuilder` is the command `modelbuilder`."""
+
+from modelbuilder.cli import main
+
+main()

@@ -1,0 +1,396 @@
+"""The command line: parses, calls, prints. Heavy modules are imported by the commands that need them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import typer
+
+import modelbuilder
+from modelbuilder.errors import InputFileError, ModelBuilderError, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelbuilder.scan.run import Progress, Summary
+    from modelbuilder.spec.load import LoadedSearch
+
+app = typer.Typer(
+    name="modelbuilder",
+    help=(
+        "Statistics of dark-sector searches at B factories, from one spec file per search to limits on couplings.\n\n"
+        "Start with: modelbuilder run specs/belle2/alp_gammagamma_2018.yaml -o out --points 12"
+    ),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Method = Literal["profile-likelihood", "cls"]
+Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Spec file of a search, YAML or JSON.")]
+Specs = Annotated[list[Path], typer.Argument(metavar="SPEC...", help="Spec files of searches or experiments.")]
+Out = Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Run directory; an existing one is resumed.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change one value of the spec, e.g. luminosity.value='50 fb^-1'."),
+]
+Points = Annotated[
+    int | None, typer.Option("--points", min=1, metavar="N", help="Only N masses, spread over the grid; default: all.")
+]
+Jobs = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Processes; default: one per processor.")]
+Seed = Annotated[
+    int | None, typer.Option("--seed", min=0, metavar="N", help="Seed of the simulation and of the pseudo-data.")
+]
+Methods = Annotated[Method | None, typer.Option("--method", help="Only this method; default: those of the spec.")]
+Level = Annotated[
+    float | None, typer.Option("--cl", min=0.5, max=0.9999, metavar="X", help="Confidence level, e.g. 0.95.")
+]
+Root = Annotated[
+    Path | None, typer.Option("--root", metavar="DIR", help="Folder that files referred to by the spec must lie in.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")]
+
+
+def main() -> NoReturn:
+    """Run the command line; exit code 0 if all is well, 2 if the input is at fault, 1 for anything else."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        app(args=[argument for argument in arguments if argument != "--debug"], standalone_mode=True)
+    except ModelBuilderError as error:
+        if debug:
+            raise
+        for line in str(error).splitlines():
+            _say(line if isinstance(error, SpecError) else f"error: {line}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("interrupted; finished points are kept, run the same command again to go on")
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has left; nothing more to say
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        _say(f"error: {type(error).__name__}: {error}")
+        _say("this is a fault of modelbuilder; run again with --debug and report the traceback")
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _say(text: str) -> None:
+    """A message, on standard error."""
+    sys.stderr.write(f"{text}\n")
+
+
+def _print(text: str) -> None:
+    """A result, on standard output."""
+    sys.stdout.write(f"{text}\n")
+
+
+def _print_json(value: Any) -> None:
+    _print(json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False))
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        _print(f"modelbuilder {modelbuilder.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
+) -> None:
+    del version, debug
+
+
+def _overrides(
+    changes: list[str] | None, method: str | None = None, level: float | None = None, seed: int | None = None
+) -> Iterator[str]:
+    """All options that change the spec, in the form of --set."""
+    yield from changes or ()
+    if method is not None:
+        yield f"statistics.methods=[{method}]"
+    if level is not None:
+        yield f"statistics.confidence_level={level!r}"
+    if seed is not None:
+        yield f"seed={seed}"
+        yield f"data.seed={seed}"
+
+
+def _load(
+    spec: Path,
+    changes: list[str] | None,
+    root: Path | None,
+    method: str | None = None,
+    level: float | None = None,
+    seed: int | None = None,
+) -> LoadedSearch:
+    from modelbuilder.spec.load import load_search
+
+    return load_search(spec, overrides=list(_overrides(changes, method, level, seed)), root=root)
+
+
+@app.command()
+def validate(specs: Specs, root: Root = None, as_json: Json = False) -> None:
+    """Check specs and print all their problems, one per line: file:line:column: path: message."""
+    from modelbuilder.spec.check_file import check_file
+
+    found = {spec: check_file(spec, root=root) for spec in specs}
+    problems = [problem for result in found.values() for problem in result.problems]
+    if as_json:
+        keys = ("file", "line", "column", "path", "message")
+        _print_json([{key: getattr(problem, key) for key in keys} for problem in problems])
+    else:
+        for spec, result in found.items():
+            for problem in result.problems:
+                _print(str(problem))
+            if not result.problems:
+                _print(f"{spec}: fine: {result.summary}")
+    if problems:
+        raise typer.Exit(2)
+
+
+@app.command()
+def show(
+    spec: Spec,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Print the spec with everything merged in.")] = False,
+    origin: Annotated[bool, typer.Option("--origin", help="The same, with file:line of each value.")] = False,
+    grid: Annotated[bool, typer.Option("--grid", help="Print the grid points.")] = False,
+    changes: Set = None,
+    root: Root = None,
+) -> None:
+    """Print what the tool understood: a summary, the resolved spec, or the grid."""
+    from modelbuilder.spec.emit import to_yaml
+    from modelbuilder.spec.summary import grid_lines, summary_lines
+
+    search = _load(spec, changes, root)
+    if grid:
+        lines = grid_lines(search)
+    elif resolved or origin:
+        lines = [to_yaml(search.tree, origin=origin).rstrip("\n")]
+    else:
+        lines = summary_lines(search)
+    for line in lines:
+        _print(line)
+
+
+@app.command()
+def build(
+    spec: Spec,
+    output: Out,
+    points: Points = None,
+    changes: Set = None,
+    jobs: Jobs = None,
+    seed: Seed = None,
+    root: Root = None,
+) -> None:
+    """Simulate and write templates and one pyhf workspace per mass, without limits."""
+    search = _load(spec, changes, root, seed=seed)
+    summary = _scan(search, output, points, jobs, limits=False)
+    _say(f"{summary.points} workspaces in {output / 'workspaces'}, templates in {output / 'templates'}")
+
+
+@app.command()
+def run(
+    spec: Spec,
+    output: Out,
+    points: Points = None,
+    changes: Set = None,
+    method: Methods = None,
+    level: Level = None,
+    jobs: Jobs = None,
+    seed: Seed = None,
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """Everything: simulate, build, find limits and couplings, write tables and figures. Resumes where it stopped."""
+    search = _load(spec, changes, root, method, level, seed)
+    summary = _scan(search, output, points, jobs, limits=True)
+    drawn: list[Path] = []
+    if len(summary.failed) < summary.points:
+        drawn = _draw(output, [])
+    if as_json:
+        failed = dict(sorted(summary.failed.items()))
+        _print_json(
+            {
+                "run": str(output),
+                "points": summary.points,
+                "resumed": summary.resumed,
+                "failed": failed,
+                "figures": [str(path) for path in drawn],
+            }
+        )
+    else:
+        _report(search, summary, drawn)
+
+
+@app.command()
+def limit(
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="A run directory, or a pyhf workspace (JSON).")],
+    patchset: Annotated[Path | None, typer.Option("--patchset", metavar="FILE", help="A pyhf patchset (JSON).")] = None,
+    patch: Annotated[
+        str | None,
+        typer.Option("--patch", metavar="PATTERN", help="Only patches, or grid points, with this name; * and ? match."),
+    ] = None,
+    method: Annotated[Method, typer.Option("--method", help="How the limit is found.")] = "cls",
+    level: Annotated[float, typer.Option("--cl", min=0.5, max=0.9999, metavar="X", help="Confidence level.")] = 0.95,
+    as_json: Json = False,
+) -> None:
+    """Limits on the signal strength of workspaces that exist already, ours or any other."""
+    from modelbuilder.scan.target import limit_of, targets_at
+
+    single = not target.is_dir() and patchset is None
+    found = []
+    if not as_json:
+        _print(f"{'name':24} {'observed':>12} {'expected':>12} {'-1 sigma':>12} {'+1 sigma':>12}  status")
+    for item in targets_at(target, patchset=patchset, pattern=patch):
+        result = limit_of(item, method=method, confidence_level=level)
+        found.append(result)
+        if not as_json:
+            name = result.get("patch") or result["poi"]
+            if result["status"] == "ok":
+                _, m1, median, p1, _ = result["expected"]
+                numbers = f"{result['observed']:12.5g} {median:12.5g} {m1:12.5g} {p1:12.5g}"
+            else:
+                numbers = " " * 51
+            _print(f"{name:24} {numbers}  {result['status']}")
+    if as_json:
+        _print_json(found[0] if single else found)
+    if all(result["status"] != "ok" for result in found):
+        for result in found[:1]:
+            _say(f"error: {result['status']}: {result['detail']}")
+        raise typer.Exit(1)
+
+
+@app.command()
+def plot(
+    target: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    point: Annotated[
+        list[str] | None,
+        typer.Option("--point", metavar="NAME", help="Also spectra and pulls of this grid point, by name or mass."),
+    ] = None,
+) -> None:
+    """Draw the limits of a run again, and the spectra of chosen masses, into RUN/figures."""
+    for path in _draw(target, point or []):
+        _print(str(path))
+
+
+@app.command()
+def schema(
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Write the files here.")] = None,
+    check: Annotated[Path | None, typer.Option("--check", metavar="DIR", help="Compare the files here.")] = None,
+) -> None:
+    """Print or write the JSON Schemas of the spec files, which editors use to complete keys."""
+    from modelbuilder.spec.schema import differences, schema_text, schemas
+
+    if check is not None:
+        found = differences(check)
+        for line in found:
+            _print(line)
+        raise typer.Exit(1 if found else 0)
+    if output is None:
+        _print_json(schemas())
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    for name, content in schemas().items():
+        (output / name).write_text(schema_text(content), encoding="utf-8")
+        _print(str(output / name))
+
+
+def _scan(search: LoadedSearch, output: Path, points: int | None, jobs: int | None, *, limits: bool) -> Summary:
+    from modelbuilder.scan.run import run_search
+
+    with _progress() as progress:
+        command = shlex.join(["modelbuilder", *sys.argv[1:]])
+        return run_search(
+            search, output, points=points, jobs=jobs, limits=limits, command=command, progress=progress
+        )
+
+
+def _progress() -> Any:
+    from contextlib import contextmanager
+
+    @contextmanager
+    def live() -> Iterator[Progress]:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("starting", rate="")
+
+            def progress(what: str, done: int, total: int) -> None:
+                speed = bar.tasks[0].speed
+                rate = f"{speed:.1f} points/s" if speed else ""
+                bar.update(task, description=what, completed=done, total=total, rate=rate)
+
+            yield progress
+
+    @contextmanager
+    def plain() -> Iterator[Progress]:
+        last = -1
+
+        def progress(what: str, done: int, total: int) -> None:
+            nonlocal last
+            tenth = 10 * done // max(total, 1)
+            if tenth != last or done == total:
+                last = tenth
+                _say(f"{what}: {done} of {total} points")
+
+        yield progress
+
+    return live() if sys.stderr.isatty() else plain()
+
+
+def _draw(run_path: Path, names: list[str]) -> list[Path]:
+    from modelbuilder.publish.figures import draw_limit_figures, draw_point_figures
+    from modelbuilder.scan.store import load_run
+
+    search, rows = load_run(run_path)
+    drawn = draw_limit_figures(search, run_path, rows)
+    for name in names:
+        drawn += draw_point_figures(search, run_path, _row_of(search, rows, name))
+    return drawn
+
+
+def _row_of(search: LoadedSearch, rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """The row of a grid point, by its name, or by the mass closest to a number in GeV."""
+    for row in rows:
+        if row["point"] == name:
+            return row
+    variable = f"{search.spec.grid_variable}_gev"
+    try:
+        mass = float(name)
+    except ValueError:
+        msg = f"no grid point is called {name!r} in this run; there is for example {rows[0]['point']}"
+        raise InputFileError(msg) from None
+    return min(rows, key=lambda row: abs(row[variable] - mass))
+
+
+def _report(search: LoadedSearch, summary: Summary, drawn: list[Path]) -> None:
+    from modelbuilder.scan.point import data_label
+
+    for name, status in sorted(summary.failed.items()):
+        _say(f"failed: {name}: {status}")
+    again = f", {summary.resumed} of them from before" if summary.resumed else ""
+    _print(f"{search.spec.title} ({search.spec.experiment.title})")
+    _print(f"{summary.points} points{again}, {len(summary.failed)} failed; data: {data_label(search.spec)} (simulated)")
+    for note in sorted({text.split(": ", 1)[1] for text in summary.lint}):
+        _print(note)
+    _print(f"limits:     {summary.path / 'limits.csv'}")
+    _print(f"workspaces: {summary.path / 'workspaces'}")
+    for path in drawn:
+        if path.suffix == ".png":
+            _print(f"figure:     {path}")

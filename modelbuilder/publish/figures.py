@@ -1,0 +1,312 @@
+"""Figures of a run. Each is computed first, as plain arrays, and then drawn without arithmetic."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelbuilder.errors import RunDirectoryError
+from modelbuilder.histograms.templates import AXES, from_uhi_json
+from modelbuilder.inference import PyhfLikelihood
+from modelbuilder.publish import style
+from modelbuilder.scan.store import FIGURES, TEMPLATES, WORKSPACES
+from modelbuilder.scan.table import BANDS
+from modelbuilder.spec.load import LoadedSearch
+from modelbuilder.spec.search import PseudoData, SearchSpec
+from modelbuilder.theory.models import MODELS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FloatArray = npt.NDArray[np.float64]
+METHOD_NAMES = {"profile-likelihood": "profile likelihood", "cls": "CL$_s$"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitCurve:
+    """Limits along the mass, for one method. Arrays of shape (n_points,); failed points are NaN.
+
+    segments: index ranges without a gap of the grid inside, drawn as separate lines.
+    """
+
+    method: str
+    confidence_level: float
+    mass: FloatArray
+    observed: FloatArray
+    bands: FloatArray  # shape (5, n_points): -2, -1, 0, +1, +2 sigma
+    segments: tuple[slice, ...]
+
+
+def limit_curve(search: LoadedSearch, rows: Sequence[Mapping[str, Any]], quantity: str, method: str) -> LimitCurve:
+    """The limits on `quantity` (a column name without its band) from the rows of a run."""
+    variable = search.spec.grid_variable
+    chosen = [row for row in rows if row["method"] == method]
+
+    def column(name: str) -> FloatArray:
+        return np.array([math.nan if row.get(name) is None else float(row[name]) for row in chosen])
+
+    mass = column(f"{variable}_gev")
+    gaps = [(gap.low, gap.high) for gap in search.spec.grid[variable].gaps]
+    cuts = [i + 1 for i, (a, b) in enumerate(itertools.pairwise(mass.tolist())) if any(a <= lo and hi <= b for lo, hi in gaps)]
+    limits = [0, *cuts, len(mass)]
+    return LimitCurve(
+        method=method,
+        confidence_level=search.spec.statistics.confidence_level,
+        mass=mass,
+        observed=column(f"{quantity}_observed"),
+        bands=np.array([column(f"{quantity}_{band}") for band in BANDS]),
+        segments=tuple(slice(a, b) for a, b in itertools.pairwise(limits)),
+    )
+
+
+def floor_of(curves: Sequence[LimitCurve]) -> float:
+    """The lower end of a logarithmic axis: half of the smallest limit that is not zero."""
+    values = np.concatenate([np.concatenate([curve.observed, curve.bands.ravel()]) for curve in curves])
+    medians = np.concatenate([curve.bands[2] for curve in curves])
+    positive = values[np.isfinite(values) & (values > 0.0)]
+    smallest_median = float(np.nanmin(medians[medians > 0.0])) if np.any(medians > 0.0) else 1.0
+    return max(0.5 * float(positive.min()), 0.1 * smallest_median) if positive.size else 0.1
+
+
+def draw_limits(axes: Axes, curve: LimitCurve, others: Sequence[LimitCurve], floor: float) -> None:
+    """Bands, median and observed limit of one method, and the median of others. Values below `floor` lie on it."""
+    for number, segment in enumerate(curve.segments):
+        named = number == 0
+        mass = curve.mass[segment]
+        m2, m1, median, p1, p2 = np.maximum(curve.bands[:, segment], floor)
+        axes.fill_between(mass, m2, p2, color=style.TWO_SIGMA, lw=0, label=r"expected $\pm 2\sigma$" if named else None)
+        axes.fill_between(mass, m1, p1, color=style.ONE_SIGMA, lw=0, label=r"expected $\pm 1\sigma$" if named else None)
+        axes.plot(mass, median, color="black", ls="--", label="expected median" if named else None)
+        observed = np.maximum(curve.observed[segment], floor)
+        marker = "o" if len(curve.mass) <= 60 else None
+        axes.plot(mass, observed, color="black", marker=marker, ms=3.5, lw=1.2, label="observed" if named else None)
+        for colour, other in zip(style.COLOURS[2:], others, strict=False):
+            name = f"expected median, {METHOD_NAMES[other.method]}"
+            values = np.maximum(other.bands[2][segment], floor)
+            axes.plot(mass, values, color=colour, ls=":", lw=1.8, label=name if named else None)
+    below = curve.observed < floor
+    if below.any():
+        axes.plot(curve.mass[below], np.full(int(below.sum()), floor * 1.03), "v", color="black", ms=5, clip_on=False,
+                  label="observed below the axis")  # fmt: skip
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=floor)
+
+
+def limit_figure(search: LoadedSearch, rows: Sequence[Mapping[str, Any]], quantity: str, ylabel: str) -> Figure:
+    """The limit on one quantity against the mass, with bands."""
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    spec = search.spec
+    curves = [limit_curve(search, rows, quantity, method) for method in spec.statistics.methods]
+    curve, *others = curves
+    with style.house_style():
+        figure, axes = plt.subplots()
+        draw_limits(axes, curve, others, floor_of(curves))
+        top = float(np.nanmax(curve.bands[4])) if np.isfinite(curve.bands[4]).any() else 1.0
+        axes.set_ylim(top=top * 6.0)
+        low, high = float(curve.mass.min()), float(curve.mass.max())
+        axes.set_xlim(low - 0.01 * (high - low), high + 0.01 * (high - low))
+        for edge in _channel_edges(search):
+            axes.axvline(edge, color="0.5", lw=1, ls=(0, (1, 3)))
+        axes.set_xlabel(f"{_mass_symbol(spec)} [GeV]")
+        axes.set_ylabel(f"{ylabel}")
+        level = f"{100 * curve.confidence_level:g}% CL upper limit, {METHOD_NAMES[curve.method]}"
+        axes.legend(title=level, title_fontsize=11, loc="upper left", ncols=2)
+        style.label(axes, spec.experiment.title, data_text(spec), luminosity_text(spec))
+    return figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spectrum:
+    """A window before or after the fit. Events per bin, shape (n_bins,).
+
+    parts: yields by sample, from the bottom of the stack.    signal: on top of it, or None.
+    stdevs: of the total, or None before the fit.
+    """
+
+    edges: FloatArray
+    observed: FloatArray
+    parts: Mapping[str, FloatArray]
+    signal: FloatArray | None
+    signal_text: str
+    total: FloatArray
+    stdevs: FloatArray | None
+
+
+def prefit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any]) -> Spectrum:
+    """The templates of a point, with the signal at its expected limit."""
+    templates = _templates(run, str(row["point"]))
+    backgrounds = {name: templates[name].values() for name in search.spec.backgrounds if name in templates}
+    limit = row.get("cross_section_fb_expected") or row["reference_cross_section_fb"]
+    signal = templates["signal"].values() * float(limit)
+    named = {search.spec.backgrounds[name].title: values for name, values in backgrounds.items()}
+    return Spectrum(
+        edges=templates["signal"].axes[0].edges,
+        observed=templates["observation"].values(),
+        parts=named,
+        signal=signal,
+        signal_text=f"signal, {float(limit):.3g} fb",
+        total=np.sum(list(backgrounds.values()), axis=0),
+        stdevs=None,
+    )
+
+
+def postfit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any]) -> tuple[Spectrum, Any]:
+    """The best fit of a point, and its pulls."""
+    from modelbuilder.inference import diagnostics  # noqa: PLC0415  cabinetry takes a second to import
+
+    name = str(row["point"])
+    likelihood = PyhfLikelihood(json.loads((run / WORKSPACES / f"{name}.json").read_text(encoding="utf-8")))
+    fit = diagnostics.fit_with_uncertainties(likelihood)
+    (prediction,) = diagnostics.predict(likelihood, fit)
+    parts: dict[str, FloatArray] = {}
+    signal = np.zeros(len(prediction.total))
+    for sample in prediction.samples:
+        if sample.sample == "signal":
+            signal = np.array(sample.values)
+            continue
+        owner = next((key for key in search.spec.backgrounds if sample.sample.startswith(key)), None)
+        title = search.spec.backgrounds[owner].title if owner else sample.sample.replace("_", " ")
+        parts[title] = parts.get(title, np.zeros(len(signal))) + np.array(sample.values)
+    spectrum = Spectrum(
+        edges=_templates(run, name)["signal"].axes[0].edges,
+        observed=np.array(prediction.observed),
+        parts=parts,
+        signal=signal,
+        signal_text=f"signal, fitted: {signal.sum():.3g} events",
+        total=np.array(prediction.total),
+        stdevs=np.array(prediction.total_stdevs),
+    )
+    return spectrum, diagnostics.pulls(likelihood, fit)
+
+
+def spectrum_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, Any]) -> Figure:
+    """Stack of the samples, data points, and below them the pulls of the data."""
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+    import mplhep  # noqa: PLC0415
+
+    spec = search.spec
+    axis = AXES[spec.channels[str(row["channel"])].observable]
+    with style.house_style():
+        figure, (axes, below) = plt.subplots(2, 1, sharex=True, height_ratios=(3, 1), figsize=(7, 6.2))
+        figure.subplots_adjust(hspace=0.06)
+        edges = spectrum.edges
+        stack = sorted(spectrum.parts.items(), key=lambda item: float(item[1].sum()))
+        colours = style.COLOURS[len(stack) - 1 :: -1]
+        mplhep.histplot(
+            [values for _, values in stack], edges, ax=axes, stack=True, histtype="fill",
+            label=[name.replace("->", r"$\to$") for name, _ in stack], color=colours, alpha=0.75, edges=False,
+        )  # fmt: skip
+        if spectrum.signal is not None:
+            mplhep.histplot(
+                spectrum.signal, edges, ax=axes, color=style.COLOURS[2], lw=2, label=spectrum.signal_text, yerr=False,
+                edges=False,
+            )  # fmt: skip
+        if spectrum.stdevs is not None:
+            axes.stairs(
+                spectrum.total + spectrum.stdevs, edges, baseline=spectrum.total - spectrum.stdevs, fill=True,
+                hatch="////", facecolor="none", edgecolor="0.3", lw=0, label="fit uncertainty",
+            )  # fmt: skip
+        mplhep.histplot(
+            spectrum.observed, edges, ax=axes, histtype="errorbar", color="black", yerr=np.sqrt(spectrum.observed),
+            label=_data_name(spec), ms=6,
+        )  # fmt: skip
+        centres = 0.5 * (edges[1:] + edges[:-1])
+        below.axhline(0.0, color="0.4", lw=1)
+        below.bar(centres, pulls_of(spectrum), width=np.diff(edges), color="0.55")
+        below.set_ylim(-3.9, 3.9)
+        below.set_ylabel("pull")
+        below.set_xlabel(f"{axis.label} [{axis.unit.replace('GeV^2', 'GeV$^2$')}]")
+        axes.set_ylabel("events per bin")
+        axes.set_xlabel("")
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_ylim(0.0, 1.65 * max(float(spectrum.observed.max()), float(spectrum.total.max()), 1.0))
+        when = "after the fit" if spectrum.stdevs is not None else "before the fit"
+        mass = row[f"{spec.grid_variable}_gev"]
+        axes.legend(title=f"{_mass_symbol(spec)} = {mass:g} GeV, {when}", title_fontsize=11, ncols=2, loc="upper left")
+        style.label(axes, spec.experiment.title, data_text(spec), luminosity_text(spec))
+    return figure
+
+
+def pulls_of(spectrum: Spectrum) -> FloatArray:
+    """(observed - expected) / sqrt(expected) in each bin; 0 where nothing is expected."""
+    total = spectrum.total
+    return np.where(total > 0.0, (spectrum.observed - total) / np.sqrt(np.maximum(total, 1e-12)), 0.0)
+
+
+def draw_limit_figures(search: LoadedSearch, run: Path, rows: Sequence[Mapping[str, Any]]) -> list[Path]:
+    """The limits on the cross section and on the coupling, as PDF and PNG in the run's `figures/`."""
+    if not any(row["status"] == "ok" for row in rows):
+        msg = f"{run}: no point has a limit; there is nothing to draw"
+        raise RunDirectoryError(msg)
+    model = MODELS[search.spec.signal.model]
+    written = []
+    for quantity, ylabel in (("cross_section_fb", _cross_section_symbol(search.spec)), (model.coupling, model.symbol)):
+        figure = limit_figure(search, rows, quantity, ylabel)
+        written += style.save(figure, run / FIGURES / f"limit_{quantity}")
+    return written
+
+
+def draw_point_figures(search: LoadedSearch, run: Path, row: Mapping[str, Any]) -> list[Path]:
+    """Templates, post-fit spectrum and pulls of one point."""
+    from modelbuilder.inference import diagnostics  # noqa: PLC0415
+
+    name = str(row["point"])
+    folder = run / FIGURES
+    written = style.save(spectrum_figure(search, prefit_spectrum(search, run, row), row), folder / f"templates_{name}")
+    spectrum, pulls = postfit_spectrum(search, run, row)
+    written += style.save(spectrum_figure(search, spectrum, row), folder / f"postfit_{name}")
+    written += style.save(diagnostics.draw_pulls(pulls), folder / f"pulls_{name}")
+    return written
+
+
+def data_text(spec: SearchSpec) -> str:
+    """For the face of every figure: these are not measured data."""
+    if isinstance(spec.data, PseudoData):
+        return f"simulated, pseudo-data (seed {spec.data.seed})"
+    return "simulated, Asimov data"
+
+
+def luminosity_text(spec: SearchSpec) -> str:
+    """`445 pb^-1`, `50 ab^-1`: in the unit that gives a number between 1 and 1000."""
+    value, unit = spec.luminosity.value, "fb"
+    if value < 1.0:
+        value, unit = value * 1e3, "pb"
+    elif value >= 1e3:
+        value, unit = value * 1e-3, "ab"
+    return rf"$\int L\,dt$ = {value:.4g} {unit}$^{{-1}}$"
+
+
+def _data_name(spec: SearchSpec) -> str:
+    return "pseudo-data" if isinstance(spec.data, PseudoData) else "Asimov data"
+
+
+def _mass_symbol(spec: SearchSpec) -> str:
+    return rf"$m_{{{spec.grid_variable.removeprefix('m_')}}}$"
+
+
+def _cross_section_symbol(spec: SearchSpec) -> str:
+    return r"$\sigma(e^+e^- \to \gamma a)\times B(a \to \gamma\gamma)$ [fb]"
+
+
+def _channel_edges(search: LoadedSearch) -> list[float]:
+    """Masses between grid points where the channel changes."""
+    pairs = itertools.pairwise(search.points)
+    return [0.5 * (a.mass + b.mass) for a, b in pairs if a.channel != b.channel]
+
+
+def _templates(run: Path, name: str) -> dict[str, Any]:
+    path = run / TEMPLATES / f"{name}.json"
+    if not path.is_file():
+        msg = f"{path}: no such file; was this point built?"
+        raise RunDirectoryError(msg)
+    return from_uhi_json(path.read_text(encoding="utf-8"))

@@ -1,0 +1,61 @@
+"""One look for all figures: mplhep's plain style, colour-blind safe colours, files without dates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Petroff, arXiv:2107.02270: ten colours that stay apart with all common colour vision deficiencies
+COLOURS = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")
+ONE_SIGMA, TWO_SIGMA = "#607641", "#F5BB54"
+"""The bands: dark and light also in print without colour (CMS recommendation of 2024)."""
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """matplotlib's settings for our figures, put back afterwards."""
+    import matplotlib as mpl  # noqa: PLC0415
+    import mplhep  # noqa: PLC0415
+
+    own = {
+        "figure.figsize": (7.0, 5.0),
+        "font.size": 13,
+        "axes.labelsize": 15,
+        "legend.fontsize": 11,
+        "lines.linewidth": 1.5,
+        "svg.hashsalt": "modelbuilder",
+        "savefig.dpi": 150,
+    }
+    with mpl.rc_context():
+        mplhep.style.use([mplhep.style.ROOT, own])
+        yield
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Save as PDF and PNG, the same bytes each time; returns both paths."""
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = []
+    for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
+        target = path.with_name(path.name + suffix)
+        temporary = path.with_name(f".{path.name}.tmp{suffix}")
+        figure.savefig(temporary, metadata=metadata, bbox_inches="tight")
+        temporary.replace(target)
+        written.append(target)
+    plt.close(figure)
+    return written
+
+
+def label(axes: Axes, experiment: str, data: str, right: str) -> None:
+    """Above the axes: the experiment and the kind of data on the left, the luminosity on the right."""
+    axes.text(0.0, 1.015, experiment, transform=axes.transAxes, fontweight="bold", ha="left", va="bottom")
+    offset = 0.012 * len(experiment) + 0.04
+    axes.text(offset, 1.015, data, transform=axes.transAxes, style="italic", fontsize=11, ha="left", va="bottom")
+    axes.text(1.0, 1.015, right, transform=axes.transAxes, fontsize=12, ha="right", va="bottom")

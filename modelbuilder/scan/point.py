@@ -1,0 +1,102 @@
+"""One grid point: simulate the signal, build the workspace, find the limits, turn them into couplings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from modelbuilder.errors import FitFailure
+from modelbuilder.histograms.simulate import RegionTemplates, Simulation
+from modelbuilder.histograms.templates import PointTemplates
+from modelbuilder.scan.table import CROSS_SECTION, MU, YIELD, Quantity, Row, limits_of
+from modelbuilder.spec.grid import GridPoint
+from modelbuilder.spec.load import LoadedSearch
+from modelbuilder.spec.search import PseudoData, SearchSpec
+from modelbuilder.theory.models import MODELS
+from modelbuilder.workspace.build import PointWorkspace, build_workspace
+
+if TYPE_CHECKING:
+    from modelbuilder.inference import AsymptoticCalculator
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltPoint:
+    """A grid point up to its workspace."""
+
+    point: GridPoint
+    templates: PointTemplates
+    built: PointWorkspace
+
+
+def build_point(search: LoadedSearch, simulation: Simulation, region: RegionTemplates, point: GridPoint) -> BuiltPoint:
+    """Simulate the signal of a grid point and build its workspace."""
+    signal, efficiency = simulation.signal(region.region, point)
+    templates = region.at(point, signal, efficiency)
+    return BuiltPoint(point=point, templates=templates, built=build_workspace(search, point, templates))
+
+
+def quantities_of(spec: SearchSpec) -> tuple[Quantity, ...]:
+    """What a limit is given on."""
+    model = MODELS[spec.signal.model]
+    return (MU, YIELD, CROSS_SECTION, Quantity(model.coupling, "GeV^-1", f"coupling of {spec.signal.model}"))
+
+
+def data_label(spec: SearchSpec) -> str:
+    """`pseudo:SEED` or `asimov`."""
+    return f"pseudo:{spec.data.seed}" if isinstance(spec.data, PseudoData) else "asimov"
+
+
+def limit_rows(search: LoadedSearch, found: BuiltPoint) -> list[Row]:
+    """One row per method; a fit that failed leaves its name in `status` and the numbers empty."""
+    from modelbuilder.inference import AsymptoticCalculator, PyhfLikelihood  # noqa: PLC0415  not for a build
+
+    head = _head(search.spec, found)
+    errors = [message for message in found.built.lint if message.severity == "error"]
+    if errors:
+        return [{**head, "method": method, "status": errors[0].rule} for method in search.spec.statistics.methods]
+    try:
+        calculator = AsymptoticCalculator(PyhfLikelihood(found.built.workspace))
+    except FitFailure as failure:
+        return [{**head, "method": method, "status": failure.reason} for method in search.spec.statistics.methods]
+    return [_row(search.spec, found, calculator, method, head) for method in search.spec.statistics.methods]
+
+
+def _head(spec: SearchSpec, found: BuiltPoint) -> Row:
+    return {
+        "point": found.point.name,
+        f"{found.point.variable}_gev": found.point.mass,
+        "channel": found.point.channel,
+        "confidence_level": spec.statistics.confidence_level,
+        "data": data_label(spec),
+        "signal_efficiency": found.templates.efficiency,
+        "background_events": found.built.background_yield,
+        "reference_cross_section_fb": found.built.reference_cross_section,
+    }
+
+
+def _row(spec: SearchSpec, found: BuiltPoint, calculator: AsymptoticCalculator, method: Any, head: Row) -> Row:
+    try:
+        limit = calculator.upper_limit(method=method, confidence_level=spec.statistics.confidence_level)
+        discovery = calculator.discovery()
+    except FitFailure as failure:
+        return {**head, "method": method, "status": failure.reason}
+    row: Row = {**head, "method": method, "status": "ok", "local_significance": discovery.significance}
+    model = MODELS[spec.signal.model]
+    sqrt_s = spec.experiment.beams.sqrt_s
+
+    def coupling(mu: float) -> float:
+        return model.coupling_from_cross_section(sqrt_s, found.point.mass, mu * found.built.reference_cross_section)
+
+    mu, yields, cross_section, own = quantities_of(spec)
+    for quantity, convert in (
+        (mu, lambda value: value),
+        (yields, lambda value: value * found.built.signal_yield),
+        (cross_section, lambda value: value * found.built.reference_cross_section),
+        (own, coupling),
+    ):
+        row.update(limits_of(quantity, convert(limit.observed), [convert(value) for value in limit.expected]))
+    row["warnings"] = "; ".join(limit.warnings)
+    if not all(math.isfinite(value) for value in row.values() if isinstance(value, float)):
+        return {**head, "method": method, "status": "not-finite"}
+    return row

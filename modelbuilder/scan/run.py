@@ -1,0 +1,148 @@
+"""Run a search over its grid: in parallel processes, results kept as they come, resumed where they stopped."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelbuilder.errors import ModelBuilderError
+from modelbuilder.histograms.simulate import RegionTemplates, Simulation
+from modelbuilder.histograms.templates import histograms, to_uhi_json
+from modelbuilder.scan.point import BuiltPoint, build_point, limit_rows
+from modelbuilder.scan.store import TEMPLATES, RunDirectory, write_atomically
+from modelbuilder.spec.grid import GridPoint, spread
+from modelbuilder.spec.load import LoadedSearch
+from modelbuilder.spec.search import SIGNAL
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is going on, the number of points done, and their total."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a run did. `failed` maps the names of failed points to their statuses; `resumed` points were there before."""
+
+    path: Path
+    points: int
+    resumed: int
+    failed: dict[str, str]
+    lint: tuple[str, ...]
+
+
+def run_search(
+    search: LoadedSearch,
+    path: Path,
+    *,
+    points: int | None = None,
+    jobs: int | None = None,
+    limits: bool = True,
+    command: str = "",
+    progress: Progress = lambda what, done, total: None,
+) -> Summary:
+    """Build, and with `limits` fit, the points of a search into a run directory.
+
+    points: that many, evenly spread over the grid; all if None.    jobs: processes; as many as processors if None.
+    The result does not depend on `jobs`. With several jobs, a script must call this under `if __name__ == "__main__"`.
+    Raises RunDirectoryError if the directory belongs to something else.
+    """
+    chosen = spread(search.points, points)
+    with RunDirectory.open_for(path, search, command=command) as run:
+        resumed = sum(point.name in run.done for point in chosen)
+        missing = [point for point in chosen if point.name not in run.done]
+        if missing:
+            progress("compiling and simulating the backgrounds", resumed, len(chosen))
+            simulation = Simulation(search, n_threads=_jobs(jobs))
+            regions = {region.name: region for region in (simulation.region_of(point) for point in missing)}
+            backgrounds = {name: simulation.background(region) for name, region in regions.items()}
+            for templates in backgrounds.values():
+                _write_region(run, templates)
+            tasks = _Tasks(search, backgrounds, run, limits=limits)
+            for number, entry in enumerate(tasks.results(missing, _jobs(jobs)), start=resumed + 1):
+                if limits:
+                    run.append(entry)
+                progress("limits" if limits else "workspaces", number, len(chosen))
+        run.finish()
+        return _summary(run, chosen, resumed)
+
+
+def _jobs(jobs: int | None) -> int:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, jobs or available)
+
+
+def _write_region(run: RunDirectory, templates: RegionTemplates) -> None:
+    region = templates.region
+    found = histograms(templates.backgrounds, templates.observation, region.axis, region.binning.edges)
+    write_atomically(run.path / TEMPLATES / f"background_{region.name}.json", to_uhi_json(found))
+
+
+def _summary(run: RunDirectory, chosen: tuple[GridPoint, ...], resumed: int) -> Summary:
+    entries = [run.done[point.name] for point in chosen if point.name in run.done]
+    failed = {e["point"]: row["status"] for e in entries for row in e["rows"] if row["status"] != "ok"}
+    lint = tuple(f"{entry['point']}: {text}" for entry in entries for text in entry["lint"])
+    return Summary(path=run.path, points=len(chosen), resumed=resumed, failed=failed, lint=lint)
+
+
+class _Tasks:
+    """The work of all points; in this process, or in others that each hold what the points share."""
+
+    def __init__(
+        self, search: LoadedSearch, backgrounds: dict[str, RegionTemplates], run: RunDirectory, *, limits: bool
+    ) -> None:
+        self.search, self.backgrounds, self.run, self.limits = search, backgrounds, run, limits
+
+    def results(self, points: list[GridPoint], jobs: int) -> Iterator[dict[str, Any]]:
+        shared = (self.search, self.backgrounds, self.run.path, self.limits)
+        if jobs == 1 or len(points) == 1:
+            worker = _Worker(*shared)
+            for point in points:
+                yield worker.entry(point)
+            return
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(jobs, len(points)), context, _start_worker, shared) as pool:
+            futures: list[Future[dict[str, Any]]] = [pool.submit(_entry, point) for point in points]
+            try:
+                for future in as_completed(futures):
+                    yield future.result()
+            except BrokenProcessPool:
+                msg = "a worker process died, perhaps for want of memory; finished points are kept, run again to go on"
+                raise ModelBuilderError(msg) from None
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Worker:
+    def __init__(
+        self, search: LoadedSearch, backgrounds: dict[str, RegionTemplates], path: Path, limits: bool
+    ) -> None:
+        self.search, self.backgrounds, self.limits = search, backgrounds, limits
+        self.simulation = Simulation(search, n_threads=1)
+        self.run = RunDirectory(path, search)
+
+    def entry(self, point: GridPoint) -> dict[str, Any]:
+        """Everything about a point: its files are written, its rows returned."""
+        region = self.backgrounds[self.simulation.region_of(point).name]
+        found: BuiltPoint = build_point(self.search, self.simulation, region, point)
+        templates = found.templates
+        samples = {SIGNAL: templates.signal, **templates.backgrounds}
+        text = to_uhi_json(histograms(samples, templates.observation, templates.axis, templates.edges))
+        self.run.write_point_files(point.name, found.built.workspace, text)
+        rows = limit_rows(self.search, found) if self.limits else []
+        return {"point": point.name, "rows": rows, "lint": [str(message) for message in found.built.lint]}
+
+
+_worker: list[_Worker] = []
+
+
+def _start_worker(*shared: Any) -> None:
+    _worker.append(_Worker(*shared))
+
+
+def _entry(point: GridPoint) -> dict[str, Any]:
+    return _worker[0].entry(point)

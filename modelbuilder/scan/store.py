@@ -1,0 +1,213 @@
+"""The run directory: what is written, when, and to which spec it belongs.
+
+Finished points are appended to `points.jsonl`, one line each, as they come; a line that was cut short by a killed
+process is dropped when the run resumes. Every other file is written whole and moved into place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import modelbuilder
+from modelbuilder.errors import RunDirectoryError
+from modelbuilder.scan import table
+from modelbuilder.scan.point import quantities_of
+from modelbuilder.spec.emit import to_yaml
+from modelbuilder.spec.load import LoadedSearch, load_search
+from modelbuilder.spec.summary import count_sources
+
+RUN = "run.json"
+SPEC = "spec.resolved.yaml"
+JOURNAL = "points.jsonl"
+TEMPLATES = "templates"
+WORKSPACES = "workspaces"
+FIGURES = "figures"
+_VERSIONED = ("numpy", "numba", "scipy", "pyhf", "hist", "boost-histogram")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that it is either absent, or the old one, or complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that the numbers depend on."""
+    return {"modelbuilder": modelbuilder.__version__, **{name: version(name) for name in _VERSIONED}}
+
+
+class RunDirectory:
+    """A run directory that belongs to one resolved spec."""
+
+    def __init__(self, path: Path, search: LoadedSearch) -> None:
+        self.path = path
+        self.search = search
+        self.done: dict[str, dict[str, Any]] = {}
+
+    @classmethod
+    @contextmanager
+    def open_for(cls, path: Path, search: LoadedSearch, *, command: str) -> Iterator[RunDirectory]:
+        """The directory of a new run, or of one to be continued; only one process may work in it.
+
+        Raises RunDirectoryError if it belongs to another spec or other versions, holds something else, or is in use.
+        """
+        run = cls(path, search)
+        if path.exists() and not path.is_dir():
+            msg = f"{path}: is a file; give the name of a directory for the run"
+            raise RunDirectoryError(msg)
+        path.mkdir(parents=True, exist_ok=True)
+        with _lock(path):
+            run._adopt(command)
+            yield run
+
+    def _adopt(self, command: str) -> None:
+        old = self._about()
+        if old is None:
+            others = sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
+            if others:
+                msg = f"{self.path}: holds {others[0]} but no {RUN}; it is not a run directory, choose another one"
+                raise RunDirectoryError(msg)
+            self._write_about(started=_now(), finished=None, command=command)
+            write_atomically(self.path / SPEC, to_yaml(self.search.tree))
+            return
+        if old["digest"] != self.search.digest:
+            msg = (
+                f"{self.path}: holds a run of another spec ({old['spec']}, digest {old['digest'][:12]}; "
+                f"this one has {self.search.digest[:12]}); results are never mixed, choose another directory"
+            )
+            raise RunDirectoryError(msg)
+        changed = {name: (old["versions"].get(name), new) for name, new in versions().items()}
+        changed = {name: pair for name, pair in changed.items() if pair[0] != pair[1]}
+        if changed:
+            what = ", ".join(f"{name} {before} then, {now} now" for name, (before, now) in changed.items())
+            msg = f"{self.path}: holds a run made with other versions ({what}); results are never mixed, choose another directory"
+            raise RunDirectoryError(msg)
+        self.started = str(old["started"])
+        self.command = command
+        self.done = self._read_journal()
+
+    def _about(self) -> dict[str, Any] | None:
+        path = self.path / RUN
+        if not path.is_file():
+            return None
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            found["digest"], found["versions"], found["spec"], found["started"]  # noqa: B018  all must be there
+        except (OSError, ValueError, KeyError, TypeError):
+            msg = f"{path}: not a description of a run; choose another directory"
+            raise RunDirectoryError(msg) from None
+        return dict(found)
+
+    def _write_about(self, *, started: str, finished: str | None, command: str) -> None:
+        self.started, self.command = started, command
+        statuses = [row["status"] for entry in self.done.values() for row in entry["rows"]]
+        about = {
+            "spec": self.search.spec.name,
+            "digest": self.search.digest,
+            "seed": self.search.spec.seed,
+            "data": self.search.spec.data.model_dump(),
+            "sources": count_sources(self.search),
+            "versions": versions(),
+            "python": platform.python_version(),
+            "command": command,
+            "started": started,
+            "finished": finished,
+            "points": {"grid": len(self.search.points), "done": len(self.done)},
+            "rows": {"ok": statuses.count("ok"), "failed": len(statuses) - statuses.count("ok")},
+        }
+        write_atomically(self.path / RUN, json.dumps(about, indent=1) + "\n")
+
+    def _read_journal(self) -> dict[str, dict[str, Any]]:
+        """The finished points; a last line that was cut short is removed from the file."""
+        path = self.path / JOURNAL
+        if not path.is_file():
+            return {}
+        raw = path.read_bytes()
+        whole = raw[: raw.rfind(b"\n") + 1]
+        if whole != raw:
+            write_atomically(path, whole.decode("utf-8"))
+        try:
+            entries = [json.loads(line) for line in whole.splitlines()]
+            return {entry["point"]: entry for entry in entries}
+        except (ValueError, KeyError, TypeError):
+            msg = f"{path}: damaged; remove the run directory and start again"
+            raise RunDirectoryError(msg) from None
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Record a finished point, for good."""
+        line = json.dumps(entry, allow_nan=False) + "\n"
+        with (self.path / JOURNAL).open("a", encoding="utf-8", newline="\n") as stream:
+            stream.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.done[str(entry["point"])] = dict(entry)
+
+    def write_point_files(self, name: str, workspace: Mapping[str, Any], templates: str) -> None:
+        """The workspace and the templates of a point."""
+        write_atomically(self.path / WORKSPACES / f"{name}.json", json.dumps(workspace) + "\n")
+        write_atomically(self.path / TEMPLATES / f"{name}.json", templates)
+
+    def finish(self) -> None:
+        """Put the journal in the order of the grid, and write the tables."""
+        order = [point.name for point in self.search.points if point.name in self.done]
+        lines = [json.dumps(self.done[name], allow_nan=False) + "\n" for name in order]
+        write_atomically(self.path / JOURNAL, "".join(lines))
+        rows = [row for name in order for row in self.done[name]["rows"]]
+        if rows:
+            spec = self.search.spec
+            head = table.columns(spec.grid_variable, quantities_of(spec))
+            about = {
+                "schema": "limits/1",
+                "spec": spec.name,
+                "title": spec.title,
+                "digest": self.search.digest,
+                "sources": count_sources(self.search),
+            }
+            write_atomically(self.path / "limits.csv", table.to_csv(head, rows))
+            write_atomically(self.path / "limits.json", table.to_json(head, rows, about))
+        self._write_about(started=self.started, finished=_now(), command=self.command)
+
+
+def load_run(path: Path) -> tuple[LoadedSearch, list[dict[str, Any]]]:
+    """The search and the rows of a finished run. Raises RunDirectoryError."""
+    if not (path / RUN).is_file() or not (path / SPEC).is_file():
+        msg = f"{path}: not a run directory; `modelbuilder run SPEC -o {path}` makes one"
+        raise RunDirectoryError(msg)
+    search = load_search(path / SPEC)
+    table_file = path / "limits.json"
+    rows = json.loads(table_file.read_text(encoding="utf-8"))["rows"] if table_file.is_file() else []
+    return search, rows
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold the directory for this process, where the platform can lock files."""
+    try:
+        import fcntl  # noqa: PLC0415  POSIX only
+    except ImportError:
+        yield
+        return
+    with (path / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            msg = f"{path}: another modelbuilder process is working in it"
+            raise RunDirectoryError(msg) from None
+        yield
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

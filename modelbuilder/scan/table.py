@@ -1,0 +1,91 @@
+"""The table of limits: one row per grid point and method, with names that carry the units."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Row = dict[str, str | float | None]
+
+BANDS = ("expected_m2", "expected_m1", "expected", "expected_p1", "expected_p2")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A limited quantity; its name ends with the unit."""
+
+    name: str
+    unit: str
+    description: str
+
+
+MU = Quantity("mu", "", "signal strength, in units of the reference cross section")
+YIELD = Quantity("yield_events", "events", "signal events in the fit window")
+CROSS_SECTION = Quantity("cross_section_fb", "fb", "cross section times branching fraction, at lowest order")
+
+_HEAD = {
+    "channel": ("", "the channel that was fitted"),
+    "method": ("", "how the limit was found"),
+    "confidence_level": ("", "confidence level of the limit"),
+    "status": ("", "ok, or the name of the failure"),
+    "data": ("", "observed, pseudo:SEED for simulated data, or asimov"),
+    "local_significance": ("", "of an excess at this point alone, in standard deviations"),
+}
+_TAIL = {
+    "signal_efficiency": ("", "of the signal, acceptance included, before the fit window"),
+    "background_events": ("events", "expected background in the fit window"),
+    "reference_cross_section_fb": ("fb", "cross section at mu = 1"),
+    "warnings": ("", "what to keep in mind, such as asymptotic formulas with few events"),
+}
+_BAND_TEXT = {
+    "observed": "observed limit",
+    "expected_m2": "expected limit, -2 sigma",
+    "expected_m1": "expected limit, -1 sigma",
+    "expected": "expected limit, median",
+    "expected_p1": "expected limit, +1 sigma",
+    "expected_p2": "expected limit, +2 sigma",
+}
+
+
+def columns(variable: str, quantities: Sequence[Quantity]) -> list[dict[str, str]]:
+    """All columns in order, each with name, unit and description."""
+    found = [_column("point", "", "name of the grid point"), _column(f"{variable}_gev", "GeV", "mass hypothesis")]
+    found.extend(_column(name, *about) for name, about in _HEAD.items())
+    for quantity in quantities:
+        for band, text in _BAND_TEXT.items():
+            found.append(_column(f"{quantity.name}_{band}", quantity.unit, f"{text} on: {quantity.description}"))
+    found.extend(_column(name, *about) for name, about in _TAIL.items())
+    return found
+
+
+def limits_of(quantity: Quantity, observed: float, expected: Iterable[float]) -> Row:
+    """The cells of one limited quantity."""
+    cells: Row = {f"{quantity.name}_observed": observed}
+    cells.update({f"{quantity.name}_{band}": value for band, value in zip(BANDS, expected, strict=True)})
+    return cells
+
+
+def to_csv(columns: Sequence[Mapping[str, str]], rows: Iterable[Row]) -> str:
+    """CSV text; numbers in full precision, missing ones empty."""
+    stream = io.StringIO()
+    names = [column["name"] for column in columns]
+    writer = csv.DictWriter(stream, names, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: "" if row.get(name) is None else row[name] for name in names})
+    return stream.getvalue()
+
+
+def to_json(columns: Sequence[Mapping[str, str]], rows: Iterable[Row], about: Mapping[str, Any]) -> str:
+    """JSON text with the same rows, and the unit and description of each column."""
+    names = [column["name"] for column in columns]
+    table = [{name: row.get(name) for name in names} for row in rows]
+    return json.dumps({**about, "columns": list(columns), "rows": table}, indent=1, allow_nan=False) + "\n"
+
+
+def _column(name: str, unit: str, description: str) -> dict[str, str]:
+    return {"name": name, "unit": unit, "description": description}

@@ -1,0 +1,100 @@
+"""What `modelbuilder limit` can be pointed at: a run directory, a workspace, or a workspace with a patchset."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelbuilder.errors import FitFailure, InputFileError, WorkspaceError
+from modelbuilder.inference import AsymptoticCalculator, LimitMethod, PyhfLikelihood
+from modelbuilder.scan.store import WORKSPACES, load_run
+from modelbuilder.workspace.files import read_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One workspace. `name` is that of its patch or grid point, or None; `values` are what the patch stands for."""
+
+    name: str | None
+    values: tuple[float | str, ...]
+    workspace: Mapping[str, Any]
+    patch: Sequence[Mapping[str, Any]] | None = None
+
+
+def targets_at(path: Path, *, patchset: Path | None = None, pattern: str | None = None) -> Iterator[Target]:
+    """The workspaces at a path; `pattern` chooses patches or grid points by name, with * and ?.
+
+    Raises InputFileError or WorkspaceError where there are none.
+    """
+    if path.is_dir():
+        yield from _run_targets(path, pattern)
+    elif patchset is not None:
+        yield from _patched_targets(path, patchset, pattern)
+    else:
+        if pattern is not None:
+            msg = "--patch needs --patchset, or a run directory"
+            raise InputFileError(msg)
+        yield Target(name=None, values=(), workspace=read_json(path))
+
+
+def limit_of(target: Target, *, method: LimitMethod, confidence_level: float, data: str | None = None) -> dict[str, Any]:
+    """The limit on a target as one JSON-like object; a failure has its name in `status` and no numbers."""
+    found: dict[str, Any] = {} if target.name is None else {"patch": target.name, "values": list(target.values)}
+    likelihood = PyhfLikelihood(target.workspace, patches=None if target.patch is None else [target.patch])
+    found |= {"poi": likelihood.poi_name, "method": method, "confidence_level": confidence_level}
+    try:
+        calculator = AsymptoticCalculator(likelihood)
+        limit = calculator.upper_limit(method=method, confidence_level=confidence_level)
+        discovery = calculator.discovery()
+    except FitFailure as failure:
+        return {**found, "status": failure.reason, "detail": failure.detail}
+    return {
+        **found,
+        "status": "ok",
+        "observed": limit.observed,
+        "expected": list(limit.expected),
+        "poi_hat": limit.poi_hat,
+        "p_value": discovery.p_value,
+        "fits": likelihood.counters.fits,
+        "evaluations": likelihood.counters.evaluations,
+        "warnings": list(limit.warnings),
+    }
+
+
+def _run_targets(path: Path, pattern: str | None) -> Iterator[Target]:
+    search, _ = load_run(path)
+    built = [point for point in search.points if (path / WORKSPACES / f"{point.name}.json").is_file()]
+    chosen = [point for point in built if pattern is None or fnmatch.fnmatchcase(point.name, pattern)]
+    if not chosen:
+        example = f"; there is for example {built[0].name}" if built else ""
+        msg = f"{path}: no grid point {'is called ' + pattern if pattern else 'was built'}{example}"
+        raise InputFileError(msg)
+    for point in chosen:
+        workspace = read_json(path / WORKSPACES / f"{point.name}.json")
+        yield Target(name=point.name, values=(point.mass,), workspace=workspace)
+
+
+def _patched_targets(path: Path, patchset: Path, pattern: str | None) -> Iterator[Target]:
+    import pyhf  # noqa: PLC0415
+
+    workspace = read_json(path)
+    try:
+        patches = pyhf.PatchSet(read_json(patchset))
+        patches.verify(workspace)
+    except pyhf.exceptions.PatchSetVerificationError as error:
+        msg = f"{patchset}: does not belong to {path}: {error}"
+        raise WorkspaceError(msg) from None
+    except (pyhf.exceptions.InvalidPatchSet, pyhf.exceptions.InvalidSpecification, TypeError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        msg = f"{patchset}: not a pyhf patchset: {reason}"
+        raise WorkspaceError(msg) from None
+    names = [patch.name for patch in patches]
+    chosen = [patch for patch in patches if pattern is None or fnmatch.fnmatchcase(patch.name, pattern)]
+    if not chosen:
+        msg = f"{patchset}: no patch is called {pattern}; there is for example {names[0]}"
+        raise WorkspaceError(msg)
+    for patch in chosen:
+        yield Target(name=patch.name, values=tuple(patch.values), workspace=workspace, patch=list(patch))

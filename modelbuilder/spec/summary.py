@@ -1,0 +1,76 @@
+"""A search in a few lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from modelbuilder.spec.base import SOURCE_LABELS, source_label
+from modelbuilder.spec.load import LoadedSearch
+from modelbuilder.spec.search import BernsteinShape, PseudoData
+from modelbuilder.spec.tree import Scalar, walk
+
+
+def count_sources(search: LoadedSearch) -> dict[str, int]:
+    """How many inputs of the spec carry each source label."""
+    labels = [
+        source_label(str(node.value))
+        for path, node in walk(search.tree)
+        if path and path[-1] == "source" and isinstance(node, Scalar)
+    ]
+    return {label: labels.count(label) for label in SOURCE_LABELS}
+
+
+def counted_sources(search: LoadedSearch) -> str:
+    """`7 read, 3 review, ...`"""
+    return ", ".join(f"{number} {label}" for label, number in count_sources(search).items() if number)
+
+
+def grid_lines(search: LoadedSearch) -> list[str]:
+    """One line per grid point: index, name, mass, channel."""
+    return [f"{point.index:5d}  {point.name:16}  {point.mass:9.4f} GeV  {point.channel}" for point in search.points]
+
+
+def summary_lines(search: LoadedSearch) -> list[str]:
+    """What the search is, in the order of the analysis."""
+    return list(_summary(search))
+
+
+def _summary(search: LoadedSearch) -> Iterator[str]:
+    spec = search.spec
+    first, last = search.points[0], search.points[-1]
+    data = f"pseudo-data, seed {spec.data.seed}" if isinstance(spec.data, PseudoData) else "Asimov data"
+    yield f"{spec.name}: {spec.title}"
+    yield f"papers       {', '.join(spec.papers) or 'none'}"
+    yield f"experiment   {spec.experiment.title}, sqrt(s) = {spec.experiment.beams.sqrt_s:.4f} GeV"
+    yield f"luminosity   {spec.luminosity.value:g} fb^-1 +- {100 * spec.luminosity.uncertainty:g} %"
+    yield f"signal       {spec.signal.process}; model {spec.signal.model}, {spec.signal.events} events per point"
+    yield f"grid         {len(search.points)} points, {first.mass:g} to {last.mass:g} GeV"
+    for name, channel in spec.channels.items():
+        number = sum(point.channel == name for point in search.points)
+        yield f"channel      {name}: {channel.observable}, {number} points, {channel.where or 'everywhere'}"
+    for cut in spec.selection:
+        where = f" where {cut.where}" if cut.where else ""
+        yield f"cut          {cut.quantity} {_bounds(cut)}{where}"
+    for name, background in spec.backgrounds.items():
+        shape = "Bernstein polynomial" if isinstance(background.shape, BernsteinShape) else background.shape
+        yield f"background   {name}: {background.process}; shape {shape}, rate {background.rate}"
+    for name, systematic in spec.systematics.items():
+        on = getattr(systematic, "on", None) or [getattr(systematic, "of", "all with a rate from simulation")]
+        yield f"systematic   {name}: {systematic.kind} on {', '.join(on)}"
+    level = f"{100 * spec.statistics.confidence_level:g} % CL"
+    yield f"statistics   {', '.join(spec.statistics.methods)}, {level}"
+    yield f"data         {data} (there is no public event sample)"
+    yield f"inputs       {counted_sources(search)}"
+    yield f"digest       {search.digest}"
+
+
+def _bounds(cut: object) -> str:
+    """The bounds of a cut in the units that people use: degrees for angles."""
+    quantity = str(getattr(cut, "quantity", ""))
+    above = getattr(cut, "above", None)
+    if above is not None:
+        return f"above {above:g} GeV"
+    low, high = getattr(cut, "between", (0.0, 0.0))
+    if quantity.startswith("theta"):
+        return f"between {57.29577951308232 * low:.4g} and {57.29577951308232 * high:.4g} deg"
+    return f"between {low:g} and {high:g}"
