@@ -26,6 +26,7 @@ app = typer.Typer(
         "Start with: modelbuilder run specs/belle2/alp_gammagamma_2018.yaml -o out --points 12"
     ),
     no_args_is_help=True,
+    rich_markup_mode="rich" if sys.stdout.isatty() else None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -207,8 +207,9 @@ def _beams(w: Floats, first: int, last: int, key0: np.uint64, key1: np.uint64, b
 
     Both beams are massless and keep their directions, so that spread and collinear radiation only scale them. Each
     loses the fraction x with density D(x) = b/2 x^(b/2-1) (1 + 3b/8) - b/4 (2 - x), b = isr_beta: the structure
-    function of Kuraev and Fadin, Sov. J. Nucl. Phys. 41 (1985) 466, and Nicrosini and Trentadue, Phys. Lett. B 196
-    (1987) 551, to O(b) (the beta^2 terms dropped); its integral is 1 exactly. x is drawn from the first power alone.
+    function after Kuraev and Fadin, Sov. J. Nucl. Phys. 41 (1985) 466, and Nicrosini and Trentadue, Phys. Lett. B 196
+    (1987) 551, to O(b). Checked against `isr_tilde` of MadGraph5_aMC@NLO (vendor/eepdfgrid), whose beta is b/2, not
+    against the papers; the b^2 terms there are dropped here. The integral is 1 exactly. x is drawn from b/2 x^(b/2-1).
     """
     _, _, _, _, _, spread_minus, spread_plus, isr_beta = beams
     for j in range(BLOCK):
@@ -260,7 +261,7 @@ def _generate_gamma_alp(
     """e+e- -> gamma a, a -> gamma gamma: photon 0 recoils, photons 1 and 2 are the decay. process[0] = m_a, GeV.
 
     dsigma/dcos = 1 + cos^2 of photon 0 to the electron in the e+e- frame; isotropic decay. The weight is
-    sigma(s')/sigma(s) = ((1 - m^2/s')/(1 - m^2/s))^3: arXiv:1709.00009, Eq. (2).
+    sigma(s')/sigma(s) = ((1 - m^2/s')/(1 - m^2/s))^3, with the cross section of arXiv:1709.00009.
     """
     mass = process[0]
     mass2 = mass * mass
@@ -324,8 +325,8 @@ def _three_photon_shape(x1: float, x2: float, x3: float, c1: float, c2: float, c
     """|M|^2 of e+e- -> 3 gamma in units of 32 e^6/s, spin averaged, massless electrons; inf on a beam axis.
 
     x: energies in units of half sqrt(s); c: cosines to the electron, in the e+e- frame. With k_i = p_- . q_i,
-    k'_i = p_+ . q_i it is e^6 s sum_i k_i k'_i (k_i^2 + k'_i^2) / prod_i k_i k'_i: Berends and Kleiss,
-    Nucl. Phys. B 186 (1981) 22.
+    k'_i = p_+ . q_i it is e^6 s sum_i k_i k'_i (k_i^2 + k'_i^2) / prod_i k_i k'_i; a test compares it with the
+    trace of the six diagrams.
     """
     t1 = x1 * x1 * (1.0 - c1) * (1.0 + c1)
     t2 = x2 * x2 * (1.0 - c2) * (1.0 + c2)

@@ -20,7 +20,7 @@ from modelbuilder.publish import style
 from modelbuilder.scan.store import FIGURES, TEMPLATES, WORKSPACES
 from modelbuilder.scan.table import BANDS
 from modelbuilder.spec.load import LoadedSearch
-from modelbuilder.spec.search import PseudoData, SearchSpec
+from modelbuilder.spec.search import PseudoData, SearchSpec, SpuriousSignal
 from modelbuilder.theory.models import MODELS
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FloatArray = npt.NDArray[np.float64]
-METHOD_NAMES = {"profile-likelihood": "profile likelihood", "cls": "CL$_s$"}
+METHOD_NAMES = {"profile-likelihood": "profile likelihood (CL$_{s+b}$)", "cls": "CL$_s$"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def floor_of(curves: Sequence[LimitCurve]) -> float:
     medians = np.concatenate([curve.bands[2] for curve in curves])
     positive = values[np.isfinite(values) & (values > 0.0)]
     smallest_median = float(np.nanmin(medians[medians > 0.0])) if np.any(medians > 0.0) else 1.0
-    return max(0.5 * float(positive.min()), 0.1 * smallest_median) if positive.size else 0.1
+    return max(0.5 * float(positive.min()), 0.2 * smallest_median) if positive.size else 0.1
 
 
 def draw_limits(axes: Axes, curve: LimitCurve, others: Sequence[LimitCurve], floor: float) -> None:
@@ -93,7 +93,8 @@ def draw_limits(axes: Axes, curve: LimitCurve, others: Sequence[LimitCurve], flo
             name = f"expected median, {METHOD_NAMES[other.method]}"
             values = np.maximum(other.bands[2][segment], floor)
             axes.plot(mass, values, color=colour, ls=":", lw=1.8, label=name if named else None)
-    below = curve.observed < floor
+    with np.errstate(invalid="ignore"):
+        below = curve.observed < floor  # NaN, a failed point, is not below
     if below.any():
         axes.plot(curve.mass[below], np.full(int(below.sum()), floor * 1.03), "v", color="black", ms=5, clip_on=False,
                   label="observed below the axis")  # fmt: skip
@@ -101,12 +102,13 @@ def draw_limits(axes: Axes, curve: LimitCurve, others: Sequence[LimitCurve], flo
     axes.set_ylim(bottom=floor)
 
 
-def limit_figure(search: LoadedSearch, rows: Sequence[Mapping[str, Any]], quantity: str, ylabel: str) -> Figure:
-    """The limit on one quantity against the mass, with bands."""
+def limit_figure(search: LoadedSearch, rows: Sequence[Mapping[str, Any]], quantity: str, ylabel: str, method: str) -> Figure:
+    """The limit on one quantity by one method against the mass, with bands; the other methods by their medians."""
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
     spec = search.spec
-    curves = [limit_curve(search, rows, quantity, method) for method in spec.statistics.methods]
+    names = (method, *(name for name in spec.statistics.methods if name != method))
+    curves = [limit_curve(search, rows, quantity, name) for name in names]
     curve, *others = curves
     with style.house_style():
         figure, axes = plt.subplots()
@@ -174,8 +176,7 @@ def postfit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any]) ->
         if sample.sample == "signal":
             signal = np.array(sample.values)
             continue
-        owner = next((key for key in search.spec.backgrounds if sample.sample.startswith(key)), None)
-        title = search.spec.backgrounds[owner].title if owner else sample.sample.replace("_", " ")
+        title = _title_of(search.spec, sample.sample)
         parts[title] = parts.get(title, np.zeros(len(signal))) + np.array(sample.values)
     spectrum = Spectrum(
         edges=_templates(run, name)["signal"].axes[0].edges,
@@ -204,7 +205,7 @@ def spectrum_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, 
         colours = style.COLOURS[len(stack) - 1 :: -1]
         mplhep.histplot(
             [values for _, values in stack], edges, ax=axes, stack=True, histtype="fill",
-            label=[name.replace("->", r"$\to$") for name, _ in stack], color=colours, alpha=0.75, edges=False,
+            label=[process_text(name) for name, _ in stack], color=colours, alpha=0.75, edges=False,
         )  # fmt: skip
         if spectrum.signal is not None:
             mplhep.histplot(
@@ -229,7 +230,7 @@ def spectrum_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, 
         axes.set_ylabel("events per bin")
         axes.set_xlabel("")
         axes.set_xlim(edges[0], edges[-1])
-        axes.set_ylim(0.0, 1.65 * max(float(spectrum.observed.max()), float(spectrum.total.max()), 1.0))
+        axes.set_ylim(0.0, 1.5 * float(np.max(np.append(spectrum.observed + np.sqrt(spectrum.observed), 1.0))))
         when = "after the fit" if spectrum.stdevs is not None else "before the fit"
         mass = row[f"{spec.grid_variable}_gev"]
         axes.legend(title=f"{_mass_symbol(spec)} = {mass:g} GeV, {when}", title_fontsize=11, ncols=2, loc="upper left")
@@ -244,15 +245,16 @@ def pulls_of(spectrum: Spectrum) -> FloatArray:
 
 
 def draw_limit_figures(search: LoadedSearch, run: Path, rows: Sequence[Mapping[str, Any]]) -> list[Path]:
-    """The limits on the cross section and on the coupling, as PDF and PNG in the run's `figures/`."""
+    """The limits on the cross section and on the coupling by each method, as PDF and PNG in the run's `figures/`."""
     if not any(row["status"] == "ok" for row in rows):
         msg = f"{run}: no point has a limit; there is nothing to draw"
         raise RunDirectoryError(msg)
     model = MODELS[search.spec.signal.model]
     written = []
     for quantity, ylabel in (("cross_section_fb", _cross_section_symbol(search.spec)), (model.coupling, model.symbol)):
-        figure = limit_figure(search, rows, quantity, ylabel)
-        written += style.save(figure, run / FIGURES / f"limit_{quantity}")
+        for method in search.spec.statistics.methods:
+            figure = limit_figure(search, rows, quantity, ylabel, method)
+            written += style.save(figure, run / FIGURES / f"limit_{quantity}_{method}")
     return written
 
 
@@ -284,6 +286,29 @@ def luminosity_text(spec: SearchSpec) -> str:
     elif value >= 1e3:
         value, unit = value * 1e-3, "ab"
     return rf"$\int L\,dt$ = {value:.4g} {unit}$^{{-1}}$"
+
+
+def _title_of(spec: SearchSpec, sample: str) -> str:
+    """The title of the background that a sample of a workspace belongs to."""
+    systematic = spec.systematics.get(sample)
+    if isinstance(systematic, SpuriousSignal):
+        sample = systematic.of
+    owner = max((name for name in spec.backgrounds if sample.startswith(name)), key=len)
+    return spec.backgrounds[owner].title
+
+
+_SYMBOLS = {
+    "e+": "e^+", "e-": "e^-", "->": r"\to", "gamma": r"\gamma", "pi0": r"\pi^0", "eta": r"\eta", "eta'": r"\eta'",
+    "eta_prime": r"\eta'",
+}  # fmt: skip
+
+
+def process_text(text: str) -> str:
+    """`e+ e- -> gamma a` as a formula, if it is made of known particles only; otherwise the text as it is."""
+    words = text.replace(",", " , ").split()
+    if not all(word in _SYMBOLS or len(word) == 1 for word in words):
+        return text
+    return "$" + " ".join(_SYMBOLS.get(word, word) for word in words).replace("e^+ e^-", "e^+e^-") + "$"
 
 
 def _data_name(spec: SearchSpec) -> str:

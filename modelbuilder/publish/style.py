@@ -29,6 +29,7 @@ def house_style() -> Iterator[None]:
         "axes.labelsize": 15,
         "legend.fontsize": 11,
         "lines.linewidth": 1.5,
+        "mathtext.cal": "sans",  # the style asks for a cursive font that few machines have
         "svg.hashsalt": "modelbuilder",
         "savefig.dpi": 150,
     }
@@ -43,12 +44,13 @@ def save(figure: Figure, path: Path) -> list[Path]:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     written = []
-    for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
-        target = path.with_name(path.name + suffix)
-        temporary = path.with_name(f".{path.name}.tmp{suffix}")
-        figure.savefig(temporary, metadata=metadata, bbox_inches="tight")
-        temporary.replace(target)
-        written.append(target)
+    with house_style():  # text is laid out when it is saved
+        for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
+            target = path.with_name(path.name + suffix)
+            temporary = path.with_name(f".{path.name}.tmp{suffix}")
+            figure.savefig(temporary, metadata=metadata, bbox_inches="tight")
+            temporary.replace(target)
+            written.append(target)
     plt.close(figure)
     return written
 

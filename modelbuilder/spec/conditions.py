@@ -67,6 +67,8 @@ class Condition:
             tokens = _SPLIT.split(part)
             if len(tokens) not in (3, 5):
                 raise _refusal(f"found {text!r}; a condition reads like {EXAMPLE!r} or '0.2 GeV <= m_a < 0.5 GeV'")
+            if not all(token.strip() for token in tokens):
+                raise _refusal(f"found {text!r}; a condition reads like {EXAMPLE!r} or '0.2 GeV <= m_a < 0.5 GeV'")
             sides = [_side(token.strip(), text) for token in tokens[::2]]
             for left, symbol, right in zip(sides, tokens[1::2], sides[1:], strict=False):
                 if isinstance(left, str) == isinstance(right, str):

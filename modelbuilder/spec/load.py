@@ -71,9 +71,9 @@ def load_search(path: Path | str, *, overrides: Iterable[str] = (), root: Path |
     path = Path(path)
     tree, problems = resolve(path, overrides=overrides, root=root)
     spec, more = validate(SearchSpec, tree)
-    problems = [*problems, *more, *cross_check(tree)]
-    if problems or spec is None:
-        raise SpecError(_without_consequences(problems))
+    more += cross_check(tree)
+    if problems or more or spec is None:
+        raise SpecError(_without_consequences(problems, more))
     variable = spec.grid_variable
     points = expand_grid(variable, spec.grid[variable], spec.channels)
     return LoadedSearch(spec, tree, points, digest_of(plain(tree)))
@@ -84,7 +84,7 @@ def load_experiment(path: Path | str, *, root: Path | None = None) -> Experiment
     tree, problems = resolve(Path(path), root=root)
     experiment, more = validate(Experiment, tree)
     if problems or more or experiment is None:
-        raise SpecError(_without_consequences([*problems, *more]))
+        raise SpecError(_without_consequences(problems, more))
     return experiment
 
 
@@ -121,12 +121,15 @@ def describe(model: type[BaseModel]) -> str:
     return (model.__doc__ or "").splitlines()[0]
 
 
-def _without_consequences(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """Only the first problem at each place: a value that was refused is null, and then refused again."""
-    kept: dict[tuple[str, int, int, str], Problem] = {}
-    for problem in problems:
-        kept.setdefault((problem.file, problem.line, problem.column, problem.path), problem)
-    return tuple(kept.values())
+def _without_consequences(causes: list[Problem], others: list[Problem]) -> tuple[Problem, ...]:
+    """All problems but those at or below a place where something was refused already: a null, or an unread file."""
+    places = [cause.path.removesuffix(".csv").split(".columns")[0].split(".units")[0] for cause in causes]
+    kept = [
+        other
+        for other in others
+        if not any(other.path == place or other.path.startswith((f"{place}.", f"{place}[")) for place in places if place)
+    ]
+    return (*causes, *kept)
 
 
 class _Resolver:

@@ -21,7 +21,13 @@ def validate(model: type[Model], tree: Mapping) -> tuple[Model | None, list[Prob
     try:
         return model.model_validate(plain(tree)), []
     except ValidationError as error:
-        return None, [_problem(model, tree, details) for details in error.errors(include_url=False)]
+        faults = error.errors(include_url=False)
+    misspelt = {
+        (*details["loc"][:-1], close)
+        for details in faults
+        if details["type"] == "extra_forbidden" and (close := _closest(model, tree, details)) is not None
+    }
+    return None, [_problem(model, tree, d) for d in faults if d["type"] != "missing" or d["loc"] not in misspelt]
 
 
 def nearest(found: str, known: Iterable[str]) -> str:
@@ -31,6 +37,13 @@ def nearest(found: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(names)}" if names else ""
+
+
+def _closest(model: type[BaseModel], tree: Mapping, details: Any) -> str | None:
+    """The known key that an unknown one is closest to."""
+    path, _, _ = _locate(tree, details["loc"])
+    close = difflib.get_close_matches(str(path[-1]), sorted(_keys(model, path[:-1], details["loc"])), n=1, cutoff=0.6)
+    return close[0] if close else None
 
 
 def _problem(model: type[BaseModel], tree: Mapping, details: Any) -> Problem:
@@ -129,7 +142,7 @@ def _meaning(model: type[BaseModel], path: tuple[str | int, ...], key: str) -> s
         field = _aliases(found).get(key)
         if field is not None:
             description = found.model_fields[field].description
-            return f"; it gives {description}" if description else ""
+            return f"; expected {description}" if description else ""
     return ""
 
 

@@ -284,7 +284,7 @@ def test_given_things_are_left_alone(models):
 
 @pytest.mark.parametrize("default", [False, True])
 def test_pyhf_is_left_as_found(models, default):
-    """Single precision and minuit in the user's session: our numbers stay those of double precision, theirs stay set."""
+    """Single precision and another optimiser in the user's session: our numbers stay those of double precision, theirs stay set."""
     import pyhf
 
     expected = PyhfLikelihood(models.bump()).fit().twice_nll
