@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-import modelbuilder
+from modelbuilder import __version__
 from modelbuilder.errors import InputFileError, ModelBuilderError, SpecError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _print_json(value: Any) -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        _print(f"modelbuilder {modelbuilder.__version__}")
+        _print(f"modelbuilder {__version__}")
         raise typer.Exit
 
 

@@ -1,0 +1,1 @@
+"""Templates: from a search to expected events per bin, nominal and varied."""

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import modelbuilder
+from modelbuilder import __version__
 from modelbuilder.errors import RunDirectoryError
 from modelbuilder.scan import table
 from modelbuilder.scan.point import quantities_of
@@ -46,7 +46,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of everything that the numbers depend on."""
-    return {"modelbuilder": modelbuilder.__version__, **{name: version(name) for name in _VERSIONED}}
+    return {"modelbuilder": __version__, **{name: version(name) for name in _VERSIONED}}
 
 
 class RunDirectory:

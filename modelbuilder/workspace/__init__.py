@@ -1,0 +1,1 @@
+"""From templates and the systematics table to a HistFactory workspace."""
