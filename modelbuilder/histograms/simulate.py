@@ -88,12 +88,10 @@ class Simulation:
     @functools.cached_property
     def regions(self) -> dict[str, Region]:
         """The regions by name, in the order of the grid."""
-        found: dict[tuple[str, PhotonSelection], list[float]] = {}
-        for point in self.search.points:
-            found.setdefault((point.channel, self._selection(point)), []).append(point.mass)
+        found = dict.fromkeys((point.channel, self._selection(point)) for point in self.search.points)
         several = [channel for channel, _ in found]
-        regions = {}
-        for (channel, selection), _ in found.items():
+        regions: dict[str, Region] = {}
+        for channel, selection in found:
             number = sum(region.channel == channel for region in regions.values()) + 1
             name = f"{channel}_{number}" if several.count(channel) > 1 else channel
             axis = AXES[self.spec.channels[channel].observable]

@@ -1,7 +1,6 @@
 """Every compiled kernel of the kinematics engine.
 
-One file on purpose: numba's on-disk cache does not notice an edit in another file that a kernel calls.
-Imports only `math`, `numpy`, `numba`. Kernels compute; the callers in `simulate.py` check and name.
+Imports only `_compile`, `math`, `numpy`, `numba`. Kernels compute; the callers in `simulate.py` check and name.
 
 Events are made in blocks of `BLOCK`, structure of arrays. A shard owns one flat workspace; a *row* is the offset of
 `BLOCK` consecutive numbers in it. With constant offsets LLVM sees that rows do not overlap and vectorises the loops,
@@ -27,37 +26,15 @@ Arguments come as plain tuples, unpacked on the first line of the stage that use
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
+from modelbuilder.kinematics._compile import inlined, kernel, parallel
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
-
-# No `reassoc`, `arcp` or `afn`: a sum has one order and a quotient x/x is 1, whatever the width of the vectors.
-# No `nnan`, `ninf`: a NaN stays one.
-_FLAGS = {"contract", "nsz"}
-
-
-def _kernel(function: Kernel) -> Kernel:
-    """A stage: compiled once, cached on disk, releases the interpreter lock."""
-    return cast(Kernel, numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FLAGS)(function))
-
-
-def _inlined(function: Kernel) -> Kernel:
-    """A scalar helper of the stages: always inlined, since a call would stop the vectorisation of the loop."""
-    compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_FLAGS, forceinline=True)(function)
-    return cast(Kernel, compiled)
-
-
-def _parallel(function: Kernel) -> Kernel:
-    """A driver with a `prange` over shards."""
-    return cast(Kernel, numba.njit(cache=True, parallel=True, error_model="numpy")(function))
-
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Layout of the workspace
@@ -107,7 +84,7 @@ _ALMOST_ONE = 1.0 - 2.0**-53
 # Random numbers and functions
 
 
-@_inlined
+@inlined
 def _philox(
     c0: np.uint64, c1: np.uint64, c2: np.uint64, c3: np.uint64, k0: np.uint64, k1: np.uint64
 ) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
@@ -128,21 +105,21 @@ def _philox(
     return c0, c1, c2, c3
 
 
-@_inlined
+@inlined
 def _open_unit(high: np.uint64, low: np.uint64) -> float:
     """The lower halves of two integers to one of the 2^52 centres of equal cells of (0, 1); never 0, never 1."""
     bits = np.uint64((((high << _SHIFT32) | (low & _MASK32)) >> _SHIFT12) | _ONE_BITS)
     return float(bits.view(np.float64) - _ALMOST_ONE)
 
 
-@_inlined
+@inlined
 def _uniforms(index: np.uint64, draw: np.uint64, key0: np.uint64, key1: np.uint64) -> tuple[float, float]:
     """Two uniforms in (0, 1), a pure function of the event index, the draw block and the key."""
     a, b, c, d = _philox(index, index >> _SHIFT32, draw, np.uint64(0), key0, key1)
     return _open_unit(a, b), _open_unit(c, d)
 
 
-@_inlined
+@inlined
 def _log(x: float) -> float:
     """Natural logarithm of a positive normal number, to 1e-15: x = 2^k m with m in [sqrt(1/2), sqrt(2)), 2 atanh."""
     bits = np.float64(x).view(np.int64)
@@ -154,7 +131,7 @@ def _log(x: float) -> float:
     return float(2.0 * z * (1.0 + p) + k * 0.6931471805599453)
 
 
-@_inlined
+@inlined
 def _exp(x: float) -> float:
     """Exponential, to 1e-15 |x|; arguments outside (-700, 700) are moved to the edge."""
     x = min(max(x, -700.0), 700.0)
@@ -165,7 +142,7 @@ def _exp(x: float) -> float:
     return float(p * np.int64((k + 1023) << np.int64(52)).view(np.float64))
 
 
-@_inlined
+@inlined
 def _sincos_turns(u: float) -> tuple[float, float]:
     """sin(2 pi u) and cos(2 pi u) for u in [0, 1], to 1e-15: nearest quarter turn, then Taylor on |x| <= pi/4."""
     k = np.int32(4.0 * u + 0.5)
@@ -185,7 +162,7 @@ def _sincos_turns(u: float) -> tuple[float, float]:
     return sine, cosine
 
 
-@_inlined
+@inlined
 def _cos_dipole(u: float) -> float:
     """cos(theta) with density 3/8 (1 + cos^2): the root of c^3 + 3c = 8u - 4, by two Halley steps to 1e-15."""
     y = 8.0 * u - 4.0
@@ -201,7 +178,7 @@ def _cos_dipole(u: float) -> float:
 # Beams and generators
 
 
-@_kernel
+@kernel
 def _beams(w: Floats, first: int, last: int, key0: np.uint64, key1: np.uint64, beams: tuple[float, ...]) -> None:
     """Momenta of the colliding electron and positron in units of the nominal ones, and the weight of the radiation.
 
@@ -236,7 +213,7 @@ def _beams(w: Floats, first: int, last: int, key0: np.uint64, key1: np.uint64, b
             w[WEIGHT + j] *= ratio_minus * ratio_plus
 
 
-@_inlined
+@inlined
 def _to_laboratory(
     energy: float, x: float, y: float, along: float, minus: float, plus: float, sin_half: float, cos_half: float
 ) -> tuple[float, float, float, float]:
@@ -254,7 +231,7 @@ def _to_laboratory(
     return (total + x_laboratory * sin_half, total * sin_half + x_laboratory, y, (forward - backward) * cos_half)
 
 
-@_kernel
+@kernel
 def _generate_gamma_alp(
     w: Floats, first: int, key0: np.uint64, key1: np.uint64, beams: tuple[float, ...], process: tuple[float, ...]
 ) -> None:
@@ -320,7 +297,7 @@ def _generate_gamma_alp(
         w[TRUE + 11 * BLOCK + j] = z
 
 
-@_inlined
+@inlined
 def _three_photon_shape(x1: float, x2: float, x3: float, c1: float, c2: float, c3: float) -> float:
     """|M|^2 of e+e- -> 3 gamma in units of 32 e^6/s, spin averaged, massless electrons; inf on a beam axis.
 
@@ -335,7 +312,7 @@ def _three_photon_shape(x1: float, x2: float, x3: float, c1: float, c2: float, c
     return top / (t1 * t2 * t3)
 
 
-@_inlined
+@inlined
 def _inside_cuts(e: float, x: float, y: float, z: float, beams: tuple[float, ...], cuts: tuple[float, ...]) -> bool:
     """Whether a true photon is above cuts[0] GeV and below |cos| = cuts[1] in the rest frame of the nominal beams."""
     e_minus, e_plus, sin_half, cos_half, sqrt_s, _, _, _ = beams
@@ -345,7 +322,7 @@ def _inside_cuts(e: float, x: float, y: float, z: float, beams: tuple[float, ...
     return (total >= cuts[0] * sqrt_s) & (abs(k_plus - k_minus) <= cuts[1] * total)
 
 
-@_kernel
+@kernel
 def _generate_three_photons(
     w: Floats, first: int, key0: np.uint64, key1: np.uint64, beams: tuple[float, ...], process: tuple[float, ...]
 ) -> None:
@@ -431,7 +408,7 @@ def _generate_three_photons(
         w[WEIGHT + j] = w[WEIGHT + j] * (factor / s * shape * x1 * width * span) if live else 0.0
 
 
-@_kernel
+@kernel
 def _generate(
     w: Floats,
     code: int,
@@ -452,7 +429,7 @@ def _generate(
 # Pseudo-data
 
 
-@_kernel
+@kernel
 def _pseudo_weights(w: Floats, first: int, key0: np.uint64, key1: np.uint64, events_per_weight: float) -> None:
     """Replace the weight by a Poisson number with mean weight * events_per_weight, by inversion of the distribution.
 
@@ -485,7 +462,7 @@ def _pseudo_weights(w: Floats, first: int, key0: np.uint64, key1: np.uint64, eve
 # Detector response, selection, observables
 
 
-@_kernel
+@kernel
 def _survivors(
     w: Floats, cos_low: Floats, cos_high: Floats, response: tuple[float, ...], keep_all: bool, passed: Ints
 ) -> int:
@@ -519,7 +496,7 @@ def _survivors(
     return n
 
 
-@_kernel
+@kernel
 def _collect(g: Floats, passed: Ints, start: int, n: int, first: int, w: Floats, filled: int, index: Ints) -> None:
     """Copy events passed[start:start + n] of workspace g, block from event `first`, to positions filled... of w."""
     for k in range(n):
@@ -533,7 +510,7 @@ def _collect(g: Floats, passed: Ints, start: int, n: int, first: int, w: Floats,
             w[target + k] = g[source + passed[start + k]]
 
 
-@_kernel
+@kernel
 def _normals(w: Floats, index: Ints, key0: np.uint64, key1: np.uint64) -> None:
     """Ten standard normals per event: Box and Muller, five pairs. index: number of each event, shape (BLOCK,)."""
     for pair in range(5):
@@ -546,7 +523,7 @@ def _normals(w: Floats, index: Ints, key0: np.uint64, key1: np.uint64) -> None:
             w[row + BLOCK + j] = radius * sine
 
 
-@_kernel
+@kernel
 def _smear(w: Floats, response: tuple[float, ...]) -> None:
     """Reconstructed energy and unit vector of each photon.
 
@@ -589,7 +566,7 @@ def _smear(w: Floats, response: tuple[float, ...]) -> None:
             w[reco + 3 * BLOCK + j] = mz * inverse
 
 
-@_inlined
+@inlined
 def _count(w: Floats, step: int) -> None:
     """Add the weights of the block to the cut flow, position by position: the order of a sum is fixed."""
     row = SUMS + 2 * step * BLOCK
@@ -599,7 +576,7 @@ def _count(w: Floats, step: int) -> None:
         w[row + BLOCK + j] += weight * weight
 
 
-@_kernel
+@kernel
 def _select(w: Floats, cos_low: Floats, cos_high: Floats, selection: tuple[float, ...]) -> None:
     """Set the weight to 0 where a cut fails; cut flow after each: (generated,) angles, energies, mass, opening angle.
 
@@ -646,7 +623,7 @@ def _select(w: Floats, cos_low: Floats, cos_high: Floats, selection: tuple[float
     _count(w, 4)
 
 
-@_kernel
+@kernel
 def _observe(w: Floats, code: int, beams: tuple[float, ...]) -> None:
     """The observable for photon 0, 1, 2, GeV^2: mass of the pair opposite to it, or recoil against it.
 
@@ -669,7 +646,7 @@ def _observe(w: Floats, code: int, beams: tuple[float, ...]) -> None:
                 w[row + j] = sqrt_s * sqrt_s - 2.0 * w[own + j] * product
 
 
-@_kernel
+@kernel
 def _fill(
     w: Floats,
     passed: Ints,
@@ -722,7 +699,7 @@ def _fill(
 # Drivers
 
 
-@_kernel
+@kernel
 def _store(w: Floats, j: int, event: int, before: float, true: Floats, reconstructed: Floats, weights: Floats) -> None:
     """Write the event at position j out: momenta (n, 3, 4), weights before and after the selection."""
     weights[event, 0] = before
@@ -737,7 +714,7 @@ def _store(w: Floats, j: int, event: int, before: float, true: Floats, reconstru
             reconstructed[event, photon, axis] = energy * w[RECO + row + axis * BLOCK]
 
 
-@_kernel
+@kernel
 def simulate_shard(
     first: int,
     last: int,
@@ -840,7 +817,7 @@ def simulate_shard(
             sums[step, 1] += g[row + BLOCK + j] + w[row + BLOCK + j]
 
 
-@_parallel
+@parallel
 def simulate_shards(
     bounds: Ints,
     code: int,
@@ -894,7 +871,7 @@ def simulate_shards(
         )
 
 
-@_kernel
+@kernel
 def tabulate(name: int, arguments: Floats, results: Floats) -> None:
     """The inlined helpers on arrays, for the tests: 0 log, 1 exp, 2 sin and cos of turns, 3 angle of 1 + cos^2,
     4 three-photon matrix element. arguments: shape (n, 6); results: shape (n, 2).
@@ -913,7 +890,7 @@ def tabulate(name: int, arguments: Floats, results: Floats) -> None:
             results[i, 0] = _three_photon_shape(a[0], a[1], a[2], a[3], a[4], a[5])
 
 
-@_kernel
+@kernel
 def philox(counter: npt.NDArray[np.uint64], key: npt.NDArray[np.uint64], words: npt.NDArray[np.uint64]) -> None:
     """Philox4x32-10 on one counter (4 words) and key (2 words), for the tests."""
     words[0], words[1], words[2], words[3] = _philox(counter[0], counter[1], counter[2], counter[3], key[0], key[1])

@@ -127,12 +127,17 @@ def test_every_module_says_what_it_is_for(path: Path) -> None:
 COMPILERS = {"cfunc", "guvectorize", "jit", "njit", "vectorize"}
 
 
-def is_kernel(path: Path) -> bool:
-    """Whether functions are compiled here, or the name says so. To import numba for its number of threads is not enough."""
+def compiles(path: Path) -> bool:
+    """Whether numba's compilers are called here. To import numba for its number of threads is not enough."""
     nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     names |= {node.id for node in nodes if isinstance(node, ast.Name)}
-    return path.stem == "_kernels" or not names.isdisjoint(COMPILERS)
+    return not names.isdisjoint(COMPILERS)
+
+
+def is_kernel(path: Path) -> bool:
+    """Whether the functions of a file are compiled, by the decorators of `_compile`."""
+    return "modelbuilder.kinematics._compile" in imports_of(path)
 
 
 def test_there_are_kernels() -> None:
@@ -142,10 +147,15 @@ def test_there_are_kernels() -> None:
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if is_kernel(path)], ids=name_of)
 def test_kernels_import_only_math_numpy_numba(path: Path) -> None:
-    """Catches a kernel that imports another one: with numba's cache, an edit of the imported file goes unseen."""
-    # Beside the three, only names for type checkers, of which nothing is compiled in.
-    allowed = re.compile(r"(__future__|math|numba|numpy|typing|collections\.abc)(\.|$)")
+    """Catches a kernel that imports what is not a kernel: the digest that guards the cache covers kernel files only."""
+    # Beside the three, only names for type checkers, of which nothing is compiled in, and other kernels.
+    allowed = re.compile(r"(__future__|math|numba|numpy|typing|collections\.abc|modelbuilder\.kinematics\._\w+)(\.|$)")
     assert [name for name in sorted(imports_of(path)) if not allowed.match(name)] == []
+
+
+def test_only_one_file_calls_the_compiler() -> None:
+    """Catches a kernel with numba's own cache, which does not notice an edit in another file."""
+    assert [name_of(path) for path in SOURCES if compiles(path)] == ["modelbuilder/kinematics/_compile.py"]
 
 
 def test_public_names() -> None:
