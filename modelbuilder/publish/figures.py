@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FloatArray = npt.NDArray[np.float64]
+VISIBLE = 0.005
 METHOD_NAMES = {"profile-likelihood": "profile likelihood (CL$_{s+b}$)", "cls": "CL$_s$"}
 
 
@@ -201,15 +202,15 @@ def spectrum_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, 
         figure, (axes, below) = plt.subplots(2, 1, sharex=True, height_ratios=(3, 1), figsize=(7, 6.2))
         figure.subplots_adjust(hspace=0.06)
         edges = spectrum.edges
-        stack = sorted(spectrum.parts.items(), key=lambda item: float(item[1].sum()))
-        colours = style.COLOURS[len(stack) - 1 :: -1]
+        stack = visible_parts(spectrum)
+        colours = style.BACKGROUNDS[len(stack) - 1 :: -1]
         mplhep.histplot(
             [values for _, values in stack], edges, ax=axes, stack=True, histtype="fill",
             label=[process_text(name) for name, _ in stack], color=colours, alpha=0.75, edges=False,
         )  # fmt: skip
         if spectrum.signal is not None:
             mplhep.histplot(
-                spectrum.signal, edges, ax=axes, color=style.COLOURS[2], lw=2, label=spectrum.signal_text, yerr=False,
+                spectrum.signal, edges, ax=axes, color=style.SIGNAL, lw=2, label=spectrum.signal_text, yerr=False,
                 edges=False,
             )  # fmt: skip
         if spectrum.stdevs is not None:
@@ -236,6 +237,13 @@ def spectrum_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, 
         axes.legend(title=f"{_mass_symbol(spec)} = {mass:g} GeV, {when}", title_fontsize=11, ncols=2, loc="upper left")
         style.label(axes, spec.experiment.title, data_text(spec), luminosity_text(spec))
     return figure
+
+
+def visible_parts(spectrum: Spectrum) -> list[tuple[str, FloatArray]]:
+    """The samples that a reader could see, the smallest first: more than 0.5 % of the total in some bin."""
+    total = np.maximum(spectrum.total, 1e-12)
+    seen = [(name, values) for name, values in spectrum.parts.items() if np.max(values / total) > VISIBLE]
+    return sorted(seen, key=lambda item: float(item[1].sum()))
 
 
 def pulls_of(spectrum: Spectrum) -> FloatArray:
@@ -267,7 +275,10 @@ def draw_point_figures(search: LoadedSearch, run: Path, row: Mapping[str, Any]) 
     written = style.save(spectrum_figure(search, prefit_spectrum(search, run, row), row), folder / f"templates_{name}")
     spectrum, pulls = postfit_spectrum(search, run, row)
     written += style.save(spectrum_figure(search, spectrum, row), folder / f"postfit_{name}")
-    written += style.save(diagnostics.draw_pulls(pulls), folder / f"pulls_{name}")
+    figure = diagnostics.draw_pulls(pulls)
+    with style.house_style():
+        style.label(figure.axes[0], search.spec.experiment.title, data_text(search.spec), "")
+    written += style.save(figure, folder / f"pulls_{name}")
     return written
 
 
@@ -285,7 +296,7 @@ def luminosity_text(spec: SearchSpec) -> str:
         value, unit = value * 1e3, "pb"
     elif value >= 1e3:
         value, unit = value * 1e-3, "ab"
-    return rf"$\int L\,dt$ = {value:.4g} {unit}$^{{-1}}$"
+    return rf"$\int\;L\,dt$ = {value:.4g} {unit}$^{{-1}}$"
 
 
 def _title_of(spec: SearchSpec, sample: str) -> str:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 COLOURS = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")
 ONE_SIGMA, TWO_SIGMA = "#607641", "#F5BB54"
 """The bands: dark and light also in print without colour (CMS recommendation of 2024)."""
+SIGNAL = COLOURS[2]
+BACKGROUNDS = (*COLOURS[:2], *COLOURS[3:])
+"""From the bottom of the stack, or the largest, upwards; none of them is the colour of the signal."""
 
 
 @contextmanager
@@ -28,6 +31,13 @@ def house_style() -> Iterator[None]:
         "font.size": 13,
         "axes.labelsize": 15,
         "legend.fontsize": 11,
+        "legend.frameon": True,  # a plain white ground, so that no tick or line runs through the text
+        "legend.facecolor": "white",
+        "legend.edgecolor": "none",
+        "legend.framealpha": 1.0,
+        "legend.fancybox": False,
+        "legend.borderpad": 0.1,
+        "legend.borderaxespad": 1.3,
         "lines.linewidth": 1.5,
         "mathtext.cal": "sans",  # the style asks for a cursive font that few machines have
         "svg.hashsalt": "modelbuilder",
@@ -57,7 +67,9 @@ def save(figure: Figure, path: Path) -> list[Path]:
 
 def label(axes: Axes, experiment: str, data: str, right: str) -> None:
     """Above the axes: the experiment and the kind of data on the left, the luminosity on the right."""
-    axes.text(0.0, 1.015, experiment, transform=axes.transAxes, fontweight="bold", ha="left", va="bottom")
-    offset = 0.012 * len(experiment) + 0.04
-    axes.text(offset, 1.015, data, transform=axes.transAxes, style="italic", fontsize=11, ha="left", va="bottom")
+    name = axes.text(0.0, 1.015, experiment, transform=axes.transAxes, fontweight="bold", ha="left", va="bottom")
+    axes.annotate(
+        data, xy=(1.0, 0.0), xycoords=name, xytext=(8.0, 0.0), textcoords="offset points", style="italic", fontsize=11,
+        ha="left", va="bottom",
+    )  # fmt: skip
     axes.text(1.0, 1.015, right, transform=axes.transAxes, fontsize=12, ha="right", va="bottom")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 SOURCE_LABELS = {
@@ -19,23 +19,39 @@ _SOURCE = re.compile(rf"({'|'.join(SOURCE_LABELS)})(: \S.*)?", re.DOTALL)
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]{0,39}")
 
 
+def shown(value: object) -> str:
+    """A value as messages show it: short, and without the contents of mappings and lists."""
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
+    text = repr(value)
+    return text if len(text) < 100 else f"{text[:96]}..."
+
+
+def refusal(reason: str, at: tuple[str | int, ...] = ()) -> PydanticCustomError:
+    """The error that a validator raises; `at` leads from the validated value to the fault within it."""
+    return PydanticCustomError("refused", "{reason}", {"reason": reason, "at": at})
+
+
 class SpecModel(BaseModel):
     """A part of a spec: unknown keys are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _check_source(text: str) -> str:
     if not _SOURCE.fullmatch(text):
-        reason = f"found {text!r}; a source begins with one of {', '.join(SOURCE_LABELS)}, then ': ' and the reference"
-        raise PydanticCustomError("source", "{reason}", {"reason": reason})
+        labels = ", ".join(SOURCE_LABELS)
+        reason = f"found {shown(text)}; a source begins with one of {labels}, then ': ' and the reference"
+        raise refusal(reason)
     return text
 
 
 def _check_name(text: str) -> str:
     if not _NAME.fullmatch(text):
-        reason = f"found {text!r}; a name has letters, digits and underscores, and begins with a letter"
-        raise PydanticCustomError("name", "{reason}", {"reason": reason})
+        reason = f"found {shown(text)}; a name has letters, digits and underscores, begins with a letter, 40 at most"
+        raise refusal(reason)
     return text
 
 
@@ -49,7 +65,26 @@ Source = Annotated[
     AfterValidator(_check_source),
     Field(
         description="where the number comes from: read, review, derived, recalled or assumption, then the reference",
-        json_schema_extra={"pattern": rf"^({'|'.join(SOURCE_LABELS)})(: [\s\S]*)?$"},
+        json_schema_extra={"pattern": rf"^({'|'.join(SOURCE_LABELS)})(: \S[\s\S]*)?$"},
     ),
 ]
 Name = Annotated[str, AfterValidator(_check_name)]
+
+
+def _check_whole(value: Any) -> Any:
+    if isinstance(value, bool | str):
+        reason = f"found {shown(value)}; expected a whole number"
+        raise refusal(reason)
+    return value
+
+
+def _check_number(value: Any) -> Any:
+    if isinstance(value, bool | str):
+        reason = f"found {shown(value)}; expected a number"
+        raise refusal(reason)
+    return value
+
+
+# Pydantic alone would read `true` as 1 and "12" as 12. That 2e5 is a whole number is meant.
+WholeNumber = Annotated[int, BeforeValidator(_check_whole)]
+PlainNumber = Annotated[float, BeforeValidator(_check_number)]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelbuilder.errors import InputFileError, Problem, SpecError
-from modelbuilder.spec.load import load_experiment, load_search
+from modelbuilder.spec.load import load_experiment, load_search, resolve
 from modelbuilder.spec.summary import counted_sources
-from modelbuilder.spec.tree import Scalar, load_tree
+from modelbuilder.spec.tree import Scalar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Checked:
 def check_file(path: Path, *, root: Path | None = None) -> Checked:
     """Check a search or an experiment, as its `schema:` says; a search, if it says nothing."""
     try:
-        kind = load_tree(path).root.get("schema")
+        kind = resolve(path, root=root)[0].get("schema")  # resolved: a variant may leave it to what it extends
         if isinstance(kind, Scalar) and str(kind.value).startswith("experiment/"):
             experiment = load_experiment(path, root=root)
             return Checked(problems=(), summary=f"the experiment {experiment.title}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,13 +17,12 @@ from modelbuilder.spec.base import SpecModel
 from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.functions import Bounded
-from modelbuilder.spec.grid import GridAxis, GridError, GridPoint, expand_grid
+from modelbuilder.spec.grid import GridError, GridPoint, expand_grid
 from modelbuilder.spec.problems import nearest
 from modelbuilder.spec.search import (
     SIGNAL,
     Background,
     BernsteinShape,
-    Channel,
     Cut,
     EnergyCut,
     SearchSpec,
@@ -42,7 +41,7 @@ Finding = tuple[Path, str]
 def cross_check(tree: Mapping) -> list[Problem]:
     """All problems between the parts of a search."""
     parts = _sound_parts(tree)
-    findings: list[Finding] = []
+    findings = [*_on_the_grid(parts)]
     for check in _CHECKS:
         names = list(inspect.signature(check).parameters)
         if all(name in parts for name in names):
@@ -59,20 +58,66 @@ def _sound_parts(tree: Mapping) -> dict[str, Any]:
         try:
             annotation: Any = field.annotation
             for item in field.metadata:
-                annotation = _annotated(annotation, item)
+                annotation = Annotated[annotation, item]
             parts[name] = TypeAdapter(annotation).validate_python(plain(node))
         except ValidationError:
             continue
-    if "grid" in parts and "channels" in parts and not list(_grid_makes_sense(parts["grid"], parts["channels"])):
-        variable = next(iter(parts["grid"]))
-        parts["points"] = expand_grid(variable, parts["grid"][variable], parts["channels"])
     return parts
 
 
-def _annotated(annotation: Any, item: Any) -> Any:
-    from typing import Annotated  # noqa: PLC0415
+_WITH_VARIABLES = ("signal", "selection", "channels", "backgrounds", "systematics")
 
-    return Annotated[annotation, item]
+
+def _on_the_grid(parts: dict[str, Any]) -> Iterator[Finding]:
+    """The name of the grid, the variables of all conditions and functions, the points; adds `points` if they are sound."""
+    if "grid" not in parts:
+        return
+    variable: str = next(iter(parts["grid"]))
+    if "signal" in parts and (wanted := _mass_of(parts["signal"])) != variable:
+        yield ("grid", variable), f"found {variable!r}; the mass of the signal process is named {wanted!r}"
+        return  # under a wrong name nothing else would fit either
+    unknown = {name: list(_unknown_variables(parts[name], name, variable)) for name in _WITH_VARIABLES if name in parts}
+    for findings in unknown.values():
+        yield from findings
+    if "channels" not in parts or unknown["channels"]:
+        return
+    try:
+        parts["points"] = expand_grid(variable, parts["grid"][variable], parts["channels"])
+    except GridError as error:
+        yield error.at, str(error)
+        return
+    for name in _WITH_VARIABLES:
+        if name in parts and not unknown[name]:
+            yield from _missing_values(parts[name], name, parts["points"])
+
+
+def _mass_of(signal: Signal) -> str:
+    """`m_a` for a process in which `a` is looked for."""
+    return f"m_{signal.process.split('->')[1].split(',')[0].split()[-1]}"
+
+
+def _unknown_variables(part: object, name: str, known: str) -> Iterator[Finding]:
+    for path, value in _leaves(part, (name,)):
+        if isinstance(value, Condition | Bounded):
+            for variable in sorted(value.variables - {known}):
+                yield path, f"found the variable {variable!r}{nearest(variable, {known})}"
+
+
+def _missing_values(part: object, name: str, points: tuple[GridPoint, ...]) -> Iterator[Finding]:
+    """The functions that have no value, or none that is allowed, at some point; those of a channel, at its own points."""
+    for path, function in _leaves(part, (name,)):
+        if isinstance(function, Bounded):
+            own = [point for point in points if name != "channels" or point.channel == path[1]]
+            yield from _first_failure(function, own, path)
+
+
+def _first_failure(function: Bounded, points: list[GridPoint], path: Path) -> Iterator[Finding]:
+    for point in points:
+        try:
+            function.at(point.values)
+        except ValueError as error:
+            yield path, str(error)
+            return
 
 
 def _placed(tree: Mapping, path: Path, message: str) -> Problem:
@@ -89,77 +134,14 @@ def _placed(tree: Mapping, path: Path, message: str) -> Problem:
     return place.problem(path_text(path), message)
 
 
-def _grid_makes_sense(grid: dict[str, GridAxis], channels: dict[str, Channel]) -> Iterator[Finding]:
-    for variable, axis in grid.items():
-        if unknown := _unknown_variables(channels, set(grid)):
-            yield from unknown
-            return
-        try:
-            expand_grid(variable, axis, channels)
-        except GridError as error:
-            yield ("grid", variable, *error.at), str(error)
-
-
-def _grid_follows_the_process(grid: dict[str, GridAxis], signal: Signal) -> Iterator[Finding]:
-    particle = signal.process.split("->")[1].split(",")[0].split()[-1]
-    for variable in grid:
-        if variable != f"m_{particle}":
-            yield ("grid", variable), f"found {variable!r}; the signal process has the mass 'm_{particle}'"
-
-
 def _masses_are_possible(points: tuple[GridPoint, ...], experiment: Experiment) -> Iterator[Finding]:
     largest = experiment.beams.sqrt_s
     for point in points:
         if point.mass >= largest:
-            yield (
-                ("grid", point.variable),
-                f"found a grid point at {point.mass:g} GeV; the collision energy is {largest:.4g} GeV",
+            reason = (
+                f"found a grid point at {point.mass:g} GeV; it must lie below the collision energy, {largest:.4g} GeV"
             )
-            return
-
-
-def _variables_are_known(
-    grid: dict[str, GridAxis],
-    signal: Signal,
-    selection: list[Cut],
-    backgrounds: dict[str, Background],
-    systematics: dict[str, Systematic],
-) -> Iterator[Finding]:
-    known = set(grid)
-    for name, part in {
-        "signal": signal, "selection": selection, "backgrounds": backgrounds, "systematics": systematics
-    }.items():  # fmt: skip
-        for path, message in _unknown_variables(part, known, with_functions=True):
-            yield (name, *path[1:]), message
-
-
-def _unknown_variables(part: object, known: set[str], *, with_functions: bool = False) -> list[Finding]:
-    findings: list[Finding] = []
-    for path, value in _leaves(part, ("channels",)):
-        if isinstance(value, Condition) or (with_functions and isinstance(value, Bounded)):
-            for variable in sorted(value.variables - known):
-                findings.append((path, f"found the variable {variable!r}{nearest(variable, known)}"))
-    return findings
-
-
-def _functions_have_values(
-    points: tuple[GridPoint, ...],
-    signal: Signal,
-    backgrounds: dict[str, Background],
-    systematics: dict[str, Systematic],
-) -> Iterator[Finding]:
-    for name, part in {"signal": signal, "backgrounds": backgrounds, "systematics": systematics}.items():
-        for path, value in _leaves(part, (name,)):
-            if isinstance(value, Bounded) and value.variables <= {points[0].variable}:
-                yield from _first_failure(value, points, path)
-
-
-def _first_failure(function: Bounded, points: tuple[GridPoint, ...], path: Path) -> Iterator[Finding]:
-    for point in points:
-        try:
-            function.at(point.values)
-        except ValueError as error:
-            yield path, str(error)
+            yield ("grid", point.variable), reason
             return
 
 
@@ -167,13 +149,17 @@ def _orders_are_whole(points: tuple[GridPoint, ...], backgrounds: dict[str, Back
     for name, background in backgrounds.items():
         if not isinstance(background.shape, BernsteinShape):
             continue
+        if not background.shape.bernstein.variables <= {points[0].variable}:
+            continue  # reported already
         for point in points:
             try:
                 order = background.shape.bernstein.at(point.values)
             except ValueError:
                 break
             if order != round(order) or not 0 <= order <= MAX_ORDER:
-                reason = f"found the order {order:g} at {point.mass:g} GeV; expected a whole number from 0 to {MAX_ORDER}"
+                reason = (
+                    f"found the order {order:g} at {point.mass:g} GeV; expected a whole number from 0 to {MAX_ORDER}"
+                )
                 yield ("backgrounds", name, "shape", "bernstein"), reason
                 break
 
@@ -181,7 +167,7 @@ def _orders_are_whole(points: tuple[GridPoint, ...], backgrounds: dict[str, Back
 def _cuts_are_ordered(selection: list[Cut]) -> Iterator[Finding]:
     for index, cut in enumerate(selection):
         if not isinstance(cut, EnergyCut) and cut.between[0] >= cut.between[1]:
-            yield ("selection", index, "between"), "found the lower end at or above the upper end"
+            yield ("selection", index, "between"), "found the lower end at or above the upper end; write [low, high]"
 
 
 def _samples_exist(backgrounds: dict[str, Background], systematics: dict[str, Systematic]) -> Iterator[Finding]:
@@ -204,7 +190,9 @@ def _samples_exist(backgrounds: dict[str, Background], systematics: dict[str, Sy
                 yield path, f"found {sample!r}, which is not a sample{nearest(sample, known)}"
             elif sample != SIGNAL and isinstance(backgrounds[sample].shape, BernsteinShape):
                 yield path, f"acts on nothing: rate and shape of {sample!r} are free; remove it from the list"
-            elif sample != SIGNAL and backgrounds[sample].rate == "free" and not isinstance(systematic, ShapeSystematic):
+            elif (
+                sample != SIGNAL and backgrounds[sample].rate == "free" and not isinstance(systematic, ShapeSystematic)
+            ):
                 yield path, f"acts on nothing: the rate of {sample!r} is free; remove it from the list"
 
 
@@ -224,11 +212,7 @@ def _leaves(part: object, path: Path) -> Iterator[tuple[Path, object]]:
 
 
 _CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
-    _grid_makes_sense,
-    _grid_follows_the_process,
     _masses_are_possible,
-    _variables_are_known,
-    _functions_have_values,
     _orders_are_whole,
     _cuts_are_ordered,
     _samples_exist,

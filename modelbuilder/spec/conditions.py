@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import core_schema
 
+from modelbuilder.spec.base import refusal, shown
 from modelbuilder.spec.quantities import ENERGY, parse_quantity
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 _SPLIT = re.compile(r"(<=|>=|<|>)")
 _VARIABLE = re.compile(r"[a-zA-Z][a-zA-Z0-9_]{0,30}")
 EXAMPLE = "m_a <= 4 GeV"
+_MAX_LENGTH = 200
 
 
 @dataclass(frozen=True)
@@ -60,19 +62,19 @@ class Condition:
     @classmethod
     def parse(cls, text: object) -> Condition:
         """Raises PydanticCustomError with what was found and what would be right."""
-        if not isinstance(text, str) or len(text) > 200:
-            raise _refusal(f"found {text!r}; a condition reads like {EXAMPLE!r}")
+        shape = f"found {shown(text)}; a condition reads like {EXAMPLE!r} or '0.2 GeV <= m_a < 0.5 GeV'"
+        if not isinstance(text, str) or len(text) > _MAX_LENGTH:
+            raise refusal(shape)
         comparisons: list[Comparison] = []
         for part in re.split(r"\band\b", text):
             tokens = _SPLIT.split(part)
-            if len(tokens) not in (3, 5):
-                raise _refusal(f"found {text!r}; a condition reads like {EXAMPLE!r} or '0.2 GeV <= m_a < 0.5 GeV'")
-            if not all(token.strip() for token in tokens):
-                raise _refusal(f"found {text!r}; a condition reads like {EXAMPLE!r} or '0.2 GeV <= m_a < 0.5 GeV'")
+            if len(tokens) not in (3, 5) or not all(token.strip() for token in tokens):
+                raise refusal(shape)
             sides = [_side(token.strip(), text) for token in tokens[::2]]
             for left, symbol, right in zip(sides, tokens[1::2], sides[1:], strict=False):
                 if isinstance(left, str) == isinstance(right, str):
-                    raise _refusal(f"found {text!r}; compare a grid variable with an energy, as in {EXAMPLE!r}")
+                    reason = f"found {shown(text)}; compare a grid variable with an energy, as in {EXAMPLE!r}"
+                    raise refusal(reason)
                 comparisons.append(Comparison(left, symbol, right))
         return cls(text, tuple(comparisons))
 
@@ -87,14 +89,11 @@ class Condition:
         return {"type": "string", "description": f"a condition on the mass, such as {EXAMPLE!r}", "examples": [EXAMPLE]}
 
 
-def _refusal(reason: str) -> PydanticCustomError:
-    return PydanticCustomError("condition", "{reason}", {"reason": reason})
-
-
 def _side(token: str, text: str) -> str | float:
     if _VARIABLE.fullmatch(token):
         return token
     try:
         return parse_quantity(token, ENERGY)
     except ValueError as error:
-        raise _refusal(f"found {text!r}: {error}") from None
+        reason = f"found {shown(text)}: {error}"
+        raise refusal(reason) from None

@@ -13,7 +13,7 @@ _KEYWORDS = re.compile(r"(null|true|false|nan|inf|infinity)", re.IGNORECASE)
 
 def to_yaml(tree: Mapping, *, origin: bool = False) -> str:
     """YAML text that reads back as the same tree; with `origin`, each value is followed by its `# file:line`."""
-    lines: list[str] = []
+    lines: list[str] = [] if tree.entries else ["{}"]
     _emit_mapping(tree, 0, lines, origin)
     return "\n".join(lines) + "\n"
 
@@ -34,7 +34,7 @@ def _emit_entry(head: str, value: Node, indent: int, lines: list[str], origin: b
         for item in value.items:
             _emit_item(item, indent, lines, origin)
         return
-    lines.append(f"{head} {inline}" + (f"  # {value.place}" if origin else ""))
+    lines.append(f"{head} {inline}" + (f"  # {_comment(value)}" if origin else ""))
 
 
 def _emit_item(item: Node, indent: int, lines: list[str], origin: bool) -> None:
@@ -62,4 +62,10 @@ def _inline(value: Node) -> str | None:
 def _text(value: str | float | bool | None) -> str:
     if isinstance(value, str) and _PLAIN.fullmatch(value) and not _KEYWORDS.fullmatch(value):
         return value
-    return json.dumps(value, ensure_ascii=False)
+    # Beside what cannot be printed, YAML has line breaks that JSON does not know.
+    return json.dumps(value, ensure_ascii=isinstance(value, str) and not value.isprintable())
+
+
+def _comment(value: Node) -> str:
+    """The place of a value, on one line whatever the name of the file or the text of an override."""
+    return "".join(character if character.isprintable() else " " for character in str(value.place))

@@ -6,9 +6,8 @@ import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from modelbuilder.spec.base import Name, Source, SpecModel
+from modelbuilder.spec.base import Name, Source, SpecModel, refusal
 from modelbuilder.spec.quantities import ANGLE, Angle, Energy, Fraction, Number, PositiveEnergy, Quantity
 
 PolarAngle = Annotated[float, Quantity(ANGLE, low=0.0, high=math.pi)]
@@ -40,7 +39,8 @@ class PolarRange(SpecModel):
     @model_validator(mode="after")
     def _ordered(self) -> PolarRange:
         if self.low >= self.high:
-            raise PydanticCustomError("range", "found `low` at or above `high`; give low < high")
+            reason = "found `low` at or above `high`; write the smaller angle as `low`"
+            raise refusal(reason)
         return self
 
 
@@ -101,7 +101,7 @@ class Tracks(SpecModel):
 class Experiment(SpecModel):
     """An experiment at an e+e- collider."""
 
-    schema_: Literal["experiment/1"] = Field(alias="schema", description="the version of this format")
+    schema_: Literal["experiment/1"] = Field(alias="schema", description="the version of this format: experiment/1")
     name: Name
     title: str = Field(description="the name for figures, such as Belle II")
     beams: Beams

@@ -11,10 +11,18 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
-from pydantic import Discriminator, Field, GetCoreSchemaHandler, Tag, WithJsonSchema, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError, core_schema
 
-from modelbuilder.spec.base import Source, SpecModel
+from modelbuilder.spec.base import PlainNumber, Source, SpecModel, refusal
 from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.quantities import ENERGY, NUMBER_OF, Quantity
 
@@ -47,7 +55,9 @@ class TableForm(SpecModel):
 class PolynomialForm(SpecModel):
     """c0 + c1 m + c2 m^2 + ..., with m in GeV."""
 
-    polynomial: list[float] = Field(min_length=1, description="coefficients, lowest order first; the variable in GeV")
+    polynomial: list[PlainNumber] = Field(
+        min_length=1, description="coefficients, lowest order first; the variable in GeV"
+    )
     of: str = Field(description="the grid variable", examples=["m_a"])
     unit: str = Field("", description="the unit of the value", examples=["MeV"])
     source: Source | None = None
@@ -81,23 +91,24 @@ class PiecesForm(SpecModel):
     source: Source | None = None
 
 
+FORM_KEYS = ("table", "polynomial", "csv", "pieces", "value")
+
+
 def _form_of(value: Any) -> str | None:
+    """The tag of a form. Tags have a blank: they stand in the locations of pydantic, and must not read like keys."""
     if isinstance(value, str | float | int) and not isinstance(value, bool):
-        return "scalar"
+        return "a scalar"
     keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", ())
-    for key, tag in {"table": "table", "polynomial": "polynomial", "csv": "csv", "pieces": "pieces"}.items():
-        if key in keys:
-            return tag
-    return "constant" if isinstance(value, dict | ConstantForm) else None
+    return next((f"a {key}" for key in FORM_KEYS if key in keys), None)
 
 
 Form = Annotated[
-    Annotated[RawValue, Tag("scalar")]
-    | Annotated[ConstantForm, Tag("constant")]
-    | Annotated[TableForm, Tag("table")]
-    | Annotated[PolynomialForm, Tag("polynomial")]
-    | Annotated[CsvForm, Tag("csv")]
-    | Annotated[PiecesForm, Tag("pieces")],
+    Annotated[RawValue, Tag("a scalar")]
+    | Annotated[ConstantForm, Tag("a value")]
+    | Annotated[TableForm, Tag("a table")]
+    | Annotated[PolynomialForm, Tag("a polynomial")]
+    | Annotated[CsvForm, Tag("a csv")]
+    | Annotated[PiecesForm, Tag("a pieces")],
     Discriminator(
         _form_of,
         custom_error_type="function_form",
@@ -170,7 +181,7 @@ class Table:
         if self.interpolation == "logarithmic":
             return float(np.exp(np.interp(mass, self.masses, np.log(self.values))))
         if self.interpolation == "monotone-cubic":
-            from scipy.interpolate import PchipInterpolator  # noqa: PLC0415  heavy, and seldom asked for
+            from scipy.interpolate import PchipInterpolator  # heavy, and seldom asked for
 
             return float(PchipInterpolator(self.masses, self.values)(mass))
         return float(np.interp(mass, self.masses, self.values))
@@ -245,6 +256,14 @@ class FunctionIn:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_after_validator_function(self._bounded, handler.generate_schema(Form))
 
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        generated = handler(schema)
+        key = "oneOf" if "oneOf" in generated else "anyOf"
+        # The first form is a value alone, of which the field knows the unit.
+        return {**generated, key: [self.quantity.json_schema(), *generated[key][1:]]}
+
     def _bounded(self, form: Any) -> Function:
         return Bounded(self._function(form), self.quantity)
 
@@ -263,14 +282,16 @@ class FunctionIn:
             )
             return Pieces(pieces, form.source)
         if isinstance(form, CsvForm):
-            raise _problem("a CSV file is read by load_spec; give a table to build a spec in Python", ("csv",))
+            reason = "a CSV file is read when a spec is loaded; give a table to build a spec in Python"
+            raise refusal(reason, ("csv",))
         return self._table(form)
 
     def _table(self, form: TableForm) -> Table:
         variables = [key for key in form.table if key != "value"]
         if len(variables) != 1 or "value" not in form.table:
             keys = ", ".join(form.table) or "nothing"
-            raise _problem(f"found the lists {keys}; expected one named after a grid variable and one `value`", ("table",))
+            reason = f"found the lists {keys}; expected one named after a grid variable and one named `value`"
+            raise refusal(reason, ("table",))
         variable = variables[0]
         masses = tuple(
             _parsed(_MASS, mass, ("table", variable, index)) for index, mass in enumerate(form.table[variable])
@@ -279,26 +300,27 @@ class FunctionIn:
             _parsed(self.quantity, value, ("table", "value", index)) for index, value in enumerate(form.table["value"])
         )
         if len(masses) != len(values) or len(masses) < 2:
-            reason = f"found {len(masses)} masses and {len(values)} values; expected as many of each, two at least"
-            raise _problem(reason, ("table",))
+            numbers = f"{len(masses)} of {variable} and {len(values)} of value"
+            reason = f"found lists of different lengths, {numbers}; each mass needs one value"
+            if len(masses) == len(values):
+                reason = f"found lists of length {len(masses)}; expected two masses at least; a constant needs no table"
+            raise refusal(reason, ("table",))
         for index in range(1, len(masses)):
             if masses[index] <= masses[index - 1]:
                 reason = f"found {masses[index]:g} GeV after {masses[index - 1]:g} GeV; masses must rise"
-                raise _problem(reason, ("table", variable, index))
+                raise refusal(reason, ("table", variable, index))
         if form.interpolation == "logarithmic" and min(values) <= 0.0:
-            raise _problem(f"found the value {min(values):g}; logarithmic interpolation needs positive ones", ("table",))
+            reason = f"found the value {min(values):g}; logarithmic interpolation needs values above 0"
+            raise refusal(reason, ("table", "value", values.index(min(values))))
         return Table(variable, masses, values, form.interpolation, form.outside, form.source)
-
-
-def _problem(reason: str, at: tuple[str | int, ...]) -> PydanticCustomError:
-    return PydanticCustomError("function", "{reason}", {"reason": reason, "at": at})
 
 
 def _parsed(quantity: Quantity, value: Any, at: tuple[str | int, ...]) -> float:
     try:
         return quantity.parse(value)
     except PydanticCustomError as error:
-        raise _problem(error.message(), at) from None
+        reason = error.message()
+        raise refusal(reason, at) from None
 
 
 Efficiency = Annotated[Function, FunctionIn(Quantity(NUMBER_OF, low=0.0, high=1.0))]
@@ -316,6 +338,6 @@ class HasSource(SpecModel):
     def _has_source(self) -> HasSource:
         functions = [value for name in type(self).model_fields if isinstance(value := getattr(self, name), Bounded)]
         if self.source is None and not (functions and all(function.source for function in functions)):
-            msg = "no `source:`; say where the numbers come from, for example `source: assumption`"
-            raise PydanticCustomError("source", "{reason}", {"reason": msg})
+            reason = "missing; say where the numbers come from, for example `source: assumption`"
+            raise refusal(reason, ("source",))
         return self

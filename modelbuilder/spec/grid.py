@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import numpy as np
 from modelbuilder.spec.search import Channel, GridAxis, ListedPoints, LogarithmicSteps, Segment, StepInEnergy
 
 DECIMALS = 4  # grid points are multiples of 0.1 MeV: short names, exact in every file
-MAX_POINTS = 100_000
+MAX_POINTS = 100_000  # in one segment
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class GridPoint:
 
 
 class GridError(ValueError):
-    """A grid that makes no sense; `at` is the path within the grid axis."""
+    """A grid that makes no sense; `at` is the path of what is at fault, within the spec."""
 
     def __init__(self, at: tuple[str | int, ...], reason: str) -> None:
         self.at = at
@@ -43,12 +44,13 @@ def point_name(variable: str, mass: float) -> str:
 
 
 def channel_of(channels: Mapping[str, Channel], point: Mapping[str, float]) -> str:
-    """The name of the one channel that fits this point. Raises ValueError if none or several do."""
+    """The name of the one channel that fits this point. Raises GridError if none or several do."""
     names = [name for name, channel in channels.items() if channel.where is None or channel.where.holds(point)]
     if len(names) != 1:
         where = ", ".join(f"{name} = {value:g} GeV" for name, value in point.items())
-        msg = f"{' and '.join(names) if names else 'no channel'} at {where}; exactly one channel must hold at each point"
-        raise ValueError(msg)
+        found = f"the channels {' and '.join(names)}" if names else "no channel"
+        msg = f"found {found} at {where}; exactly one must hold at each grid point"
+        raise GridError(("channels", names[-1], "where") if names else ("channels",), msg)
     return names[0]
 
 
@@ -57,37 +59,44 @@ def expand_grid(variable: str, axis: GridAxis, channels: Mapping[str, Channel]) 
 
     def resolution(mass: float) -> float:
         point = {variable: mass}
-        return channels[channel_of(channels, point)].resolution.at(point)
+        name = channel_of(channels, point)
+        try:
+            return channels[name].resolution.at(point)
+        except ValueError as error:
+            raise GridError(("channels", name, "resolution"), str(error)) from None
 
     masses: list[float] = []
     end = 0.0
     for index, segment in enumerate(axis.segments):
-        at = ("segments", index)
+        at = ("grid", variable, "segments", index)
         first, last = _ends(segment)
         if first > last or (first == last and not isinstance(segment, ListedPoints)):
-            msg = f"found from {first:g} GeV to {last:g} GeV, which holds no points; `to` must be above `from`"
+            msg = f"found a segment from {first:g} GeV to {last:g} GeV, which is empty; `to` must be above `from`"
             raise GridError(at, msg)
         if first < end:
             msg = f"found a segment from {first:g} GeV, but the one before it ends at {end:g} GeV; segments must not overlap"
             raise GridError(at, msg)
         end = last
-        try:
-            masses.extend(_masses(segment, resolution))
-        except ValueError as error:
-            raise GridError(at, str(error)) from None
-    kept = sorted({round(m, DECIMALS) for m in masses if not any(gap.low < m < gap.high for gap in axis.gaps)})
+        found = [round(mass, DECIMALS) for mass in _masses(segment, resolution, at)]
+        for mass, number in Counter(found).items():
+            if number > 1 or mass <= 0.0:
+                msg = (
+                    f"found {number} points at {mass:.{DECIMALS}f} GeV; masses are rounded to 0.1 MeV, and must differ"
+                )
+                raise GridError(at, msg if mass > 0.0 else "found a mass below 0.1 MeV, to which masses are rounded")
+        masses.extend(found)
     for index, gap in enumerate(axis.gaps):
         if gap.low >= gap.high:
-            raise GridError(("gaps", index), f"found a gap from {gap.low:g} to {gap.high:g} GeV; `high` must be above `low`")
+            msg = f"found a gap from {gap.low:g} GeV to {gap.high:g} GeV; `high` must be above `low`"
+            raise GridError(("grid", variable, "gaps", index), msg)
+    kept = sorted({mass for mass in masses if not any(gap.low < mass < gap.high for gap in axis.gaps)})
     if not kept:
-        raise GridError(("gaps",), "the gaps leave no grid points; shorten them, or widen the segments")
-    try:
-        return tuple(
-            GridPoint(index, point_name(variable, mass), variable, mass, channel_of(channels, {variable: mass}))
-            for index, mass in enumerate(kept)
-        )
-    except ValueError as error:
-        raise GridError((), str(error)) from None
+        msg = "the gaps leave no grid points; shorten them, or widen the segments"
+        raise GridError(("grid", variable, "gaps"), msg)
+    return tuple(
+        GridPoint(index, point_name(variable, mass), variable, mass, channel_of(channels, {variable: mass}))
+        for index, mass in enumerate(kept)
+    )
 
 
 def spread(points: tuple[GridPoint, ...], number: int | None) -> tuple[GridPoint, ...]:
@@ -103,23 +112,22 @@ def _ends(segment: Segment) -> tuple[float, float]:
     return segment.from_, segment.to
 
 
-def _masses(segment: Segment, resolution: Callable[[float], float]) -> list[float]:
+def _masses(segment: Segment, resolution: Callable[[float], float], at: tuple[str | int, ...]) -> list[float]:
     if isinstance(segment, ListedPoints):
         return list(segment.values)
     first, last = segment.from_, segment.to
     if isinstance(segment, LogarithmicSteps):
         return [float(mass) for mass in np.geomspace(first, last, segment.points)]
-    tolerance = 0.5 * 10.0**-DECIMALS
+    tolerance = 0.4 * 10.0**-DECIMALS  # less than half: what is rounded does not lie above the end
+    too_many = f"found a step that gives more than {MAX_POINTS} points; take a larger one"
     if isinstance(segment, StepInEnergy):
-        number = math.floor((last - first + tolerance) / segment.step)
+        number = (last - first + tolerance) / segment.step
         if number >= MAX_POINTS:
-            msg = f"found a step that gives {number} points; at most {MAX_POINTS}"
-            raise ValueError(msg)
-        return [first + i * segment.step for i in range(number + 1)]
+            raise GridError(at, too_many)
+        return [first + i * segment.step for i in range(math.floor(number) + 1)]
     masses = [first]
     while (mass := masses[-1] + segment.step * resolution(masses[-1])) <= last + tolerance:
         masses.append(mass)
         if len(masses) > MAX_POINTS:
-            msg = f"found a step that gives more than {MAX_POINTS} points"
-            raise ValueError(msg)
+            raise GridError(at, too_many)
     return masses

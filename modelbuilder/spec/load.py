@@ -6,17 +6,17 @@ import csv
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from modelbuilder.errors import InputFileError, Problem, SpecError
+from modelbuilder.spec.base import shown
 from modelbuilder.spec.checks import cross_check
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.grid import GridPoint, expand_grid
-from modelbuilder.spec.problems import validate
+from modelbuilder.spec.problems import nearest, validate
 from modelbuilder.spec.search import SearchSpec
 from modelbuilder.spec.tree import (
     Mapping,
@@ -34,7 +34,10 @@ from modelbuilder.spec.tree import (
     walk,
 )
 
+MAX_EXTENDS = 16
+MAX_CELLS = 500_000
 _EDITOR_KEY = "$schema"
+_INDEX = re.compile(r"[0-9]{1,6}")
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,7 @@ def load_experiment(path: Path | str, *, root: Path | None = None) -> Experiment
     return experiment
 
 
-def resolve(
-    path: Path, *, overrides: Iterable[str] = (), root: Path | None = None
-) -> tuple[Mapping, list[Problem]]:
+def resolve(path: Path, *, overrides: Iterable[str] = (), root: Path | None = None) -> tuple[Mapping, list[Problem]]:
     """The tree of a spec with variants merged, overrides applied and references replaced by what they refer to."""
     resolver = _Resolver((root or default_root(path)).resolve())
     tree = resolver.file(path, ())
@@ -116,26 +117,31 @@ def digest_of(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def describe(model: type[BaseModel]) -> str:
-    """The first line of a model's docstring."""
-    return (model.__doc__ or "").splitlines()[0]
-
-
 def _without_consequences(causes: list[Problem], others: list[Problem]) -> tuple[Problem, ...]:
     """All problems but those at or below a place where something was refused already: a null, or an unread file."""
     places = [cause.path.removesuffix(".csv").split(".columns")[0].split(".units")[0] for cause in causes]
-    kept = [
-        other
-        for other in others
-        if not any(other.path == place or other.path.startswith((f"{place}.", f"{place}[")) for place in places if place)
-    ]
-    return (*causes, *kept)
+    kept = [other for other in others if not any(_is_at_or_below(other.path, place) for place in places if place)]
+    # A fault in a table that two parts refer to is one fault.
+    once = {(p.file, p.line, p.column, p.message): p for p in reversed([*causes, *kept])}
+    return tuple(once.values())
+
+
+def _is_at_or_below(path: str, place: str) -> bool:
+    return path == place or path.startswith((f"{place}.", f"{place}["))
+
+
+def _below_experiment(problem: Problem, reference: Scalar) -> Problem:
+    """A problem within the experiment file, with its path in the search; one with the reference itself as it is."""
+    if problem.file == reference.place.file:
+        return problem
+    return replace(problem, path=f"experiment.{problem.path}" if problem.path else "experiment")
 
 
 class _Resolver:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.problems: list[Problem] = []
+        self.cells = 0
 
     def file(self, path: Path, chain: tuple[Path, ...]) -> Mapping:
         """The tree of a file, merged into the one that it extends."""
@@ -154,14 +160,32 @@ class _Resolver:
             names = " -> ".join(p.name for p in (*chain, target))
             self._add(base[1], ("extends",), f"found a cycle: {names}; a spec cannot extend itself")
             return tree
+        if len(chain) >= MAX_EXTENDS:
+            self._add(base[1], ("extends",), f"found more than {MAX_EXTENDS} files that extend one another")
+            return tree
         below = self._loaded(target, chain, base[1], ("extends",))
-        return tree if below is None else _merged(below, tree)
+        if below is None:
+            return tree
+        if isinstance(tree.get("experiment"), Mapping):
+            below = self._with_experiment(below)  # changes of some of its values need the others
+        return _merged(below, tree)
+
+    def _with_experiment(self, tree: Mapping) -> Mapping:
+        """The tree with what the experiment file holds in place of its path."""
+        entry = tree.entries.get("experiment")
+        if entry is None or not isinstance(entry[1], Scalar):
+            return tree
+        target = self._target(entry[1], ("experiment",))
+        known = len(self.problems)
+        below = self._loaded(target, (), entry[1], ("experiment",)) if target else None
+        self.problems[known:] = [_below_experiment(problem, entry[1]) for problem in self.problems[known:]]
+        return tree if below is None else tree.with_entry("experiment", entry[0], below)
 
     def _loaded(self, target: Path, chain: tuple[Path, ...], node: Node, path: tuple[str | int, ...]) -> Mapping | None:
         try:
             return self.file(target, chain)
         except InputFileError as error:
-            self._add(node, path, f"found {plain(node)!r}: {error}")
+            self._add(node, path, f"found {shown(plain(node))}: {error}")
         except SpecError as error:
             self.problems.extend(error.problems)
         return None
@@ -169,16 +193,24 @@ class _Resolver:
     def _target(self, node: Node, path: tuple[str | int, ...]) -> Path | None:
         """The file that a text refers to, relative to the file in which the text stands; None after a problem."""
         if not isinstance(node, Scalar) or not isinstance(node.value, str):
-            self._add(node, path, f"found {plain(node)!r}; expected the path of a file, relative to this one")
+            self._add(node, path, f"found {shown(plain(node))}; expected the path of a file, relative to this one")
             return None
         home = Path(node.place.file).parent if node.place.line else Path()
-        target = Path(os.path.normpath(home / node.value))
-        if not target.resolve().is_relative_to(self.root):
-            hint = "move it there, or allow more with --root"
-            self._add(node, path, f"found {node.value!r}, which lies outside of {self.root}; {hint}")
+        try:
+            target = Path(os.path.normpath(home / node.value))
+            is_inside, is_file = target.resolve().is_relative_to(self.root), target.is_file()
+        except (OSError, ValueError, RuntimeError):  # a name that is too long, a null character, links in a circle
+            self._add(node, path, f"found {shown(node.value)}, which cannot be the path of a file")
             return None
-        if not target.is_file():
-            self._add(node, path, f"found {node.value!r}: no such file; it is looked up from {home.absolute()}")
+        if not is_inside:
+            hint = "move it there, or allow more with --root"
+            self._add(node, path, f"found {shown(node.value)}, which lies outside of {self.root}; {hint}")
+            return None
+        if target.is_dir():
+            self._add(node, path, f"found {shown(node.value)}, which is a folder; expected a file")
+            return None
+        if not is_file:
+            self._add(node, path, f"found {shown(node.value)}: no such file; it is looked up from {home.absolute()}")
             return None
         return target
 
@@ -189,11 +221,20 @@ class _Resolver:
         """The tree with one value replaced: `a.b=value`; items of lists by their index."""
         name, equals, value = text.partition("=")
         place = Place(f"--set {text}", 0, 0)
-        steps: list[str | int] = [int(s) if s.isdigit() else s for s in name.replace("[", ".").replace("]", "").split(".")]
+        words = name.strip().replace("[", ".").replace("]", "").split(".")
+        steps: list[str | int] = [int(word) if _INDEX.fullmatch(word) else word for word in words]
         if not equals or "" in steps:
-            self.problems.append(place.problem("", "not understood; write PATH=VALUE, as in luminosity.value='50 fb^-1'"))
+            reason = "not understood; write PATH=VALUE, as in luminosity.value='50 fb^-1'"
+            self.problems.append(place.problem("", reason))
             return tree
-        replaced = self._replaced(tree, steps, parse_scalar(value, place), place, ())
+        try:
+            node = parse_scalar(value, place)
+        except SpecError as error:
+            self.problems.extend(error.problems)
+            return tree
+        if steps[0] == "experiment" and len(steps) > 1:
+            tree = self._with_experiment(tree)
+        replaced = self._replaced(tree, steps, node, place, ())
         return replaced if isinstance(replaced, Mapping) else tree
 
     def _replaced(
@@ -214,19 +255,19 @@ class _Resolver:
             new = self._replaced(below, rest, value, place, (*done, step))
             return Sequence((*node.items[:step], new, *node.items[step + 1 :]), node.place)
         where = path_text(done) or "the spec"
-        known = f"; it has {', '.join(node.entries)}" if isinstance(node, Mapping) else ""
-        if isinstance(node, Sequence):
-            known = f"; it is a list of {len(node.items)} items, counted from 0"
-        self.problems.append(place.problem("", f"there is no {step!r} in {where}{known}"))
+        if isinstance(node, Mapping):
+            known = f"{where}{nearest(str(step), node.entries)}"
+        elif isinstance(node, Sequence):
+            known = f"{where}, a list of {len(node.items)}; items are counted from 0"
+        else:
+            known = f"{where}, which is {shown(node.value)}"
+        self.problems.append(place.problem("", f"there is no {step!r} in {known}"))
         return node
 
     def references(self, node: Node, path: tuple[str | int, ...]) -> Node:
         """The tree with the experiment file and all CSV files read in."""
-        if path == ("experiment",) and isinstance(node, Scalar):
-            target = self._target(node, path)
-            below = self._loaded(target, (), node, path) if target else None
-            return node if below is None else self.references(below, ("experiment", ""))
         if isinstance(node, Mapping):
+            node = self._with_experiment(node) if not path else node
             if "csv" in node.entries:
                 return self._csv(node, path)
             entries = {
@@ -234,9 +275,7 @@ class _Resolver:
             }
             return Mapping(entries, node.place)
         if isinstance(node, Sequence):
-            return Sequence(
-                tuple(self.references(item, (*path, i)) for i, item in enumerate(node.items)), node.place
-            )
+            return Sequence(tuple(self.references(item, (*path, i)) for i, item in enumerate(node.items)), node.place)
         return node
 
     def _csv(self, node: Mapping, path: tuple[str | int, ...]) -> Node:
@@ -249,7 +288,14 @@ class _Resolver:
         try:
             table = _read_columns(target)
         except InputFileError as error:
-            self._add(name, (*path, "csv"), str(error))
+            self._add(name, (*path, "csv"), f"found {shown(plain(name))}: {error}")
+            return node
+        except SpecError as error:
+            self.problems.extend(replace(problem, path=path_text((*path, "csv"))) for problem in error.problems)
+            return node
+        self.cells += sum(len(column) for column in table.values())
+        if self.cells > MAX_CELLS:
+            self._add(name, (*path, "csv"), f"found more than {MAX_CELLS} cells in all CSV files together")
             return node
         lists: dict[str, tuple[Place, Node]] = {}
         for key, (key_place, column) in columns.entries.items():
@@ -257,7 +303,9 @@ class _Resolver:
             unit = plain(units.entries[key][1]) if key in units.entries else None
             if found not in table:
                 known = ", ".join(table)
-                self._add(column, (*path, "columns", key), f"found {found!r}; {target.name} has the columns {known}")
+                self._add(
+                    column, (*path, "columns", key), f"found {shown(found)}; {target.name} has the columns {known}"
+                )
             elif not isinstance(unit, str):
                 self._add(units, (*path, "units"), f"no unit for {key!r}; give one, as in {{{key}: GeV}}")
             else:
@@ -270,25 +318,33 @@ class _Resolver:
 
 
 def _read_columns(path: Path) -> dict[str, list[tuple[int, str]]]:
-    """The columns of a CSV file by the names in its header, each cell with its line. Raises InputFileError."""
+    """The columns of a CSV file by the names in its header, each cell with its line. Raises InputFileError, SpecError."""
     lines = [
         (number, line)
         for number, line in enumerate(read_text(path).splitlines(), start=1)
         if line.strip() and not line.lstrip().startswith("#")
     ]
-    rows = list(csv.reader(line for _, line in lines))
+    try:
+        rows = [row for _, line in lines for row in csv.reader([line])]
+    except csv.Error as error:
+        raise _table_fault(path, lines[0][0], f"not a table: {error}") from None
     if len(rows) < 2:
-        msg = f"{path}: no table; expected a header line with the names of the columns, then numbers"
-        raise InputFileError(msg)
+        raise _table_fault(path, 1, "no table; expected a header line with the names of the columns, then numbers")
     header = [name.strip() for name in rows[0]]
     columns: dict[str, list[tuple[int, str]]] = {name: [] for name in header}
+    if len(columns) < len(header):
+        raise _table_fault(path, lines[0][0], "found two columns of the same name")
     for (number, _), row in zip(lines[1:], rows[1:], strict=True):
         if len(row) != len(header):
-            msg = f"{path}:{number}: found {len(row)} cells; the header names {len(header)} columns"
-            raise InputFileError(msg)
+            cells = "1 cell" if len(row) == 1 else f"{len(row)} cells"
+            raise _table_fault(path, number, f"found {cells}; the header names {len(header)} columns")
         for name, cell in zip(header, row, strict=True):
             columns[name].append((number, cell.strip()))
     return columns
+
+
+def _table_fault(path: Path, line: int, message: str) -> SpecError:
+    return SpecError((Place(str(path), line, 1).problem("", message),))
 
 
 def _without(tree: Mapping, key: str) -> Mapping:

@@ -10,7 +10,9 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from modelbuilder.errors import Problem
-from modelbuilder.spec.tree import Mapping, Node, Place, child, path_text, plain, type_names
+from modelbuilder.spec.base import shown
+from modelbuilder.spec.functions import FORM_KEYS, Form, FunctionIn
+from modelbuilder.spec.tree import Mapping, Node, Place, child, path_text, plain
 
 Model = TypeVar("Model", bound=BaseModel)
 _QUOTED = re.compile(r"'([^']+)'")
@@ -22,6 +24,9 @@ def validate(model: type[Model], tree: Mapping) -> tuple[Model | None, list[Prob
         return model.model_validate(plain(tree)), []
     except ValidationError as error:
         faults = error.errors(include_url=False)
+    # What calls itself something else is not judged by the rules of this model.
+    foreign = [d["loc"][:-1] for d in faults if d["type"] == "literal_error" and d["loc"][-1] == "schema"]
+    faults = [d for d in faults if d["loc"][-1:] == ("schema",) or not any(_starts(d["loc"], at) for at in foreign)]
     misspelt = {
         (*details["loc"][:-1], close)
         for details in faults
@@ -30,10 +35,14 @@ def validate(model: type[Model], tree: Mapping) -> tuple[Model | None, list[Prob
     return None, [_problem(model, tree, d) for d in faults if d["type"] != "missing" or d["loc"] not in misspelt]
 
 
+def _starts(location: tuple[str | int, ...], beginning: tuple[str | int, ...]) -> bool:
+    return location[: len(beginning)] == beginning
+
+
 def nearest(found: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` where something is close, otherwise `; known: a, b, c`; empty if nothing is known."""
     names = sorted(known)
-    close = difflib.get_close_matches(found, names, n=1, cutoff=0.6)
+    close = _close(found, names)
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(names)}" if names else ""
@@ -42,34 +51,54 @@ def nearest(found: str, known: Iterable[str]) -> str:
 def _closest(model: type[BaseModel], tree: Mapping, details: Any) -> str | None:
     """The known key that an unknown one is closest to."""
     path, _, _ = _locate(tree, details["loc"])
-    close = difflib.get_close_matches(str(path[-1]), sorted(_keys(model, path[:-1], details["loc"])), n=1, cutoff=0.6)
+    close = _close(str(path[-1]), sorted(_keys(model, path[:-1], details["loc"])))
     return close[0] if close else None
 
 
 def _problem(model: type[BaseModel], tree: Mapping, details: Any) -> Problem:
     kind, context = details["type"], details.get("ctx", {})
-    at = context.get("at", (context["discriminator"].strip("'"),) if kind == "union_tag_invalid" else ())
-    path, node, place = _locate(tree, (*details["loc"], *at))
-    if kind == "missing":
-        key = str(details["loc"][-1])
+    if kind == "missing" and isinstance(details["loc"][-1], str):
+        path, _, place = _locate(tree, details["loc"][:-1])
+        key = details["loc"][-1]
         return place.problem(path_text((*path, key)), f"missing{_meaning(model, path, key)}")
+    at: tuple[str | int, ...] = ()
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        at = (context["discriminator"].strip("'"),)
+    elif kind == "refused":
+        at = context["at"]
+    start, _, _ = _locate(tree, details["loc"])
+    path, node, place = _locate(tree, (*start, *at))
+    if kind == "union_tag_not_found":
+        expected = _either(_tags_at(model, start, str(at[-1])))
+        return place.problem(path_text((*start, *at)), f"missing; expected {expected}")
+    if kind == "refused":  # the path may name a key that is not there; the place is then that of what lies above it
+        return place.problem(path_text((*start, *at)), context["reason"])
     if kind == "extra_forbidden":
         found = str(path[-1])
-        return place.problem(path_text(path), f"unknown key {found!r}{nearest(found, _keys(model, path[:-1], details['loc']))}")
+        known = _keys(model, path[:-1], details["loc"])
+        return place.problem(path_text(path), f"unknown key {found!r}{nearest(found, known)}")
     return place.problem(path_text(path), _message(kind, context, details, node))
+
+
+_BOUNDS = {"greater_than_equal": ("at least", "ge"), "less_than_equal": ("at most", "le"), "less_than": ("below", "lt")}
 
 
 def _message(kind: str, context: dict[str, Any], details: Any, node: Node) -> str:
     value = plain(node)
-    found = f"found {_short(value)}"
+    found = f"found {shown(value)}"
     if kind in ("literal_error", "union_tag_invalid"):
         expected = context.get("expected") or context["expected_tags"]
         return f"{found}{_choice(value, _QUOTED.findall(expected))}"
-    if kind == "union_tag_not_found":
-        return f"{context['discriminator']} is missing; it says of which kind this is"
-    if kind in ("too_short", "too_long"):
-        number = context.get("min_length", context.get("max_length"))
-        return f"found {context['actual_length']} items; expected at {'least' if kind == 'too_short' else 'most'} {number}"
+    if kind in ("too_short", "too_long", "missing"):  # missing: the second of a pair
+        number = context.get("min_length", context.get("max_length", "2"))
+        word = {"too_short": "at least ", "too_long": "at most ", "missing": ""}[kind]
+        return f"found {len(value)} item{'' if len(value) == 1 else 's'}; expected {word}{number}"
+    if kind in _BOUNDS:
+        word, limit = _BOUNDS[kind]
+        return f"{found}; it must be {word} {context[limit]}"
+    if kind == "function_form":
+        close = [key for name in value for key in _close(str(name), FORM_KEYS)] if isinstance(value, dict) else []
+        return f"{found}; {details['msg']}" + (f"; did you mean {close[0]!r}?" if close else "")
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"{found}; expected a mapping of keys to values"
     if kind in ("list_type", "tuple_type"):
@@ -80,32 +109,29 @@ def _message(kind: str, context: dict[str, Any], details: Any, node: Node) -> st
         return f"{found}; expected a whole number"
     if kind in ("float_type", "float_parsing"):
         return f"{found}; expected a number"
-    message = details["msg"]
-    if kind in _OWN_MESSAGES:
-        return str(message)
+    message = str(details["msg"])
     return f"{found}; {message[0].lower()}{message[1:]}"
 
 
-_OWN_MESSAGES = {"quantity", "condition", "function", "function_form", "source", "name", "range", "refused"}
-
-
 def _choice(found: object, known: list[str]) -> str:
-    close = difflib.get_close_matches(str(found), known, n=1, cutoff=0.6)
-    listed = f"; expected {' or '.join(repr(name) for name in known)}"
-    return f"{listed}; did you mean {close[0]!r}?" if close and len(known) > 1 else listed
+    close = _close(str(found), known)
+    hint = f"; did you mean {close[0]!r}?" if close and len(known) > 1 else ""
+    return f"; expected {_either(known)}{hint}"
 
 
-def _short(value: object) -> str:
-    kind = type_names.get(type(value))
-    if isinstance(value, dict | list):
-        return kind or "nothing"
-    return "nothing" if value is None else repr(value) if len(repr(value)) < 80 else repr(value)[:76] + "..."
+def _either(known: Iterable[str]) -> str:
+    *others, last = (repr(name) for name in known)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _close(found: str, known: Iterable[str]) -> list[str]:
+    return difflib.get_close_matches(found[:80], list(known), n=1, cutoff=0.6)
 
 
 def _locate(tree: Mapping, location: tuple[str | int, ...]) -> tuple[tuple[str | int, ...], Node, Place]:
     """The deepest node on the way to a pydantic location, which also holds names of union members, and its path.
 
-    The place is that of the key where the fault is the key, and of the value otherwise; both stand on one line.
+    The place is that of the key above the value, or of the value itself in a list or in another file than the key.
     """
     node: Node = tree
     place = tree.place
@@ -131,6 +157,12 @@ def _keys(model: type[BaseModel], path: tuple[str | int, ...], location: tuple[s
     return {key for found in {m for m in models if _tags(m) & tags} or models for key in _aliases(found)}
 
 
+def _tags_at(model: type[BaseModel], path: tuple[str | int, ...], key: str) -> list[str]:
+    """What a key that says of which kind a part is may be, for the parts that may lie at a path."""
+    fields = [found.model_fields[key] for found in _models_at(model, path) if key in found.model_fields]
+    return sorted({str(value) for field in fields for value in get_args(field.annotation)})
+
+
 def _tags(model: type[BaseModel]) -> set[str]:
     """The values of the fields that say of which kind a model is."""
     annotations = [field.annotation for field in model.model_fields.values()]
@@ -141,8 +173,11 @@ def _meaning(model: type[BaseModel], path: tuple[str | int, ...], key: str) -> s
     for found in _models_at(model, path):
         field = _aliases(found).get(key)
         if field is not None:
-            description = found.model_fields[field].description
-            return f"; expected {description}" if description else ""
+            described = found.model_fields[field].description
+            models = _models_in(found.model_fields[field])
+            if described is None and len(models) == 1 and (text := models.pop().__doc__):
+                described = f"{text[0].lower()}{text[1:]}".splitlines()[0].rstrip(".")
+            return f"; expected {described}" if described else ""
     return ""
 
 
@@ -166,8 +201,6 @@ def _models_at(model: type[BaseModel], path: tuple[str | int, ...]) -> set[type[
 
 
 def _models_in(annotation: Any) -> set[type[BaseModel]]:
-    from modelbuilder.spec.functions import Form, FunctionIn  # noqa: PLC0415
-
     if hasattr(annotation, "annotation"):  # a pydantic field: its metadata may name a function
         found = _models_in(annotation.annotation)
         if any(isinstance(item, FunctionIn) for item in annotation.metadata):

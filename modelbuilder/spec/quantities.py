@@ -7,19 +7,26 @@ Units are parsed by pint; the dimension is checked against what the field needs.
 from __future__ import annotations
 
 import functools
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import core_schema
+
+from modelbuilder.spec.base import refusal, shown
 
 if TYPE_CHECKING:
     import pint
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
 NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
-_QUANTITY = re.compile(rf"\s*({NUMBER})\s*([A-Za-zµ%°][A-Za-zµ%°0-9/*^ -]{{0,30}}|1/[A-Za-z][A-Za-z0-9^]{{0,20}})?\s*")
-_LONG_EXPONENT = re.compile(r"\^ *-? *[0-9]{2}|\*\*|\d{3}")
+# Products and quotients of units, each with an exponent of one digit: pint would compute `9^9^9`.
+_FACTOR = r"[A-Za-zµ%°_]{1,24}(?:\^-?[0-9])?"
+_UNIT = rf"{_FACTOR}(?: ?[ */] ?{_FACTOR}){{0,3}}"
+# A blank before `1/fb`: `451/fb` must not be 45 times `1/fb`.
+_QUANTITY = re.compile(rf"\s*({NUMBER})(?:\s*({_UNIT})|\s+(1/{_UNIT}))?\s*")
+_MAX_LENGTH = 80
 
 _NUMBER_AND_UNIT = rf"^\s*{NUMBER}\s*[A-Za-zµ%°1].*$"
 
@@ -39,6 +46,7 @@ ANGLE = Dimension("an angle", "rad", "83 mrad")
 LUMINOSITY = Dimension("an integrated luminosity", "fb^-1", "445 pb^-1")
 CROSS_SECTION = Dimension("a cross section", "fb", "4.5 fb")
 NUMBER_OF = Dimension("a number without unit", "", "0.85, or 85 %")
+STEP = Dimension("an energy or a number of resolutions", "GeV", "0.5 resolution")
 RESOLUTIONS = Dimension("a number of resolutions", "resolution", "0.5 resolution")
 
 INTERNAL_UNITS = {"energy": "GeV", "length": "cm", "angle": "rad", "luminosity": "fb^-1", "cross section": "fb"}
@@ -46,7 +54,7 @@ INTERNAL_UNITS = {"energy": "GeV", "length": "cm", "angle": "rad", "luminosity":
 
 @functools.cache
 def _registry() -> pint.UnitRegistry[Any]:
-    import pint  # noqa: PLC0415  a third of a second that only a spec with units needs to pay
+    import pint
 
     registry: pint.UnitRegistry[Any] = pint.UnitRegistry(cache_folder=None)
     registry.define("resolution = [resolution]")
@@ -57,17 +65,15 @@ def _registry() -> pint.UnitRegistry[Any]:
 def _factor(unit: str, dimension: Dimension) -> float:
     """The factor from `unit` to the internal unit of the dimension. Raises ValueError with the reason."""
     registry = _registry()
-    if _LONG_EXPONENT.search(unit):
-        msg = f"the unit {unit!r} is not understood; write {dimension.example!r}"
-        raise ValueError(msg)
     try:
         found = registry.parse_units(unit)
     except Exception:  # noqa: BLE001  pint raises what its parser meets: tokenizer, attribute and its own errors
         msg = f"the unit {unit!r} is not known; expected {dimension.name}, such as {dimension.example!r}"
         raise ValueError(msg) from None
     wanted = registry.parse_units(dimension.unit)
-    base_found, base_wanted = registry.Quantity(1.0, found).to_base_units(), registry.Quantity(1.0, wanted).to_base_units()
-    if base_found.units != base_wanted.units:
+    one, two = (registry.Quantity(number, found).to_base_units() for number in (1.0, 2.0))
+    is_linear = math.isclose(two.magnitude, 2.0 * one.magnitude)  # decibels and degrees Celsius are not
+    if not is_linear or one.units != registry.Quantity(1.0, wanted).to_base_units().units:
         msg = f"{unit!r} is not the unit of {dimension.name}; expected for example {dimension.example!r}"
         raise ValueError(msg)
     return float(registry.Quantity(1.0, found).to(wanted).magnitude)
@@ -78,7 +84,7 @@ def parse_quantity(value: object, dimension: Dimension) -> float:
 
     Raises ValueError that says what was found and what would be right.
     """
-    found = f"found {value!r}"
+    found = f"found {shown(value)}"
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         msg = f"{found}; expected {dimension.name}, such as {dimension.example!r}"
         raise ValueError(msg)  # noqa: TRY004  pydantic turns ValueError into a problem, not TypeError
@@ -87,12 +93,12 @@ def parse_quantity(value: object, dimension: Dimension) -> float:
             msg = f"{found} without a unit; expected {dimension.name}, such as {dimension.example!r}"
             raise ValueError(msg)
         return float(value)
-    match = _QUANTITY.fullmatch(value)
+    match = _QUANTITY.fullmatch(value) if len(value) <= _MAX_LENGTH else None
     if match is None:
         msg = f"{found}; expected {dimension.name}, such as {dimension.example!r}"
         raise ValueError(msg)
-    number, unit = float(match[1]), (match[2] or "").strip()
-    if number - number != 0.0:
+    number, unit = float(match[1]), match[2] or match[3] or ""
+    if not math.isfinite(number):
         msg = f"{found}; a number must be finite"
         raise ValueError(msg)
     if not unit and dimension.unit:
@@ -101,10 +107,14 @@ def parse_quantity(value: object, dimension: Dimension) -> float:
     if not unit:
         return number
     try:
-        return float(f"{number * _factor(unit, dimension):.15g}")  # 95 % is 0.95, not 0.9500000000000001
+        converted = float(f"{number * _factor(unit, dimension):.15g}")  # 95 % is 0.95, not 0.9500000000000001
     except ValueError as error:
         msg = f"{found}: {error}"
         raise ValueError(msg) from None
+    if not math.isfinite(converted):
+        msg = f"{found}; a number must be finite, in {dimension.unit} too"
+        raise ValueError(msg)
+    return converted
 
 
 @dataclass(frozen=True)
@@ -122,9 +132,10 @@ class Quantity:
     def parse(self, value: object) -> float:
         try:
             number = parse_quantity(value, self.dimension)
-            self.check(number, f"found {value!r}")
+            self.check(number, f"found {shown(value)}")
         except ValueError as error:
-            raise PydanticCustomError("quantity", "{reason}", {"reason": str(error)}) from None
+            reason = str(error)
+            raise refusal(reason) from None
         return number
 
     def allows(self, number: float) -> bool:
@@ -138,7 +149,8 @@ class Quantity:
             msg = f"{found}; it must be {'above' if self.exclusive else 'at least'} {self.low:g}{unit}"
             raise ValueError(msg)
         if self.high is not None and number > self.high:
-            msg = f"{found}; it must be at most {self.high:g}{unit}"
+            percent = " (100 %)" if not unit and self.high == 1.0 else ""
+            msg = f"{found}; it must be at most {self.high:g}{unit}{percent}"
             raise ValueError(msg)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
@@ -147,6 +159,10 @@ class Quantity:
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
+        return self.json_schema()
+
+    def json_schema(self) -> dict[str, Any]:
+        """What an editor can know: that a value is text with a number and a unit, and what it is."""
         text = {"type": "string", "pattern": _NUMBER_AND_UNIT, "examples": [self.dimension.example]}
         if self.dimension.unit:
             return {**text, "description": f"{self.dimension.name}, such as {self.dimension.example!r}"}
@@ -161,4 +177,5 @@ CrossSection = Annotated[float, Quantity(CROSS_SECTION, low=0.0)]
 Fraction = Annotated[float, Quantity(NUMBER_OF, low=0.0, high=1.0)]
 RelativeSize = Annotated[float, Quantity(NUMBER_OF, low=0.0)]
 Number = Annotated[float, Quantity(NUMBER_OF)]
+PositiveStep = Annotated[float, Quantity(STEP, low=0.0, exclusive=True)]
 PositiveResolutions = Annotated[float, Quantity(RESOLUTIONS, low=0.0, exclusive=True)]

@@ -93,7 +93,7 @@ def _draft_07(value: Any) -> Any:
 
 def _variant(definition: dict[str, Any]) -> dict[str, Any]:
     """A copy in which nothing is required, null is allowed for every key, and references lead to variants."""
-    new = _relaxed(copy.deepcopy(definition))
+    new: dict[str, Any] = _relaxed(copy.deepcopy(definition))
     new.pop("required", None)
     if "properties" in new:
         new["properties"] = {key: _or_null(item) for key, item in new["properties"].items()}

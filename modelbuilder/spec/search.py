@@ -6,9 +6,8 @@ import re
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
-from pydantic_core import PydanticCustomError
 
-from modelbuilder.spec.base import Name, Source, SpecModel
+from modelbuilder.spec.base import Name, Source, SpecModel, WholeNumber, refusal
 from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.experiment import ConstantEfficiency, Experiment
 from modelbuilder.spec.functions import (
@@ -27,14 +26,15 @@ from modelbuilder.spec.quantities import (
     Number,
     PositiveEnergy,
     PositiveResolutions,
+    PositiveStep,
     RelativeSize,
 )
 
 SIGNAL = "signal"
 
 THREE_PHOTONS = "e+ e- -> gamma gamma gamma"
-Process = Literal[
-    "e+ e- -> gamma a, a -> gamma gamma",
+SignalProcess = Literal["e+ e- -> gamma a, a -> gamma gamma"]
+BackgroundProcess = Literal[
     "e+ e- -> gamma pi0, pi0 -> gamma gamma",
     "e+ e- -> gamma eta, eta -> gamma gamma",
     "e+ e- -> gamma eta_prime, eta_prime -> gamma gamma",
@@ -42,10 +42,6 @@ Process = Literal[
 ]
 Observable = Literal["mass2(gamma gamma)", "recoil2(gamma)"]
 Method = Literal["profile-likelihood", "cls"]
-
-
-def _refusal(reason: str, key: str) -> PydanticCustomError:
-    return PydanticCustomError("refused", "{reason}", {"reason": reason, "at": (key,)})
 
 
 class IntegratedLuminosity(SpecModel):
@@ -70,7 +66,7 @@ class StepInEnergy(SpecModel):
 
     from_: PositiveEnergy = Field(alias="from")
     to: PositiveEnergy
-    step: PositiveEnergy
+    step: PositiveStep
     source: Source
 
 
@@ -79,7 +75,7 @@ class LogarithmicSteps(SpecModel):
 
     from_: PositiveEnergy = Field(alias="from")
     to: PositiveEnergy
-    points: int = Field(ge=2, le=100_000)
+    points: WholeNumber = Field(ge=2, le=100_000)
     source: Source
 
 
@@ -93,17 +89,17 @@ class ListedPoints(SpecModel):
 def _kind_of_segment(value: object) -> str:
     keys = value if isinstance(value, dict) else {}
     if "values" in keys:
-        return "values"
+        return "listed points"
     if "points" in keys:
-        return "points"
-    return "resolution" if "resolution" in str(keys.get("step", "")) else "energy"
+        return "logarithmic steps"
+    return "steps in resolutions" if "resolution" in str(keys.get("step", "")) else "steps in energy"
 
 
 Segment = Annotated[
-    Annotated[StepInResolutions, Tag("resolution")]
-    | Annotated[StepInEnergy, Tag("energy")]
-    | Annotated[LogarithmicSteps, Tag("points")]
-    | Annotated[ListedPoints, Tag("values")],
+    Annotated[StepInResolutions, Tag("steps in resolutions")]
+    | Annotated[StepInEnergy, Tag("steps in energy")]
+    | Annotated[LogarithmicSteps, Tag("logarithmic steps")]
+    | Annotated[ListedPoints, Tag("listed points")],
     Discriminator(_kind_of_segment),
 ]
 
@@ -123,12 +119,12 @@ class GridAxis(SpecModel):
     gaps: list[Gap] = Field(default_factory=list)
 
 
-class Signal(SpecModel):
+class Signal(HasSource):
     """The process that is searched for, and the model that its limit is turned into."""
 
-    process: Process
+    process: SignalProcess
     model: Literal["alp-photon"] = Field(description="cross section as a function of mass and coupling")
-    events: int = Field(ge=1000, le=1_000_000_000, description="simulated events per grid point")
+    events: WholeNumber = Field(ge=1000, le=1_000_000_000, description="simulated events per grid point")
     efficiency: Efficiency = Field(description="of everything that the simulated selection does not contain")
 
 
@@ -180,6 +176,16 @@ class BernsteinShape(SpecModel):
     source: Source
 
 
+def _kind_of_shape(value: object) -> str:
+    return "a free shape" if isinstance(value, dict | BernsteinShape) else "a named shape"
+
+
+Shape = Annotated[
+    Annotated[Literal["simulated"], Tag("a named shape")] | Annotated[BernsteinShape, Tag("a free shape")],
+    Discriminator(_kind_of_shape),
+]
+
+
 class KnownCrossSection(SpecModel):
     """A measured or assumed cross section, times branching fractions, before any selection."""
 
@@ -191,22 +197,25 @@ class Background(SpecModel):
     """A background. Without `cross_section` the simulated process brings its own (lowest order)."""
 
     title: str = Field(description="for figures")
-    process: Process
-    events: int = Field(ge=1000, le=1_000_000_000, description="simulated events")
+    process: BackgroundProcess
+    events: WholeNumber = Field(ge=1000, le=1_000_000_000, description="simulated events")
     cross_section: KnownCrossSection | None = None
     efficiency: ConstantEfficiency = Field(description="of everything that the simulated selection does not contain")
-    shape: Literal["simulated"] | BernsteinShape = Field(description="the simulated one, or a free smooth function")
+    shape: Shape = Field(description="the simulated one, or a free smooth function")
     rate: Literal["free", "fixed"] = Field(description="fixed: the expected yield, with the rate systematics on it")
 
     @model_validator(mode="after")
     def _consistent(self) -> Background:
         if isinstance(self.shape, BernsteinShape) and self.rate == "fixed":
-            raise _refusal("a Bernstein shape has free coefficients; write `rate: free`", "rate")
+            reason = "a Bernstein shape has free coefficients; write `rate: free`"
+            raise refusal(reason, ("rate",))
         has_own = self.process == THREE_PHOTONS
         if has_own and self.cross_section is not None:
-            raise _refusal("this process brings its own cross section at lowest order; remove the key", "cross_section")
+            reason = "this process brings its own cross section at lowest order; remove the key"
+            raise refusal(reason, ("cross_section",))
         if not has_own and self.cross_section is None:
-            raise _refusal("missing; this process does not bring a cross section of its own", "cross_section")
+            reason = "missing; this process does not bring one of its own, so give `cross_section: {value: ..., source: ...}`"
+            raise refusal(reason, ("cross_section",))
         return self
 
 
@@ -241,9 +250,7 @@ class SpuriousSignal(SpecModel):
     source: Source
 
 
-Systematic = Annotated[
-    LuminositySystematic | RateSystematic | ShapeSystematic | SpuriousSignal, Discriminator("kind")
-]
+Systematic = Annotated[LuminositySystematic | RateSystematic | ShapeSystematic | SpuriousSignal, Discriminator("kind")]
 
 
 class Radiation(SpecModel):
@@ -264,9 +271,10 @@ class Statistics(SpecModel):
     def _sensible(self) -> Statistics:
         if not 0.5 <= self.confidence_level < 1.0:
             reason = f"found {self.confidence_level:g}; a confidence level lies between 50 % and 100 %"
-            raise _refusal(reason, "confidence_level")
+            raise refusal(reason, ("confidence_level",))
         if len(set(self.methods)) < len(self.methods):
-            raise _refusal("a method stands twice", "methods")
+            reason = "found a method twice; name each once"
+            raise refusal(reason, ("methods",))
         return self
 
 
@@ -274,7 +282,7 @@ class PseudoData(SpecModel):
     """Simulated data without signal, Poisson distributed, from a seed."""
 
     kind: Literal["pseudo"]
-    seed: int = Field(ge=0, lt=2**63)
+    seed: WholeNumber = Field(ge=0, lt=2**63)
 
 
 class AsimovData(SpecModel):
@@ -289,7 +297,7 @@ Data = Annotated[PseudoData | AsimovData, Discriminator("kind")]
 class SearchSpec(SpecModel):
     """One search, complete."""
 
-    schema_: Literal["search/1"] = Field(alias="schema", description="the version of this format")
+    schema_: Literal["search/1"] = Field(alias="schema", description="the version of this format: search/1")
     name: str = Field(description="short name for files, such as belle2-alp-gammagamma-2018")
     title: str
     papers: list[str] = Field(default_factory=list, description="such as arXiv:2007.13071")
@@ -297,7 +305,7 @@ class SearchSpec(SpecModel):
     experiment: Experiment = Field(description="path of the experiment file, relative to this one")
     luminosity: IntegratedLuminosity
     radiation: Radiation
-    seed: int = Field(1, ge=0, lt=2**63, description="of the simulation")
+    seed: WholeNumber = Field(1, ge=0, lt=2**63, description="of the simulation")
     signal: Signal
     grid: dict[Name, GridAxis] = Field(min_length=1, max_length=1, description="the mass hypotheses, by grid variable")
     selection: list[Cut]
@@ -310,7 +318,8 @@ class SearchSpec(SpecModel):
     @model_validator(mode="after")
     def _name_for_files(self) -> SearchSpec:
         if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,79}", self.name):
-            raise _refusal(f"found {self.name!r}; use letters, digits, '-', '_' and '.', so that it can name a file", "name")
+            reason = f"found {self.name!r}; use letters, digits, '-', '_' and '.', so that it can name a file"
+            raise refusal(reason, ("name",))
         return self
 
     @property

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.reader import ReaderError
 
 from modelbuilder.errors import InputFileError, Problem, SpecError
 
@@ -24,10 +25,14 @@ MAX_BYTES = 2_000_000
 MAX_DEPTH = 32
 MAX_VALUES = 100_000
 MAX_NUMBER_LENGTH = 64
+MAX_KEY_LENGTH = 80
+MAX_PROBLEMS = 100
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_LONG_TAG = re.compile(r"![^\s]{1000}")
+_NO_TAGS = "tags are not allowed, write plain values"
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEAN = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 
@@ -193,12 +198,29 @@ def _check_json_syntax(text: str, file: str) -> None:
         pass  # NaN and Infinity get their place and message from the YAML reader below
 
     try:
-        json.loads(text, parse_constant=refuse_constant)
+        # numbers too: Python would refuse those of more than 4300 digits with an error of its own
+        json.loads(text, parse_constant=refuse_constant, parse_int=str, parse_float=str)
     except json.JSONDecodeError as error:
         place = Place(file, error.lineno, error.colno)
         raise SpecError((place.problem("", f"not valid JSON: {error.msg}"),)) from None
     except RecursionError:
         raise SpecError((Place(file, 1, 1).problem("", f"nested deeper than {MAX_DEPTH} levels"),)) from None
+
+
+def _tag_text(event: Any) -> str:
+    """A tag as it is written: `!!float`, `!x`."""
+    return str(event.ctag).replace("tag:yaml.org,2002:", "!!", 1)
+
+
+def _yaml_fault(error: MarkedYAMLError) -> str:
+    """What ruamel found, and where what it was reading began."""
+    problem = str(error.problem or "").strip()
+    if "'\\t' that cannot start any token" in problem:
+        return "found a tab; indent with blanks"
+    context = str(error.context or "").strip()
+    if context and error.context_mark and error.problem_mark and error.context_mark.line < error.problem_mark.line:
+        context += f" that begins on line {error.context_mark.line + 1}"
+    return ", ".join(part for part in (context, problem) if part)
 
 
 class _Reader:
@@ -214,20 +236,32 @@ class _Reader:
         self.text = text
 
     def read(self) -> Node | None:
+        start = self.fixed_place or Place(self.file, 1, 1)
+        if found := _LONG_TAG.search(self.text):  # the scanner needs a time that grows with the square of the length
+            line = self.text.count("\n", 0, found.start()) + 1
+            place = self.fixed_place or Place(self.file, line, 1)
+            raise SpecError((place.problem("", "found a tag of more than 1000 characters; tags are not allowed"),))
+        self.events = self._parsed_events(start)
+        return self._document()
+
+    def _parsed_events(self, start: Place) -> Iterator[Any]:
+        """The events of the YAML parser, whose faults become SpecError."""
         try:
-            self.events = YAML(typ="safe", pure=True).parse(self.text)
-            root = self._document()
+            yield from YAML(typ="safe", pure=True).parse(self.text)
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            message = " ".join(str(part) for part in (error.context, error.problem) if part)
-            place = self._place(mark) if mark else Place(self.file, 1, 1)
-            raise SpecError((place.problem("", f"not valid YAML: {message}"),)) from None
-        except SpecError:
-            raise
-        except (YAMLError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise SpecError((Place(self.file, 1, 1).problem("", f"not valid YAML: {reason}"),)) from None
-        return root
+            place = self._place(mark) if mark else start
+            raise self._abort(place, (), f"not valid YAML: {_yaml_fault(error)}") from None
+        except ReaderError as error:
+            line = self.text.count("\n", 0, error.position) + 1
+            column = error.position - self.text.rfind("\n", 0, error.position)
+            place = self.fixed_place or Place(self.file, line, column)
+            code = error.character if isinstance(error.character, int) else ord(str(error.character)[:1] or " ")
+            msg = f"found the character U+{code:04X}, which a text file does not have"
+            raise self._abort(place, (), msg) from None
+        except Exception as error:  # noqa: BLE001  its scanner also meets what it did not think of
+            fault = str(error).split("\n")[0] or type(error).__name__
+            raise self._abort(start, (), f"not valid YAML; its parser failed with: {fault}") from None
 
     def _document(self) -> Node | None:
         root: Node | None = None
@@ -235,7 +269,9 @@ class _Reader:
             kind = type(event).__name__
             if kind == "DocumentStartEvent":
                 if root is not None:
-                    raise SpecError((self._place(event.start_mark).problem("", "a second document; one per file"),))
+                    raise SpecError(
+                        (self._place(event.start_mark).problem("", "found a second document; a file holds one"),)
+                    )
                 root = self._node(next(self.events), (), 1)
         return root
 
@@ -244,6 +280,8 @@ class _Reader:
 
     def _refuse(self, place: Place, path: tuple[str | int, ...], message: str) -> None:
         self.problems.append(place.problem(path_text(path), message))
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise self._abort(place, (), f"gave up after {MAX_PROBLEMS} problems")
 
     def _abort(self, place: Place, path: tuple[str | int, ...], message: str) -> SpecError:
         return SpecError((*self.problems, place.problem(path_text(path), message)))
@@ -266,7 +304,7 @@ class _Reader:
         if kind == "AliasEvent":
             return self._alias(event, place, path, depth)
         if event.ctag is not None and str(event.ctag):
-            self._refuse(place, path, f"found the tag {event.ctag}; tags are not allowed, write plain values")
+            self._refuse(place, path, f"found the tag {_tag_text(event)}; {_NO_TAGS}")
         before, deepest = self.count, self.deepest
         self.deepest = depth
         self._grow(1, place, path)
@@ -298,8 +336,12 @@ class _Reader:
                 break
             key_place = self._place(event.start_mark)
             if kind != "ScalarEvent":
-                raise self._abort(key_place, path, "found a key that is not a word")
-            key = str(event.value)
+                raise self._abort(key_place, path, "found a list or a mapping as a key; a key is a word")
+            key = self._text(event.value, key_place, path)
+            if event.ctag is not None and str(event.ctag):
+                self._refuse(key_place, path, f"found the tag {_tag_text(event)}; {_NO_TAGS}")
+            if len(key) > MAX_KEY_LENGTH:
+                raise self._abort(key_place, path, f"found a key of {len(key)} characters; at most {MAX_KEY_LENGTH}")
             value = self._node(next(self.events), (*path, key), depth + 1)
             if key == "<<":
                 self._refuse(key_place, path, "found the merge key <<; use `extends:` for a variant of a spec")
@@ -318,10 +360,19 @@ class _Reader:
             items.append(self._node(event, (*path, len(items)), depth + 1))
         return Sequence(tuple(items), place)
 
-    def _scalar_value(
-        self, event: Any, place: Place, path: tuple[str | int, ...]
-    ) -> str | int | float | bool | None:
-        text = str(event.value)
+    def _text(self, value: object, place: Place, path: tuple[str | int, ...]) -> str:
+        """Text without surrogates: JSON escapes characters beyond U+FFFF as a pair of them, which YAML leaves as two."""
+        text = str(value)
+        if not any("\ud800" <= character <= "\udfff" for character in text):
+            return text
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self._refuse(place, path, "found half of a surrogate pair (\\ud800 to \\udfff), which is not a character")
+            return ""
+
+    def _scalar_value(self, event: Any, place: Place, path: tuple[str | int, ...]) -> str | int | float | bool | None:
+        text = self._text(event.value, place, path)
         if event.style is not None:
             return text
         if text in _NULL:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def read_json(path: Path) -> Any:
         msg = f"{path}: cannot be read: {error}"
         raise InputFileError(msg) from None
     try:
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         msg = f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}"
         raise InputFileError(msg) from None
@@ -43,6 +44,14 @@ def read_json(path: Path) -> Any:
 def _refuse_constant(name: str) -> Any:
     msg = f"found {name}; a number must be finite"
     raise ValueError(msg)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        msg = f"found {text}, which is too large; a number must be finite"
+        raise ValueError(msg)
+    return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
