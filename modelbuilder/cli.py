@@ -31,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+INTERRUPTED = "interrupted; finished points are kept, run the same command again to go on"
 Method = Literal["profile-likelihood", "cls"]
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Spec file of a search, YAML or JSON.")]
 Specs = Annotated[list[Path], typer.Argument(metavar="SPEC...", help="Spec files of searches or experiments.")]
@@ -69,7 +70,7 @@ def main() -> NoReturn:
             _say(line if isinstance(error, SpecError) else f"error: {line}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        _say("interrupted; finished points are kept, run the same command again to go on")
+        _say(INTERRUPTED)
         sys.exit(1)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has left; nothing more to say
@@ -251,10 +252,10 @@ def limit(
 
     single = not target.is_dir() and patchset is None
     found = []
-    if not as_json:
-        _print(f"{'name':24} {'observed':>12} {'expected':>12} {'-1 sigma':>12} {'+1 sigma':>12}  status")
     for item in targets_at(target, patchset=patchset, pattern=patch):
         result = limit_of(item, method=method, confidence_level=level)
+        if not as_json and not found:
+            _print(f"{'name':24} {'observed':>12} {'expected':>12} {'-1 sigma':>12} {'+1 sigma':>12}  status")
         found.append(result)
         if not as_json:
             name = result.get("patch") or result["poi"]
@@ -312,9 +313,12 @@ def _scan(search: LoadedSearch, output: Path, points: int | None, jobs: int | No
 
     with _progress() as progress:
         command = shlex.join(["modelbuilder", *sys.argv[1:]])
-        return run_search(
-            search, output, points=points, jobs=jobs, limits=limits, command=command, progress=progress
-        )
+        try:
+            return run_search(search, output, points=points, jobs=jobs, limits=limits, command=command, progress=progress)
+        except KeyboardInterrupt:  # typer would make it "Aborted.", with a code of its own
+            pass
+    _say(INTERRUPTED)
+    raise typer.Exit(1)
 
 
 def _progress() -> Any:
@@ -388,10 +392,22 @@ def _report(search: LoadedSearch, summary: Summary, drawn: list[Path]) -> None:
     again = f", {summary.resumed} of them from before" if summary.resumed else ""
     _print(f"{search.spec.title} ({search.spec.experiment.title})")
     _print(f"{summary.points} points{again}, {len(summary.failed)} failed; data: {data_label(search.spec)} (simulated)")
-    for note in sorted({text.split(": ", 1)[1] for text in summary.lint}):
-        _print(note)
+    for line in _lint_lines(summary):
+        _print(line)
     _print(f"limits:     {summary.path / 'limits.csv'}")
     _print(f"workspaces: {summary.path / 'workspaces'}")
     for path in drawn:
         if path.suffix == ".png":
             _print(f"figure:     {path}")
+
+
+def _lint_lines(summary: Summary) -> Iterator[str]:
+    """Warnings and errors one by one, notes by their number."""
+    from collections import Counter
+
+    texts = [text.split(": ", 1)[1] for text in summary.lint]
+    yield from sorted({text for text in texts if not text.startswith("note:")})
+    rules = Counter(text.rsplit("[", 1)[1].rstrip("]") for text in texts if text.startswith("note:"))
+    if rules:
+        counted = ", ".join(f"{number} {rule}" for rule, number in sorted(rules.items()))
+        yield f"notes:      {counted}; in {summary.path / 'lint.txt'}"

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 from scipy.special import betainc
 
+from modelbuilder.histograms.templates import Template
+
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -34,15 +36,17 @@ def fit(expected: FloatArray, edges: FloatArray, order: int) -> FloatArray:
     return np.asarray(coefficients, dtype=np.float64)
 
 
-def spurious_signal(expected: FloatArray, signal: FloatArray, edges: FloatArray, order: int) -> float:
+def spurious_signal(background: Template, signal: FloatArray, edges: FloatArray, order: int) -> tuple[float, float]:
     """The signal yield that a fit of signal and polynomial finds in a spectrum without signal, in units of `signal`.
 
-    expected, signal: shape (n_bins,), events per bin. Linear weighted least squares, as `fit`, with either sign.
+    background, signal: of n_bins bins, events per bin. Linear weighted least squares, as `fit`, with either sign.
+    Returns the yield and its standard deviation from the finite simulation of the background.
     """
-    weight = 1.0 / np.sqrt(_variance(expected))
+    weight = 1.0 / np.sqrt(_variance(background.values))
     columns = np.vstack([signal, basis(edges, order)]) * weight
-    solution, *_ = np.linalg.lstsq(columns.T, expected * weight, rcond=None)
-    return float(solution[0])
+    estimator = np.linalg.pinv(columns.T)[0] * weight
+    size = float(estimator @ background.values)
+    return size, float(np.sqrt(estimator**2 @ background.variances))
 
 
 def _variance(expected: FloatArray) -> FloatArray:

@@ -83,7 +83,7 @@ class Simulation:
         self.n_threads = n_threads
         self.beams = beams_of(self.spec.experiment)
         self.response = response_of(self.spec.experiment)
-        self.photon_efficiency = self.spec.experiment.photons.efficiency.value ** _PHOTONS
+        self.photon_efficiency = self.spec.experiment.photons.efficiency.value**_PHOTONS
 
     @functools.cached_property
     def regions(self) -> dict[str, Region]:
@@ -267,10 +267,18 @@ def response_of(experiment: Experiment) -> PhotonResponse:
 
 
 def varied_response(response: PhotonResponse, vary: str, change: float) -> PhotonResponse:
-    """The response with one of its parameters changed by a relative amount."""
-    if vary == "photons.energy_scale":
-        return replace(response, energy_scale=response.energy_scale * (1.0 + change))
-    return replace(response, resolution_scale=response.resolution_scale * max(0.0, 1.0 + change))
+    """The response with one of its parameters (`vary` of a shape systematic) changed by a relative amount."""
+    factor = max(0.0, 1.0 + change)
+    scaled = {
+        "photons.energy_scale": {"energy_scale": response.energy_scale * factor},
+        "photons.energy_resolution": {"resolution_scale": response.resolution_scale * factor},
+        "photons.angle_resolution": {"angle": response.angle * factor},
+        "photons.resolution": {
+            "resolution_scale": response.resolution_scale * factor,
+            "angle": response.angle * factor,
+        },
+    }
+    return replace(response, **scaled[vary])
 
 
 def selection_of(experiment: Experiment, cuts: Iterable[Cut]) -> PhotonSelection:

@@ -84,12 +84,12 @@ class PointTemplates:
 
 def as_hist(template: Template, axis: Axis, edges: FloatArray) -> hist.Hist[Any]:
     """A histogram with named axis and weighted storage, without flow bins."""
-    import hist  # noqa: PLC0415
+    import hist
 
     variable = hist.axis.Variable(edges, name=axis.name, label=f"{axis.label} [{axis.unit}]", flow=False)
     variable.units = axis.unit
     histogram: hist.Hist[Any] = hist.Hist(variable, storage=hist.storage.Weight())
-    view = histogram.view()
+    view: Any = histogram.view()
     view["value"], view["variance"] = template.values, template.variances
     return histogram
 
@@ -110,14 +110,14 @@ def histograms(
 
 def to_uhi_json(histograms: Mapping[str, hist.Hist[Any]]) -> str:
     """The text of a UHI histogram file (schema 1)."""
-    import uhi.io.json  # noqa: PLC0415
+    import uhi.io.json
 
     return json.dumps(dict(histograms), default=uhi.io.json.default, allow_nan=False) + "\n"
 
 
 def from_uhi_json(text: str) -> dict[str, hist.Hist[Any]]:
     """The histograms of a UHI file by name."""
-    import hist  # noqa: PLC0415
-    import uhi.io.json  # noqa: PLC0415
+    import hist
+    import uhi.io.json
 
     return {name: hist.Hist(item) for name, item in json.loads(text, object_hook=uhi.io.json.object_hook).items()}

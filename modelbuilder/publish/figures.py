@@ -57,7 +57,11 @@ def limit_curve(search: LoadedSearch, rows: Sequence[Mapping[str, Any]], quantit
 
     mass = column(f"{variable}_gev")
     gaps = [(gap.low, gap.high) for gap in search.spec.grid[variable].gaps]
-    cuts = [i + 1 for i, (a, b) in enumerate(itertools.pairwise(mass.tolist())) if any(a <= lo and hi <= b for lo, hi in gaps)]
+    cuts = [
+        i + 1
+        for i, (a, b) in enumerate(itertools.pairwise(mass.tolist()))
+        if any(a <= lo and hi <= b for lo, hi in gaps)
+    ]
     limits = [0, *cuts, len(mass)]
     return LimitCurve(
         method=method,
@@ -103,9 +107,11 @@ def draw_limits(axes: Axes, curve: LimitCurve, others: Sequence[LimitCurve], flo
     axes.set_ylim(bottom=floor)
 
 
-def limit_figure(search: LoadedSearch, rows: Sequence[Mapping[str, Any]], quantity: str, ylabel: str, method: str) -> Figure:
+def limit_figure(
+    search: LoadedSearch, rows: Sequence[Mapping[str, Any]], quantity: str, ylabel: str, method: str
+) -> Figure:
     """The limit on one quantity by one method against the mass, with bands; the other methods by their medians."""
-    import matplotlib.pyplot as plt  # noqa: PLC0415
+    import matplotlib.pyplot as plt
 
     spec = search.spec
     names = (method, *(name for name in spec.statistics.methods if name != method))
@@ -165,7 +171,7 @@ def prefit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any]) -> 
 
 def postfit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any]) -> tuple[Spectrum, Any]:
     """The best fit of a point, and its pulls."""
-    from modelbuilder.inference import diagnostics  # noqa: PLC0415  cabinetry takes a second to import
+    from modelbuilder.inference import diagnostics
 
     name = str(row["point"])
     likelihood = PyhfLikelihood(json.loads((run / WORKSPACES / f"{name}.json").read_text(encoding="utf-8")))
@@ -193,8 +199,8 @@ def postfit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any]) ->
 
 def spectrum_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, Any]) -> Figure:
     """Stack of the samples, data points, and below them the pulls of the data."""
-    import matplotlib.pyplot as plt  # noqa: PLC0415
-    import mplhep  # noqa: PLC0415
+    import matplotlib.pyplot as plt
+    import mplhep
 
     spec = search.spec
     axis = AXES[spec.channels[str(row["channel"])].observable]
@@ -268,7 +274,7 @@ def draw_limit_figures(search: LoadedSearch, run: Path, rows: Sequence[Mapping[s
 
 def draw_point_figures(search: LoadedSearch, run: Path, row: Mapping[str, Any]) -> list[Path]:
     """Templates, post-fit spectrum and pulls of one point."""
-    from modelbuilder.inference import diagnostics  # noqa: PLC0415
+    from modelbuilder.inference import diagnostics
 
     name = str(row["point"])
     folder = run / FIGURES

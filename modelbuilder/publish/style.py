@@ -23,8 +23,8 @@ BACKGROUNDS = (*COLOURS[:2], *COLOURS[3:])
 @contextmanager
 def house_style() -> Iterator[None]:
     """matplotlib's settings for our figures, put back afterwards."""
-    import matplotlib as mpl  # noqa: PLC0415
-    import mplhep  # noqa: PLC0415
+    import matplotlib as mpl
+    import mplhep
 
     own = {
         "figure.figsize": (7.0, 5.0),
@@ -50,7 +50,7 @@ def house_style() -> Iterator[None]:
 
 def save(figure: Figure, path: Path) -> list[Path]:
     """Save as PDF and PNG, the same bytes each time; returns both paths."""
-    import matplotlib.pyplot as plt  # noqa: PLC0415
+    import matplotlib.pyplot as plt
 
     path.parent.mkdir(parents=True, exist_ok=True)
     written = []

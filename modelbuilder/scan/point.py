@@ -49,7 +49,7 @@ def data_label(spec: SearchSpec) -> str:
 
 def limit_rows(search: LoadedSearch, found: BuiltPoint) -> list[Row]:
     """One row per method; a fit that failed leaves its name in `status` and the numbers empty."""
-    from modelbuilder.inference import AsymptoticCalculator, PyhfLikelihood  # noqa: PLC0415  not for a build
+    from modelbuilder.inference import AsymptoticCalculator, PyhfLikelihood
 
     head = _head(search.spec, found)
     errors = [message for message in found.built.lint if message.severity == "error"]
@@ -96,7 +96,10 @@ def _row(spec: SearchSpec, found: BuiltPoint, calculator: AsymptoticCalculator, 
         (own, coupling),
     ):
         row.update(limits_of(quantity, convert(limit.observed), [convert(value) for value in limit.expected]))
-    row["warnings"] = "; ".join(limit.warnings)
+    warnings = list(limit.warnings)
+    if limit.observed == 0.0:
+        warnings.append("the data fluctuate down so far that every positive signal is excluded; see CLs")
+    row["warnings"] = "; ".join(warnings)
     if not all(math.isfinite(value) for value in row.values() if isinstance(value, float)):
         return {**head, "method": method, "status": "not-finite"}
     return row

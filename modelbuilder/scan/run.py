@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -118,9 +120,7 @@ class _Tasks:
 
 
 class _Worker:
-    def __init__(
-        self, search: LoadedSearch, backgrounds: dict[str, RegionTemplates], path: Path, limits: bool
-    ) -> None:
+    def __init__(self, search: LoadedSearch, backgrounds: dict[str, RegionTemplates], path: Path, limits: bool) -> None:
         self.search, self.backgrounds, self.limits = search, backgrounds, limits
         self.simulation = Simulation(search, n_threads=1)
         self.run = RunDirectory(path, search)
@@ -141,7 +141,17 @@ _worker: list[_Worker] = []
 
 
 def _start_worker(*shared: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     _worker.append(_Worker(*shared))
+
+
+def _leave_with_parent() -> None:
+    """End this process when its parent has died; a worker of a killed pool would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _entry(point: GridPoint) -> dict[str, Any]:

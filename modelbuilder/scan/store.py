@@ -27,16 +27,19 @@ from modelbuilder.spec.summary import count_sources
 RUN = "run.json"
 SPEC = "spec.resolved.yaml"
 JOURNAL = "points.jsonl"
+LINT = "lint.txt"
 TEMPLATES = "templates"
 WORKSPACES = "workspaces"
 FIGURES = "figures"
+_LOCK = ".lock"
+_TEMPORARY = ".tmp"
 _VERSIONED = ("numpy", "numba", "scipy", "pyhf", "hist", "boost-histogram")
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that it is either absent, or the old one, or complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
     with temporary.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write(text)
         stream.flush()
@@ -68,18 +71,24 @@ class RunDirectory:
         if path.exists() and not path.is_dir():
             msg = f"{path}: is a file; give the name of a directory for the run"
             raise RunDirectoryError(msg)
+        run._refuse_foreign()  # before the lock, which leaves a file
         path.mkdir(parents=True, exist_ok=True)
         with _lock(path):
             run._adopt(command)
             yield run
 
+    def _refuse_foreign(self) -> None:
+        if (self.path / RUN).is_file() or not self.path.is_dir():
+            return
+        others = sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
+        if others:
+            msg = f"{self.path}: holds {others[0]} but no {RUN}; it is not a run directory, choose another one"
+            raise RunDirectoryError(msg)
+
     def _adopt(self, command: str) -> None:
+        self._refuse_foreign()
         old = self._about()
         if old is None:
-            others = sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
-            if others:
-                msg = f"{self.path}: holds {others[0]} but no {RUN}; it is not a run directory, choose another one"
-                raise RunDirectoryError(msg)
             self._write_about(started=_now(), finished=None, command=command)
             write_atomically(self.path / SPEC, to_yaml(self.search.tree))
             return
@@ -95,6 +104,10 @@ class RunDirectory:
             what = ", ".join(f"{name} {before} then, {now} now" for name, (before, now) in changed.items())
             msg = f"{self.path}: holds a run made with other versions ({what}); results are never mixed, choose another directory"
             raise RunDirectoryError(msg)
+        for leftover in self.path.rglob(f".*{_TEMPORARY}*"):  # of a killed process: nobody else works here
+            leftover.unlink()
+        if not (self.path / SPEC).is_file():
+            write_atomically(self.path / SPEC, to_yaml(self.search.tree))
         self.started = str(old["started"])
         self.command = command
         self.done = self._read_journal()
@@ -105,7 +118,7 @@ class RunDirectory:
             return None
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            found["digest"], found["versions"], found["spec"], found["started"]  # noqa: B018  all must be there
+            found["digest"], found["versions"], found["spec"], found["started"]
         except (OSError, ValueError, KeyError, TypeError):
             msg = f"{path}: not a description of a run; choose another directory"
             raise RunDirectoryError(msg) from None
@@ -178,6 +191,8 @@ class RunDirectory:
             }
             write_atomically(self.path / "limits.csv", table.to_csv(head, rows))
             write_atomically(self.path / "limits.json", table.to_json(head, rows, about))
+        lint = [f"{name}: {text}\n" for name in order for text in self.done[name]["lint"]]
+        write_atomically(self.path / LINT, "".join(lint))
         self._write_about(started=self.started, finished=_now(), command=self.command)
 
 
@@ -196,11 +211,11 @@ def load_run(path: Path) -> tuple[LoadedSearch, list[dict[str, Any]]]:
 def _lock(path: Path) -> Iterator[None]:
     """Hold the directory for this process, where the platform can lock files."""
     try:
-        import fcntl  # noqa: PLC0415  POSIX only
+        import fcntl
     except ImportError:
         yield
         return
-    with (path / ".lock").open("w") as stream:
+    with (path / _LOCK).open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

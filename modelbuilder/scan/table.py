@@ -24,7 +24,7 @@ class Quantity:
 
 
 MU = Quantity("mu", "", "signal strength, in units of the reference cross section")
-YIELD = Quantity("yield_events", "events", "signal events in the fit window")
+YIELD = Quantity("yield_events", "events", "selected signal events: cross section times luminosity times efficiency")
 CROSS_SECTION = Quantity("cross_section_fb", "fb", "cross section times branching fraction, at lowest order")
 
 _HEAD = {
@@ -37,7 +37,7 @@ _HEAD = {
 }
 _TAIL = {
     "signal_efficiency": ("", "of the signal, acceptance included, before the fit window"),
-    "background_events": ("events", "expected background in the fit window"),
+    "background_events": ("events", "expected background entries in the fit window"),
     "reference_cross_section_fb": ("fb", "cross section at mu = 1"),
     "warnings": ("", "what to keep in mind, such as asymptotic formulas with few events"),
 }

@@ -40,7 +40,9 @@ def targets_at(path: Path, *, patchset: Path | None = None, pattern: str | None 
         yield Target(name=None, values=(), workspace=read_json(path))
 
 
-def limit_of(target: Target, *, method: LimitMethod, confidence_level: float, data: str | None = None) -> dict[str, Any]:
+def limit_of(
+    target: Target, *, method: LimitMethod, confidence_level: float, data: str | None = None
+) -> dict[str, Any]:
     """The limit on a target as one JSON-like object; a failure has its name in `status` and no numbers."""
     found: dict[str, Any] = {} if target.name is None else {"patch": target.name, "values": list(target.values)}
     likelihood = PyhfLikelihood(target.workspace, patches=None if target.patch is None else [target.patch])
@@ -78,7 +80,7 @@ def _run_targets(path: Path, pattern: str | None) -> Iterator[Target]:
 
 
 def _patched_targets(path: Path, patchset: Path, pattern: str | None) -> Iterator[Target]:
-    import pyhf  # noqa: PLC0415
+    import pyhf
 
     workspace = read_json(path)
     try:

@@ -199,7 +199,10 @@ class Polynomial:
         return frozenset({self.variable})
 
     def at(self, point: Mapping[str, float]) -> float:
-        return self.scale * float(np.polynomial.polynomial.polyval(point[self.variable], self.coefficients))
+        value = 0.0
+        for coefficient in reversed(self.coefficients):
+            value = value * point[self.variable] + coefficient
+        return self.scale * value
 
 
 @dataclass(frozen=True)

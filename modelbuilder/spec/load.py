@@ -120,7 +120,12 @@ def digest_of(value: object) -> str:
 def _without_consequences(causes: list[Problem], others: list[Problem]) -> tuple[Problem, ...]:
     """All problems but those at or below a place where something was refused already: a null, or an unread file."""
     places = [cause.path.removesuffix(".csv").split(".columns")[0].split(".units")[0] for cause in causes]
-    kept = [other for other in others if not any(_is_at_or_below(other.path, place) for place in places if place)]
+    kept = [
+        other
+        for other in others
+        if not any(_is_at_or_below(other.path, place) for place in places if place)
+        and not ("extends" in places and other.message.startswith("missing"))  # the other file may have it
+    ]
     # A fault in a table that two parts refer to is one fault.
     once = {(p.file, p.line, p.column, p.message): p for p in reversed([*causes, *kept])}
     return tuple(once.values())
@@ -132,7 +137,7 @@ def _is_at_or_below(path: str, place: str) -> bool:
 
 def _below_experiment(problem: Problem, reference: Scalar) -> Problem:
     """A problem within the experiment file, with its path in the search; one with the reference itself as it is."""
-    if problem.file == reference.place.file:
+    if problem.file == reference.place.file or problem.path == "experiment":
         return problem
     return replace(problem, path=f"experiment.{problem.path}" if problem.path else "experiment")
 
@@ -186,8 +191,8 @@ class _Resolver:
             return self.file(target, chain)
         except InputFileError as error:
             self._add(node, path, f"found {shown(plain(node))}: {error}")
-        except SpecError as error:
-            self.problems.extend(error.problems)
+        except SpecError as error:  # nothing of the file can be used: that is the fault of this reference too
+            self.problems.extend(replace(p, path=p.path or path_text(path)) for p in error.problems)
         return None
 
     def _target(self, node: Node, path: tuple[str | int, ...]) -> Path | None:
@@ -301,7 +306,7 @@ class _Resolver:
         for key, (key_place, column) in columns.entries.items():
             found = plain(column)
             unit = plain(units.entries[key][1]) if key in units.entries else None
-            if found not in table:
+            if not isinstance(found, str) or found not in table:
                 known = ", ".join(table)
                 self._add(
                     column, (*path, "columns", key), f"found {shown(found)}; {target.name} has the columns {known}"
@@ -325,7 +330,7 @@ def _read_columns(path: Path) -> dict[str, list[tuple[int, str]]]:
         if line.strip() and not line.lstrip().startswith("#")
     ]
     try:
-        rows = [row for _, line in lines for row in csv.reader([line])]
+        rows = [row for _, line in lines for row in csv.reader([line.strip()], skipinitialspace=True)]
     except csv.Error as error:
         raise _table_fault(path, lines[0][0], f"not a table: {error}") from None
     if len(rows) < 2:

@@ -170,14 +170,15 @@ def _tags(model: type[BaseModel]) -> set[str]:
 
 
 def _meaning(model: type[BaseModel], path: tuple[str | int, ...], key: str) -> str:
-    for found in _models_at(model, path):
+    for found in sorted(_models_at(model, path), key=lambda candidate: candidate.__name__):
         field = _aliases(found).get(key)
         if field is not None:
             described = found.model_fields[field].description
-            models = _models_in(found.model_fields[field])
-            if described is None and len(models) == 1 and (text := models.pop().__doc__):
-                described = f"{text[0].lower()}{text[1:]}".splitlines()[0].rstrip(".")
-            return f"; expected {described}" if described else ""
+            part = found.model_fields[field].annotation
+            if described is None and isinstance(part, type) and issubclass(part, BaseModel) and part.__doc__:
+                described = f"{part.__doc__[0].lower()}{part.__doc__[1:]}".splitlines()[0].rstrip(".")
+            if described:
+                return f"; expected {described}"
     return ""
 
 

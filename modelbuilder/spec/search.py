@@ -237,7 +237,9 @@ class ShapeSystematic(HasSource):
     """The change of a template when a parameter of the response is varied by one standard deviation."""
 
     kind: Literal["shape"]
-    vary: Literal["photons.energy_scale", "photons.energy_resolution"]
+    vary: Literal[
+        "photons.energy_scale", "photons.energy_resolution", "photons.angle_resolution", "photons.resolution"
+    ] = Field(description="photons.resolution: energy and angle together")
     size: RelativeSizeOfMass = Field(description="relative change of the parameter")
     on: list[str] = Field(min_length=1, description="samples: `signal` or names of backgrounds")
 
@@ -308,12 +310,12 @@ class SearchSpec(SpecModel):
     seed: WholeNumber = Field(1, ge=0, lt=2**63, description="of the simulation")
     signal: Signal
     grid: dict[Name, GridAxis] = Field(min_length=1, max_length=1, description="the mass hypotheses, by grid variable")
-    selection: list[Cut]
-    channels: dict[Name, Channel] = Field(min_length=1)
-    backgrounds: dict[Name, Background] = Field(min_length=1)
-    systematics: dict[Name, Systematic]
+    selection: list[Cut] = Field(description="a list of cuts, which may be empty: []")
+    channels: dict[Name, Channel] = Field(min_length=1, description="observables and fit windows, by name")
+    backgrounds: dict[Name, Background] = Field(min_length=1, description="backgrounds, by name")
+    systematics: dict[Name, Systematic] = Field(description="systematic uncertainties, by name; {} for none")
     statistics: Statistics
-    data: Data
+    data: Data = Field(description="the data that limits are found for, such as {kind: pseudo, seed: 1}")
 
     @model_validator(mode="after")
     def _name_for_files(self) -> SearchSpec:

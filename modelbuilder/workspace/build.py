@@ -8,7 +8,6 @@ strength `mu` is of order one where it matters.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +27,7 @@ from modelbuilder.spec.search import (
     ShapeSystematic,
     SpuriousSignal,
 )
-from modelbuilder.workspace.lint import SIGNAL_IN_WINDOW, LintMessage, lint
+from modelbuilder.workspace.lint import LintMessage, lint
 
 POI = "mu"
 POI_BOUND = 20.0
@@ -38,9 +37,13 @@ SMALLEST_SIGNIFICANCE = 0.02
 """Fixed-rate samples that would be seen with less than this many standard deviations, alone, are left out."""
 SMALLEST_CHANGE = 1e-4
 """Shape variations with a smaller summed change, relative to the sample, are left out."""
+ONE_SIDED = 0.1
+"""A shape variation with one side smaller than this fraction of the other, or with both the same way, is one-sided."""
 SMALLEST_COEFFICIENT = 0.1
 """A Bernstein sample is normalised to at least this fraction of the mean, so that its rate can move away from zero."""
 MAX_RATE = 10.0
+SIGNAL_IN_WINDOW = 0.5
+"""Entries in the window over selected signal events; below it there is a warning."""
 
 Json = dict[str, Any]
 
@@ -49,8 +52,8 @@ Json = dict[str, Any]
 class PointWorkspace:
     """A workspace and what it takes to read its signal strength.
 
-    reference_cross_section: fb at mu = 1.    signal_yield: events in the window at mu = 1.
-    background_yield: expected events in the window.    signal_in_window: fraction of the selected signal entries.
+    reference_cross_section: fb at mu = 1.    signal_yield: selected signal events at mu = 1; an event can have more
+    than one entry in the window, or none.    background_yield: expected entries in the window.
     """
 
     workspace: Json
@@ -100,7 +103,7 @@ class _Builder:
         return PointWorkspace(
             workspace=workspace,
             reference_cross_section=reference,
-            signal_yield=signal.nominal.total,
+            signal_yield=reference * self.spec.luminosity.value * self.templates.efficiency,
             background_yield=float(self.background.sum()),
             lint=(*self.messages, *lint(workspace)),
         )
@@ -127,15 +130,15 @@ class _Builder:
                     "modifiers": [{"name": rate, "type": "normfactor", "data": None}],
                 }
             )
-            parameters.append(_parameter(rate, coefficient / nominal, MAX_RATE * max(1.0, float(coefficients.mean()) / nominal)))
+            parameters.append(
+                _parameter(rate, coefficient / nominal, MAX_RATE * max(1.0, float(coefficients.mean()) / nominal))
+            )
             if coefficient < floor:
                 text = f"the simulated spectrum puts this coefficient at {coefficient:.3g}, close to its bound at 0"
                 self._note("note", "coefficient-at-bound", rate, text, "backgrounds", name, "shape")
         return samples, parameters
 
-    def _simulated(
-        self, name: str, background: Background, found: SampleTemplates
-    ) -> tuple[list[Json], list[Json]]:
+    def _simulated(self, name: str, background: Background, found: SampleTemplates) -> tuple[list[Json], list[Json]]:
         if background.rate == "fixed" and self._significance(found.nominal.values) < SMALLEST_SIGNIFICANCE:
             return [], []
         modifiers = self._systematics(name, found)
@@ -166,15 +169,16 @@ class _Builder:
     def _histosys(self, name: str, sample: str, found: SampleTemplates) -> list[Json]:
         nominal = found.nominal.values
         up, down = (template.values - nominal for template in found.varied[name])
-        change = max(float(np.abs(up).sum()), float(np.abs(down).sum())) / max(float(nominal.sum()), SMALLEST_YIELD)
+        sizes = float(np.abs(up).sum()), float(np.abs(down).sum())
+        change = max(sizes) / max(float(nominal.sum()), SMALLEST_YIELD)
         if change < SMALLEST_CHANGE:
             text = f"left out: {name} changes it by {change:.1e} in sum, less than {SMALLEST_CHANGE:g}"
             self._note("note", "pruned", sample, text, "systematics", name)
             return []
-        if float(np.dot(up, down)) > 0.0:
-            text = f"{name}: both variations go the same way; replaced by half of their difference, to each side"
+        if float(np.dot(up, down)) > 0.0 or min(sizes) < ONE_SIDED * max(sizes):
+            text = f"{name}: one-sided; the larger variation is mirrored to the other side"
             self._note("note", "symmetrised", sample, text, "systematics", name)
-            up, down = 0.5 * (up - down), 0.5 * (down - up)
+            up, down = (up, -up) if sizes[0] >= sizes[1] else (-down, down)
         data = {"hi_data": _floats(np.maximum(nominal + up, 0.0)), "lo_data": _floats(np.maximum(nominal + down, 0.0))}
         return [{"name": name, "type": "histosys", "data": data}]
 
@@ -187,13 +191,18 @@ class _Builder:
             shape = self.spec.backgrounds[systematic.of].shape
             assert isinstance(shape, BernsteinShape)
             order = round(shape.bernstein.at(self.point.values))
-            expected = self.templates.backgrounds[systematic.of].nominal.values
+            background = self.templates.backgrounds[systematic.of].nominal
             values = signal.nominal.values
-            size = abs(bernstein.spurious_signal(expected, values, self.templates.edges, order))
-            if size * float(values.sum()) < SMALLEST_YIELD:
-                text = f"left out: {systematic.of} has a spurious signal of {size * float(values.sum()):.1e} events"
-                self._note("note", "pruned", name, text, "systematics", name)
+            size, error = bernstein.spurious_signal(background, values, self.templates.edges, order)
+            significant = math.sqrt(max(size**2 - error**2, 0.0))
+            if significant * float(values.sum()) < SMALLEST_YIELD:
+                text = (
+                    f"left out: a fit to the simulated {systematic.of} finds {size:.2g} +- {error:.2g} of the reference "
+                    "signal, which is no more than its own simulation leaves open"
+                )
+                self._note("note", "no-spurious-signal", name, text, "systematics", name)
                 continue
+            size = significant
             data = {"hi_data": _floats(size * values), "lo_data": _floats(-size * values)}
             modifier = {"name": name, "type": "histosys", "data": data}
             samples.append({"name": name, "data": [0.0] * len(values), "modifiers": [modifier]})
@@ -208,9 +217,15 @@ class _Builder:
 
     def _check_window(self) -> None:
         spectrum: Template = self.templates.signal.nominal
+        inside = spectrum.total / max(self.spec.luminosity.value * self.templates.efficiency, 1e-300)
+        if inside < SIGNAL_IN_WINDOW:
+            text = f"only {100 * inside:.0f} % of the selected signal lies in the window"
+            self._note("warning", "signal-outside-window", SIGNAL, text, "channels", self.point.channel, "window")
         peak = int(np.argmax(spectrum.values))
         if peak in (0, len(spectrum.values) - 1):
-            text = "the signal peaks in the outermost bin of the window; is the mass within the range of the observable?"
+            text = (
+                "the signal peaks in the outermost bin of the window; is the mass within the range of the observable?"
+            )
             self._note("warning", "signal-at-edge", SIGNAL, text, "channels", self.point.channel, "window")
         error = math.sqrt(spectrum.variances[peak]) / max(spectrum.values[peak], 1e-300)
         if error > 0.05:

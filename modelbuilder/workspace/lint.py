@@ -11,7 +11,6 @@ import numpy as np
 Severity = Literal["error", "warning", "note"]
 
 EMPTY_SIGNAL = 1e-9
-SIGNAL_IN_WINDOW = 0.5
 DEGENERATE = 1e-7
 LARGEST_PULL = 5.0
 """Bounds of constrained parameters in pyhf, in standard deviations."""
@@ -37,11 +36,50 @@ class LintMessage:
 
 def lint(workspace: Mapping[str, Any], *, signal: str = "signal") -> list[LintMessage]:
     """Findings in a workspace in which every free rate has its nominal value at normfactor 1."""
-    messages: list[LintMessage] = []
+    messages = [*_duplicate_channels(workspace), *_degenerate(workspace, signal)]
     for channel in workspace["channels"]:
-        for rule in (_duplicate_names, _signal_is_somewhere, _background_under_signal, _bins_stay_positive, _degenerate):
+        for rule in _CHANNEL_RULES:
             messages.extend(rule(channel["name"], channel["samples"], signal))
+    messages.extend(_signal_is_somewhere(workspace, signal))
     return messages
+
+
+def _duplicate_channels(workspace: Mapping[str, Any]) -> Iterator[LintMessage]:
+    names = [channel["name"] for channel in workspace["channels"]]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        text = f"the channel stands {names.count(name)} times"
+        yield LintMessage(severity="error", rule="duplicate-name", channel=name, sample="all", message=text)
+
+
+def _finite_and_positive(channel: str, samples: Sequence[Mapping[str, Any]], signal: str) -> Iterator[LintMessage]:
+    """Templates that no Poisson likelihood can use. A sample that is empty at nominal has additive variations only."""
+    for sample in samples:
+        for index, value in enumerate(sample["data"]):
+            if not np.isfinite(value) or value < 0.0:
+                text = f"found {value:g} expected events; the number must be finite and not negative"
+                yield LintMessage(
+                    severity="error",
+                    rule="not-a-yield",
+                    channel=channel,
+                    sample=sample["name"],
+                    bin=index,
+                    message=text,
+                )
+
+
+def _modifiers_act(channel: str, samples: Sequence[Mapping[str, Any]], signal: str) -> Iterator[LintMessage]:
+    """Constrained modifiers that change nothing: a nuisance parameter for show."""
+    for sample in samples:
+        for modifier in sample["modifiers"]:
+            data = modifier["data"]
+            idle = modifier["type"] == "normsys" and data["hi"] == data["lo"] == 1.0
+            if modifier["type"] == "histosys":
+                idle = data["hi_data"] == data["lo_data"] == sample["data"]
+            if idle:
+                text = f"{modifier['name']} acts on nothing: both variations are the nominal template"
+                yield LintMessage(
+                    severity="warning", rule="no-effect", channel=channel, sample=sample["name"], message=text
+                )
 
 
 def _duplicate_names(channel: str, samples: Sequence[Mapping[str, Any]], signal: str) -> Iterator[LintMessage]:
@@ -51,11 +89,11 @@ def _duplicate_names(channel: str, samples: Sequence[Mapping[str, Any]], signal:
         yield LintMessage(severity="error", rule="duplicate-name", channel=channel, sample=name, message=text)
 
 
-def _signal_is_somewhere(channel: str, samples: Sequence[Mapping[str, Any]], signal: str) -> Iterator[LintMessage]:
-    for sample in samples:
-        if sample["name"] == signal and sum(sample["data"]) < EMPTY_SIGNAL:
-            text = "no signal in any bin: no limit exists"
-            yield LintMessage(severity="error", rule="signal-outside", channel=channel, sample=signal, message=text)
+def _signal_is_somewhere(workspace: Mapping[str, Any], signal: str) -> Iterator[LintMessage]:
+    found = [s for channel in workspace["channels"] for s in channel["samples"] if s["name"] == signal]
+    if sum(sum(sample["data"]) for sample in found) < EMPTY_SIGNAL:
+        text = "no signal in any bin: no limit exists"
+        yield LintMessage(severity="error", rule="signal-outside", channel="all", sample=signal, message=text)
 
 
 def _background_under_signal(channel: str, samples: Sequence[Mapping[str, Any]], signal: str) -> Iterator[LintMessage]:
@@ -73,12 +111,10 @@ def _background_under_signal(channel: str, samples: Sequence[Mapping[str, Any]],
 
 
 def _bins_stay_positive(channel: str, samples: Sequence[Mapping[str, Any]], signal: str) -> Iterator[LintMessage]:
-    """The total with all additive variations at their worst bound, and every rate at its nominal value."""
-    total = _nominal(samples, signal)
+    """The total, signal included, with all additive variations at their worst bound and every rate at its nominal one."""
+    total = np.sum([sample["data"] for sample in samples], axis=0)
     lowest = total.copy()
     for sample in samples:
-        if sample["name"] == signal:
-            continue
         nominal = np.array(sample["data"])
         for modifier in sample["modifiers"]:
             if modifier["type"] == "histosys":
@@ -91,26 +127,31 @@ def _bins_stay_positive(channel: str, samples: Sequence[Mapping[str, Any]], sign
             f"with the shape systematics at {LARGEST_PULL:g} standard deviations"
         )
         yield LintMessage(
-            severity="warning", rule="not-positive", channel=channel, sample="all backgrounds", bin=index, message=text
+            severity="warning", rule="not-positive", channel=channel, sample="all", bin=index, message=text
         )
 
 
-def _degenerate(channel: str, samples: Sequence[Mapping[str, Any]], signal: str) -> Iterator[LintMessage]:
-    """Free rates whose templates are combinations of each other: no data could tell them apart."""
-    free = [
-        sample
-        for sample in samples
-        if any(m["type"] == "normfactor" for m in sample["modifiers"]) and sum(sample["data"]) > EMPTY_SIGNAL
-    ]
-    if len(free) < 2:
+def _degenerate(workspace: Mapping[str, Any], signal: str) -> Iterator[LintMessage]:
+    """Free rates whose templates, over all channels, are combinations of each other: no data could tell them apart."""
+    columns: dict[str, list[Any]] = {}
+    channels = workspace["channels"]
+    for number, channel in enumerate(channels):
+        weight = 1.0 / np.sqrt(np.maximum(_nominal(channel["samples"], signal), 1e-3))
+        for sample in channel["samples"]:
+            for modifier in sample["modifiers"]:
+                if modifier["type"] == "normfactor":
+                    empty = [np.zeros(len(other["samples"][0]["data"])) for other in channels]
+                    parts = columns.setdefault(modifier["name"], empty)
+                    parts[number] = parts[number] + np.array(sample["data"]) * weight
+    shapes = {name: np.concatenate(parts) for name, parts in columns.items()}
+    shapes = {name: shape / np.linalg.norm(shape) for name, shape in shapes.items() if np.any(shape > 0.0)}
+    if len(shapes) < 2:
         return
-    weight = 1.0 / np.sqrt(np.maximum(_nominal(samples, signal), 1e-3))
-    columns = np.array([np.array(sample["data"]) * weight for sample in free])
-    columns /= np.linalg.norm(columns, axis=1, keepdims=True)
-    smallest = float(np.linalg.svd(columns, compute_uv=False)[-1]) if len(free) <= columns.shape[1] else 0.0
+    matrix = np.array(list(shapes.values()))
+    smallest = float(np.linalg.svd(matrix, compute_uv=False)[-1]) if len(shapes) <= matrix.shape[1] else 0.0
     if smallest < DEGENERATE:
-        text = f"{', '.join(sample['name'] for sample in free)} cannot be told apart in these bins; fix or remove one"
-        yield LintMessage(severity="error", rule="degenerate", channel=channel, sample=free[0]["name"], message=text)
+        text = f"the rates {', '.join(shapes)} cannot be told apart in these bins; fix or remove one"
+        yield LintMessage(severity="error", rule="degenerate", channel="all", sample="all", message=text)
 
 
 def _nominal(samples: Sequence[Mapping[str, Any]], signal: str) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -120,3 +161,6 @@ def _nominal(samples: Sequence[Mapping[str, Any]], signal: str) -> np.ndarray[An
         if sample["name"] != signal:
             found += np.array(sample["data"])
     return found
+
+
+_CHANNEL_RULES = (_duplicate_names, _finite_and_positive, _modifiers_act, _background_under_signal, _bins_stay_positive)
