@@ -251,7 +251,7 @@ def limit(
     from modelbuilder.scan.target import limit_of, targets_at
 
     single = not target.is_dir() and patchset is None
-    found = []
+    found: list[dict[str, Any]] = []
     for item in targets_at(target, patchset=patchset, pattern=patch):
         result = limit_of(item, method=method, confidence_level=level)
         if not as_json and not found:
@@ -314,7 +314,9 @@ def _scan(search: LoadedSearch, output: Path, points: int | None, jobs: int | No
     with _progress() as progress:
         command = shlex.join(["modelbuilder", *sys.argv[1:]])
         try:
-            return run_search(search, output, points=points, jobs=jobs, limits=limits, command=command, progress=progress)
+            return run_search(
+                search, output, points=points, jobs=jobs, limits=limits, command=command, progress=progress
+            )
         except KeyboardInterrupt:  # typer would make it "Aborted.", with a code of its own
             pass
     _say(INTERRUPTED)

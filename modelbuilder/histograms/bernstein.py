@@ -13,6 +13,7 @@ from scipy.special import betainc
 from modelbuilder.histograms.templates import Template
 
 FloatArray = npt.NDArray[np.float64]
+_MOST_REPETITIONS = 50
 
 
 def basis(edges: FloatArray, order: int) -> FloatArray:
@@ -29,17 +30,28 @@ def basis(edges: FloatArray, order: int) -> FloatArray:
 def fit(expected: FloatArray, edges: FloatArray, order: int) -> FloatArray:
     """Yields of the basis polynomials, shape (order + 1,), none negative, that describe an expected spectrum.
 
-    expected: shape (n_bins,), events per bin. Weighted least squares, with the expected yield as the variance.
+    expected: shape (n_bins,), events per bin. The Poisson likelihood is maximised, by least squares with the fitted
+    yields as variances, again and again; so the sum is kept where no coefficient is at its bound.
     """
-    weight = 1.0 / np.sqrt(_variance(expected))
-    coefficients, _ = nnls((basis(edges, order) * weight).T, expected * weight)
-    return np.asarray(coefficients, dtype=np.float64)
+    shapes = basis(edges, order)
+    variance = _variance(np.full_like(expected, expected.mean()))
+    coefficients = np.zeros(order + 1)
+    for _ in range(_MOST_REPETITIONS):
+        weight = 1.0 / np.sqrt(variance)
+        new, _ = nnls((shapes * weight).T, expected * weight)
+        converged = bool(np.all(np.abs(new - coefficients) <= 1e-9 * max(float(new.sum()), 1e-300)))
+        coefficients = np.asarray(new, dtype=np.float64)
+        if converged:
+            break
+        variance = _variance(coefficients @ shapes)
+    return coefficients
 
 
 def spurious_signal(background: Template, signal: FloatArray, edges: FloatArray, order: int) -> tuple[float, float]:
     """The signal yield that a fit of signal and polynomial finds in a spectrum without signal, in units of `signal`.
 
-    background, signal: of n_bins bins, events per bin. Linear weighted least squares, as `fit`, with either sign.
+    background, signal: of n_bins bins, events per bin. Linear least squares with the expected yields as variances; the
+    signal may have either sign.
     Returns the yield and its standard deviation from the finite simulation of the background.
     """
     weight = 1.0 / np.sqrt(_variance(background.values))
@@ -50,6 +62,6 @@ def spurious_signal(background: Template, signal: FloatArray, edges: FloatArray,
 
 
 def _variance(expected: FloatArray) -> FloatArray:
-    """The expected yields as Poisson variances; empty bins weigh as the smallest that is not empty."""
-    filled = expected[expected > 0.0]
-    return np.maximum(expected, filled.min() if filled.size else 1.0)
+    """The expected yields as Poisson variances, not below a hundredth of their mean: empty bins must not rule a fit."""
+    mean = float(expected.mean())
+    return np.maximum(expected, 0.01 * mean if mean > 0.0 else 1.0)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
+FloatArray = npt.NDArray[np.float64]
 Severity = Literal["error", "warning", "note"]
 
 EMPTY_SIGNAL = 1e-9
@@ -36,6 +38,9 @@ class LintMessage:
 
 def lint(workspace: Mapping[str, Any], *, signal: str = "signal") -> list[LintMessage]:
     """Findings in a workspace in which every free rate has its nominal value at normfactor 1."""
+    messages = [m for c in workspace["channels"] for m in _finite_and_positive(c["name"], c["samples"], signal)]
+    if messages:
+        return messages  # no other rule can be asked
     messages = [*_duplicate_channels(workspace), *_degenerate(workspace, signal)]
     for channel in workspace["channels"]:
         for rule in _CHANNEL_RULES:
@@ -111,17 +116,11 @@ def _background_under_signal(channel: str, samples: Sequence[Mapping[str, Any]],
 
 
 def _bins_stay_positive(channel: str, samples: Sequence[Mapping[str, Any]], signal: str) -> Iterator[LintMessage]:
-    """The total, signal included, with all additive variations at their worst bound and every rate at its nominal one."""
-    total = np.sum([sample["data"] for sample in samples], axis=0)
-    lowest = total.copy()
-    for sample in samples:
-        nominal = np.array(sample["data"])
-        for modifier in sample["modifiers"]:
-            if modifier["type"] == "histosys":
-                up = np.array(modifier["data"]["hi_data"]) - nominal
-                down = np.array(modifier["data"]["lo_data"]) - nominal
-                lowest += LARGEST_PULL * np.minimum(0.0, np.minimum(up, down))
-    for index in np.flatnonzero((lowest <= 0.0) & (total > 0.0)).tolist():
+    """The total, with or without the signal, with all additive variations at their worst and every rate nominal."""
+    total, with_signal = _at_worst(samples)
+    _, without = _at_worst([sample for sample in samples if sample["name"] != signal])
+    lowest = np.minimum(with_signal, without)
+    for index in np.flatnonzero((lowest <= 0.0) & (_nominal(samples, signal) > 0.0)).tolist():
         text = (
             f"{total[index]:.3g} expected events can fall to {lowest[index]:.3g} "
             f"with the shape systematics at {LARGEST_PULL:g} standard deviations"
@@ -129,6 +128,20 @@ def _bins_stay_positive(channel: str, samples: Sequence[Mapping[str, Any]], sign
         yield LintMessage(
             severity="warning", rule="not-positive", channel=channel, sample="all", bin=index, message=text
         )
+
+
+def _at_worst(samples: Sequence[Mapping[str, Any]]) -> tuple[FloatArray, FloatArray]:
+    """Expected events per bin, at nominal and with each additive variation at its lower bound."""
+    total = np.array([sample["data"] for sample in samples], dtype=np.float64).sum(axis=0)
+    lowest: FloatArray = np.array(total)
+    for sample in samples:
+        nominal = np.array(sample["data"])
+        for modifier in sample["modifiers"]:
+            if modifier["type"] == "histosys":
+                up = np.array(modifier["data"]["hi_data"]) - nominal
+                down = np.array(modifier["data"]["lo_data"]) - nominal
+                lowest += LARGEST_PULL * np.minimum(0.0, np.minimum(up, down))
+    return total, lowest
 
 
 def _degenerate(workspace: Mapping[str, Any], signal: str) -> Iterator[LintMessage]:
@@ -154,7 +167,7 @@ def _degenerate(workspace: Mapping[str, Any], signal: str) -> Iterator[LintMessa
         yield LintMessage(severity="error", rule="degenerate", channel="all", sample="all", message=text)
 
 
-def _nominal(samples: Sequence[Mapping[str, Any]], signal: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _nominal(samples: Sequence[Mapping[str, Any]], signal: str) -> FloatArray:
     shape = len(samples[0]["data"])
     found = np.zeros(shape)
     for sample in samples:
@@ -163,4 +176,4 @@ def _nominal(samples: Sequence[Mapping[str, Any]], signal: str) -> np.ndarray[An
     return found
 
 
-_CHANNEL_RULES = (_duplicate_names, _finite_and_positive, _modifiers_act, _background_under_signal, _bins_stay_positive)
+_CHANNEL_RULES = (_duplicate_names, _modifiers_act, _background_under_signal, _bins_stay_positive)

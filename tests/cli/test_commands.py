@@ -1,0 +1,557 @@
+"""Each command: exit code, what it prints, and where."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyhf
+import pytest
+
+import modelbuilder
+
+from .conftest import Result
+
+Cli = Callable[..., Result]
+
+SETTINGS = ("--set", "signal.events=5000", "--set", "backgrounds.three_photon.events=50000", "--jobs", "1")
+COMMANDS = ("validate", "show", "build", "run", "limit", "plot", "schema")
+
+
+def process(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "modelbuilder", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL, **options
+    )
+
+
+# ------------------------------------------------------------------------------------------------ the whole program
+
+
+def test_version(cli: Cli) -> None:
+    """Catches a version that is not that of the package."""
+    found = cli("--version")
+    assert (found.code, found.output) == (0, f"modelbuilder {modelbuilder.__version__}\n")
+
+
+def test_help_names_every_command(cli: Cli) -> None:
+    """Catches a command without a line of help, and one that has gone."""
+    found = cli("--help")
+    assert found.code == 0
+    for command in COMMANDS:
+        assert re.search(rf"^ *{command} +[A-Z]", found.output, flags=re.MULTILINE), command
+        own = cli(command, "--help")
+        assert own.code == 0
+        assert "Usage: modelbuilder" in own.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--no-such-option",),
+        ("run", "--no-such-option"),
+        ("no-such-command",),
+        ("validate",),
+        ("run", "spec.yaml"),
+        ("run", "spec.yaml", "-o", "x", "--points", "0"),
+        ("run", "spec.yaml", "-o", "x", "--points", "many"),
+        ("run", "spec.yaml", "-o", "x", "--cl", "95"),
+        ("limit", "x.json", "--method", "bayes"),
+    ],
+)
+def test_wrong_usage(cli: Cli, arguments: tuple[str, ...]) -> None:
+    """Catches a usage error that is not the user's (exit code 2), or that is printed among the results."""
+    found = cli(*arguments)
+    assert found.code == 2
+    assert found.output == ""
+    assert found.errors
+
+
+def test_no_arguments_show_the_help(cli: Cli) -> None:
+    """Catches a bare command that prints nothing, or a traceback."""
+    found = cli()
+    assert found.code == 2
+    assert "Usage: modelbuilder" in found.output + found.errors
+
+
+ESCAPES = re.compile(r"\x1b|[\u2500-\u257f\u2580-\u259f]")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("run", "--help"), ("run", "--nonsense"), ("show", "{spec}"), ("validate", "x.yaml")]
+)
+def test_plain_text_in_a_pipe(specs: Path, arguments: tuple[str, ...]) -> None:
+    """Catches colours and boxes where nobody can see them: in a log file, or before grep."""
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    environment.pop("FORCE_COLOR", None)
+    done = process(*(argument.format(spec=specs) for argument in arguments), env=environment)
+    assert not ESCAPES.search(done.stdout + done.stderr), done.stdout + done.stderr
+
+
+def test_a_reader_that_leaves(specs: Path) -> None:
+    """Catches a traceback in `modelbuilder show ... | head`."""
+    command = f"{sys.executable} -m modelbuilder show {specs} --grid | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_debug_gives_the_traceback() -> None:
+    """Catches a traceback without --debug, and none with it, wherever the option stands."""
+    plain = process("show", "none.yaml")
+    assert plain.returncode == 2
+    assert "Traceback" not in plain.stderr
+    assert "none.yaml: no such file" in plain.stderr
+    for arguments in (("--debug", "show", "none.yaml"), ("show", "none.yaml", "--debug")):
+        debug = process(*arguments)
+        assert debug.returncode != 0
+        assert "Traceback" in debug.stderr
+        assert "InputFileError" in debug.stderr
+
+
+def test_our_own_faults_are_ours(cli: Cli, monkeypatch: pytest.MonkeyPatch, specs: Path) -> None:
+    """Catches a bug that exits with the user's code, or that shows a traceback nobody has asked for."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("made up")
+
+    monkeypatch.setattr("modelbuilder.spec.load.load_search", fail)
+    found = cli("show", specs)
+    assert found.code == 1
+    assert "error: ZeroDivisionError: made up" in found.errors
+    assert "--debug" in found.errors
+    assert "Traceback" not in found.errors
+
+
+# ------------------------------------------------------------------------------------------------- validate and show
+
+
+def test_validate(cli: Cli, specs: Path) -> None:
+    """Catches a good spec that is refused, a bad one that passes, and a second file that nobody looks at."""
+    good = cli("validate", specs, "specs/experiments/belle2.yaml")
+    assert (good.code, good.errors) == (0, "")
+    assert len(good.output.splitlines()) == 2
+    assert all(": fine: " in line for line in good.output.splitlines())
+    bad = Path("specs/belle2/bad.yaml")
+    bad.write_text(specs.read_text(encoding="utf-8").replace("luminosity:", "luminsity:"), encoding="utf-8")
+    found = cli("validate", specs, bad)
+    assert found.code == 2
+    first, *rest = found.output.splitlines()
+    assert ": fine: " in first
+    assert rest
+    assert all(re.match(r"specs/belle2/bad\.yaml:\d+:\d+: ", line) for line in rest)
+    assert "luminosity" in found.output
+
+
+def test_validate_as_json(cli: Cli, specs: Path) -> None:
+    """Catches a key that editors and scripts rely on, and text beside the one JSON document."""
+    assert cli("validate", specs, "--json").document == []
+    bad = Path("specs/belle2/bad.yaml")
+    text = specs.read_text(encoding="utf-8").replace("luminosity:", "luminsity:").replace("445 pb^-1", "445 kg")
+    bad.write_text(text, encoding="utf-8")
+    found = cli("validate", specs, bad, "--json")
+    assert found.code == 2
+    assert found.errors == ""
+    assert len(found.document) >= 1
+    for problem in found.document:
+        assert list(problem) == ["file", "line", "column", "path", "message"]
+        assert problem["file"] == "specs/belle2/bad.yaml"
+        assert isinstance(problem["line"], int)
+        assert isinstance(problem["column"], int)
+
+
+def test_missing_spec(cli: Cli) -> None:
+    """Catches a missing file that is our failure and not the user's."""
+    for command in (("show", "none.yaml"), ("run", "none.yaml", "-o", "x"), ("build", "none.yaml", "-o", "x")):
+        found = cli(*command)
+        assert (found.code, found.output) == (2, "")
+        assert "none.yaml: no such file" in found.errors
+    assert not Path("x").exists()
+    assert cli("validate", "none.yaml").code == 2
+
+
+def test_show(cli: Cli, specs: Path) -> None:
+    """Catches a summary that does not follow --set."""
+    found = cli("show", specs)
+    assert (found.code, found.errors) == (0, "")
+    assert "belle2-alp-gammagamma-2018" in found.output
+    assert "0.445 fb^-1" in found.output
+    assert "50 fb^-1" in cli("show", specs, "--set", "luminosity.value=50 fb^-1").output
+    wrong = cli("show", specs, "--set", "luminosity.valu=50 fb^-1")
+    assert wrong.code == 2
+    assert "--set luminosity.valu=50 fb^-1" in wrong.errors
+
+
+def test_show_grid(cli: Cli, specs: Path) -> None:
+    """Catches a grid that is not the one that is run: a line for each point, with name, mass and channel."""
+    lines = cli("show", specs, "--grid").output.splitlines()
+    assert len(lines) > 400
+    assert lines[0].split() == ["0", "m_a_0p2000", "0.2000", "GeV", "diphoton"]
+    assert lines[-1].split()[-1] == "recoil"
+
+
+def test_show_resolved(cli: Cli, specs: Path, tmp_path: Path) -> None:
+    """Invariant: catches a resolved spec that is not complete: alone in another folder it asks for the same thing."""
+    found = cli("show", specs, "--resolved", "--set", "seed=5")
+    alone = tmp_path / "elsewhere" / "alone.yaml"
+    alone.parent.mkdir()
+    alone.write_text(found.output, encoding="utf-8")
+    digests = [
+        next(line for line in cli("show", *arguments).output.splitlines() if line.startswith("digest"))
+        for arguments in ((alone,), (specs, "--set", "seed=5"), (specs,))
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_show_origin(cli: Cli, specs: Path) -> None:
+    """Catches an origin that points to the wrong line: the value stands there, in the file that it came from."""
+    lines = cli("show", specs, "--origin", "--set", "seed=5").output.splitlines()
+    (electron,) = [line for line in lines if "electron_energy:" in line]
+    place = electron.split("# ")[1]
+    name, line = place.rsplit(":", 1)
+    assert name.endswith("specs/experiments/belle2.yaml")
+    assert "electron_energy: 7.004 GeV" in Path(name).read_text(encoding="utf-8").splitlines()[int(line) - 1]
+    (seed,) = [line for line in lines if line.startswith("seed:")]
+    assert "--set seed=5" in seed
+
+
+# --------------------------------------------------------------------------------------------------- build and run
+
+
+def test_build(cli: Cli, specs: Path) -> None:
+    """Catches a build that finds limits, or leaves out the workspaces."""
+    found = cli("build", specs, "-o", "out", "--points", "2", *SETTINGS)
+    assert (found.code, found.output) == (0, "")
+    assert "2 workspaces in out/workspaces" in found.errors
+    assert len(list(Path("out/workspaces").iterdir())) == 2
+    assert not Path("out/limits.csv").exists()
+    plot = cli("plot", "out")
+    assert plot.code == 2
+    assert "no point has a limit" in plot.errors
+    by_name = cli("plot", "out", "--point", "1.0")
+    assert by_name.code == 2
+
+
+def test_run_as_json(cli: Cli, specs: Path) -> None:
+    """Catches progress on standard output, and a summary that does not add up; the second time all is there already."""
+    command = (
+        "run",
+        specs,
+        "-o",
+        "out",
+        "--points",
+        "2",
+        "--method",
+        "cls",
+        "--cl",
+        "0.9",
+        "--seed",
+        "7",
+        *SETTINGS,
+        "--json",
+    )
+    found = cli(*command)
+    assert found.code == 0
+    document = found.document
+    assert {k: document[k] for k in ("run", "points", "resumed", "failed")} == {
+        "run": "out", "points": 2, "resumed": 0, "failed": {},
+    }  # fmt: skip
+    assert len(document["figures"]) == 4
+    assert all(Path(figure).is_file() for figure in document["figures"])
+    assert "2 of 2 points" in found.errors
+    with Path("out/limits.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["method"], row["confidence_level"], row["data"]) for row in rows] == [("cls", "0.9", "pseudo:7")] * 2
+    about = json.loads(Path("out/run.json").read_text(encoding="utf-8"))
+    assert about["seed"] == 7
+    assert about["command"].startswith(f"modelbuilder run {specs} -o out --points 2")
+    assert cli(*command).document["resumed"] == 2
+
+
+def test_failed_points_are_named(cli: Cli, specs: Path) -> None:
+    """Catches a run with failures that looks like one without; and one with nothing but failures."""
+    cut = "{quantity: mass(gamma gamma gamma) / sqrt_s, between: [0.05, 0.06], source: assumption"
+    half = cli(
+        "run", specs, "-o", "half", "--points", "2", *SETTINGS, "--set", f"selection.3={cut}, where: m_a > 5 GeV}}"
+    )
+    assert half.code == 0
+    assert re.search(r"^failed: m_a_9p\d{4}: signal-outside$", half.errors, flags=re.MULTILINE)
+    assert "2 points, 1 failed" in half.output
+    whole = cli("run", specs, "-o", "whole", "--points", "2", *SETTINGS, "--set", f"selection.3={cut}}}", "--json")
+    assert set(whole.document["failed"].values()) == {"signal-outside"}
+    assert len(whole.document["failed"]) == 2
+    assert whole.document["figures"] == []
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c(specs: Path, tmp_path: Path, jobs: str) -> None:
+    """Catches an interrupt with tracebacks, with the wrong words, or that costs finished points; the run can go on."""
+    out = tmp_path / "out"
+    settings = [*SETTINGS[:-1], jobs]
+    command = [sys.executable, "-m", "modelbuilder", "run", str(specs), "-o", str(out), "--points", "40", *settings]
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    end = time.monotonic() + 120.0
+    while not (out / "points.jsonl").exists() and running.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+    assert running.poll() is None, running.communicate()
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the whole group
+    output, errors = running.communicate(timeout=120)
+    assert running.returncode == 1
+    assert output == ""
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1] == "interrupted; finished points are kept, run the same command again to go on"
+    kept = (out / "points.jsonl").read_text(encoding="utf-8").count("\n")
+    assert 0 < kept < 40
+    again = process("run", specs, "-o", out, "--points", "3", *settings, "--json")
+    assert again.returncode == 0
+    assert json.loads(again.stdout)["points"] == 3
+
+
+# -------------------------------------------------------------------------------------------------- limit and plot
+
+
+KEYS = [
+    "poi",
+    "method",
+    "confidence_level",
+    "status",
+    "observed",
+    "expected",
+    "poi_hat",
+    "p_value",
+    "fits",
+    "evaluations",
+]
+
+
+def workspace(signal: float = 5.0, **changes: Any) -> dict[str, Any]:
+    """A counting experiment that a reader can redo: 50 +- 5 expected, 53 observed."""
+    samples = [
+        {"name": "s", "data": [signal], "modifiers": [{"name": "mu", "type": "normfactor", "data": None}]},
+        {
+            "name": "b",
+            "data": [50.0],
+            "modifiers": [{"name": "norm", "type": "normsys", "data": {"hi": 1.1, "lo": 0.9}}],
+        },
+    ]
+    return {
+        "channels": [{"name": "SR", "samples": samples}],
+        "observations": [{"name": "SR", "data": [53.0]}],
+        "measurements": [{"name": "m", "config": {"poi": "mu", "parameters": []}}],
+        "version": "1.0.0",
+        **changes,
+    }
+
+
+def written(path: Path, value: Any) -> Path:
+    path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
+    return path
+
+
+def test_limit_of_a_plain_workspace(cli: Cli, tmp_path: Path) -> None:
+    """Reference: the limits of stock pyhf, to the accuracy of its own scan; and the keys that scripts rely on."""
+    path = written(tmp_path / "w.json", workspace())
+    found = cli("limit", path, "--json")
+    assert (found.code, found.errors) == (0, "")
+    document = found.document
+    assert [key for key in document if key in KEYS] == KEYS
+    assert (document["poi"], document["method"], document["confidence_level"]) == ("mu", "cls", 0.95)
+    model = pyhf.Workspace(workspace()).model()
+    data = pyhf.Workspace(workspace()).data(model)
+    observed, expected = pyhf.infer.intervals.upper_limits.toms748_scan(data, model, 0.0, 10.0, rtol=1e-6)
+    assert document["observed"] == pytest.approx(float(observed), rel=1e-3)
+    assert document["expected"] == pytest.approx([float(value) for value in expected], rel=1e-3)
+    assert document["fits"] > 0
+    assert document["evaluations"] >= document["fits"]
+
+
+def test_limit_options(cli: Cli, tmp_path: Path) -> None:
+    """Every option must matter: method and confidence level."""
+    path = written(tmp_path / "w.json", workspace())
+    default = cli("limit", path, "--json").document
+    lower = cli("limit", path, "--json", "--cl", "0.9").document
+    one_sided = cli("limit", path, "--json", "--method", "profile-likelihood").document
+    assert lower["confidence_level"] == 0.9
+    assert lower["observed"] < default["observed"]
+    assert one_sided["method"] == "profile-likelihood"
+    assert one_sided["observed"] < default["observed"]
+    text = cli("limit", path)
+    assert text.code == 0
+    head, line = text.output.splitlines()
+    assert head.split()[:3] == ["name", "observed", "expected"]
+    assert line.split()[0] == "mu"
+    assert line.split()[-1] == "ok"
+    assert float(line.split()[1]) == pytest.approx(default["observed"], rel=1e-4)
+
+
+def patchset(background: dict[str, Any]) -> dict[str, Any]:
+    def patch(name: str, size: float) -> dict[str, Any]:
+        operation = {"op": "replace", "path": "/channels/0/samples/0/data/0", "value": size}
+        return {"metadata": {"name": name, "values": [size]}, "patch": [operation]}
+
+    metadata = {
+        "name": "masses",
+        "description": "signals",
+        "labels": ["mass"],
+        "references": {"hepdata": "ins1234567"},
+        "digests": {"sha256": pyhf.utils.digest(background)},
+    }
+    return {
+        "metadata": metadata,
+        "patches": [patch("m_5", 5.0), patch("m_10", 10.0), patch("other", 20.0)],
+        "version": "1.0.0",
+    }
+
+
+def test_limit_with_a_patchset(cli: Cli, tmp_path: Path) -> None:
+    """Catches patches that are lost, that are applied one upon the other, or that cannot be chosen by a pattern."""
+    path, patches = written(tmp_path / "b.json", workspace(1.0)), written(tmp_path / "p.json", patchset(workspace(1.0)))
+    found = cli("limit", path, "--patchset", patches, "--json").document
+    assert [(item["patch"], item["values"]) for item in found] == [("m_5", [5.0]), ("m_10", [10.0]), ("other", [20.0])]
+    for item in found:
+        assert set(KEYS) <= set(item)
+        assert item["observed"] * item["values"][0] == pytest.approx(5.0 * found[0]["observed"], rel=1e-6)
+    alone = cli("limit", written(tmp_path / "w.json", workspace(10.0)), "--json").document
+    assert found[1]["observed"] == pytest.approx(alone["observed"], rel=1e-9)
+    chosen = cli("limit", path, "--patchset", patches, "--patch", "m_*", "--json").document
+    assert [item["patch"] for item in chosen] == ["m_5", "m_10"]
+    one = cli("limit", path, "--patchset", patches, "--patch", "other", "--json").document
+    assert [item["patch"] for item in one] == ["other"]
+    none = cli("limit", path, "--patchset", patches, "--patch", "m_7")
+    assert none.code == 2
+    assert "no patch is called m_7; there is for example m_5" in none.errors
+
+
+def test_a_patchset_for_another_workspace(cli: Cli, tmp_path: Path) -> None:
+    """Catches patches on a workspace that they were not made for."""
+    path = written(tmp_path / "b.json", workspace(1.0))
+    for json_flag in ((), ("--json",)):
+        found = cli("limit", path, "--patchset", written(tmp_path / "p.json", patchset(workspace(2.0))), *json_flag)
+        assert found.code == 2
+        assert "p.json: does not belong to" in found.errors
+        assert "Traceback" not in found.errors
+    broken = patchset(workspace(1.0))
+    del broken["metadata"]["labels"]
+    found = cli("limit", path, "--patchset", written(tmp_path / "p.json", broken))
+    assert found.code == 2
+    assert "p.json: not a pyhf patchset: " in found.errors
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{not json", "w.json:1:2: not valid JSON"),
+        ("", "not valid JSON"),
+        ("[1, 2]", "a workspace is a JSON object"),
+        ("{}", "workspace"),
+        (json.dumps(workspace()).replace("53.0", "NaN"), "found NaN; a number must be finite"),
+        (json.dumps(workspace()).replace("53.0", "1e999"), "a number must be finite"),
+        (json.dumps(workspace()).replace('"version"', '"channels": [], "version"'), "the key 'channels' stands twice"),
+        (json.dumps(workspace(observations=[])), "workspace"),
+        (json.dumps(workspace()).replace("normsys", "normsis"), "workspace"),
+        (json.dumps(workspace()).replace('"poi": "mu"', '"poi": "nu"'), "nu"),
+    ],
+    ids=["text", "empty", "list", "no keys", "nan", "overflow", "twice", "no data", "modifier", "poi"],
+)
+def test_limit_of_a_bad_file(cli: Cli, tmp_path: Path, content: str, message: str) -> None:
+    """Catches untrusted input that ends in a traceback, in a limit, or in text on standard output."""
+    found = cli("limit", written(tmp_path / "w.json", content), "--json")
+    assert (found.code, found.output) == (2, "")
+    assert message in found.errors
+    assert found.errors.startswith("error: ")
+    assert "Traceback" not in found.errors
+
+
+def test_limit_of_nothing(cli: Cli, tmp_path: Path) -> None:
+    """Catches a missing file, a folder that is no run, and a pattern that has nothing to choose from."""
+    assert "no such file" in cli("limit", tmp_path / "none.json").errors
+    assert cli("limit", tmp_path / "none.json").code == 2
+    assert "not a run directory" in cli("limit", tmp_path).errors
+    assert cli("limit", tmp_path).code == 2
+    found = cli("limit", written(tmp_path / "w.json", workspace()), "--patch", "m_*")
+    assert found.code == 2
+    assert "--patch needs --patchset, or a run directory" in found.errors
+
+
+def test_a_failed_limit_says_so(cli: Cli, tmp_path: Path) -> None:
+    """Catches a failure that looks like a limit: exit code 1, a status, and no numbers."""
+    found = cli("limit", written(tmp_path / "w.json", workspace(0.0)), "--json")
+    assert found.code == 1
+    assert found.document["status"] == "no-signal"
+    assert "observed" not in found.document
+    assert "error: no-signal: mu changes no expected yield" in found.errors
+    text = cli("limit", written(tmp_path / "w.json", workspace(0.0)))
+    assert text.code == 1
+    assert text.output.splitlines()[-1].split() == ["mu", "no-signal"]
+
+
+def test_limit_of_a_run(cli: Cli, small_run: Path) -> None:
+    """Catches a run whose limits cannot be found again by the name of the point."""
+    with (small_run / "limits.csv").open(encoding="utf-8", newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["method"] == "cls"]
+    found = cli("limit", small_run, "--json").document
+    assert [item["patch"] for item in found] == [row["point"] for row in rows]
+    for item, row in zip(found, rows, strict=True):
+        assert item["observed"] == pytest.approx(float(row["mu_observed"]), rel=1e-6)
+        assert item["values"] == [float(row["m_a_gev"])]
+    one = cli("limit", small_run, "--patch", "m_a_0*", "--json")
+    assert [item["patch"] for item in one.document] == [rows[0]["point"]]
+    none = cli("limit", small_run, "--patch", "m_b*")
+    assert none.code == 2
+    assert "there is for example m_a_0p2000" in none.errors
+
+
+def test_plot(cli: Cli, small_run: Path, tmp_path: Path) -> None:
+    """Catches a point that cannot be chosen by its name or its mass, and figures that are named and not there."""
+    run = tmp_path / "out"
+    shutil.copytree(small_run, run)
+    found = cli("plot", run)
+    assert found.code == 0
+    paths = [Path(line) for line in found.output.splitlines()]
+    assert len(paths) == 8
+    assert all(path.is_file() for path in paths)
+    for name in ("m_a_0p2000", "0.3"):
+        with_point = cli("plot", run, "--point", name)
+        assert with_point.code == 0
+        assert len(with_point.output.splitlines()) == 14
+        assert "postfit_m_a_0p2000.png" in with_point.output
+    wrong = cli("plot", run, "--point", "eta")
+    assert wrong.code == 2
+    assert "no grid point is called 'eta' in this run; there is for example m_a_0p2000" in wrong.errors
+    nowhere = cli("plot", tmp_path)
+    assert nowhere.code == 2
+    assert "not a run directory" in nowhere.errors
+
+
+# ---------------------------------------------------------------------------------------------------------- schema
+
+
+def test_schema(cli: Cli, tmp_path: Path) -> None:
+    """Catches files that differ from what is printed, and a check that passes whatever it finds."""
+    printed = cli("schema").document
+    assert set(printed) == {"search.schema.json", "experiment.schema.json"}
+    folder = tmp_path / "schemas"
+    out = cli("schema", "-o", folder)
+    assert out.code == 0
+    assert {Path(line).name for line in out.output.splitlines()} == set(printed)
+    for name, content in printed.items():
+        assert json.loads((folder / name).read_text(encoding="utf-8")) == content
+    assert cli("schema", "--check", folder).code == 0
+    (folder / "search.schema.json").write_text("{}", encoding="utf-8")
+    changed = cli("schema", "--check", folder)
+    assert changed.code == 1
+    assert "search.schema.json" in changed.output
+    assert cli("schema", "--check", tmp_path / "nowhere").code == 1
