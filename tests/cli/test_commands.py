@@ -304,16 +304,17 @@ def test_ctrl_c(specs: Path, tmp_path: Path, jobs: str) -> None:
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     end = time.monotonic() + 120.0
-    while not (out / "points.jsonl").exists() and running.poll() is None and time.monotonic() < end:
+    journal = out / "points.jsonl"
+    while not (journal.exists() and b"\n" in journal.read_bytes()) and time.monotonic() < end:
+        assert running.poll() is None, running.communicate()
         time.sleep(0.01)
-    assert running.poll() is None, running.communicate()
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the whole group
     output, errors = running.communicate(timeout=120)
     assert running.returncode == 1
     assert output == ""
     assert "Traceback" not in errors
     assert errors.splitlines()[-1] == "interrupted; finished points are kept, run the same command again to go on"
-    kept = (out / "points.jsonl").read_text(encoding="utf-8").count("\n")
+    kept = journal.read_text(encoding="utf-8").count("\n")
     assert 0 < kept < 40
     again = process("run", specs, "-o", out, "--points", "3", *settings, "--json")
     assert again.returncode == 0
