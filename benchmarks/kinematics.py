@@ -1,4 +1,4 @@
-"""Speed of the kinematics engine against the same work in numpy, in one run.
+"""Speed of the kinematics engines against the same work in numpy and other packages, in one run.
 
     python benchmarks/kinematics.py [--json] [--events N] [--threads N]
 
@@ -8,6 +8,10 @@ No radiation. The numpy version works in chunks of 10 000 events, which was the 
 
 Both are checked to give the same histograms before they are timed: `agreement` is the p-value of a chi-square
 comparison, the smaller of the two observables. Times are the best of several rounds, taken in turn.
+
+Phase space of three and four bodies: momenta and weights by the algorithm of Raubold and Lynch, nothing kept; ours also
+goes to the laboratory. Against numpy, against `phasespace` (zfit) and ROOT's TGenPhaseSpace where they are installed.
+All on one thread, but for `phasespace`, which takes what tensorflow takes. Agreement as above, of the mass of a pair.
 """
 
 from __future__ import annotations
@@ -24,10 +28,12 @@ import numpy as np
 import numpy.typing as npt
 
 from modelbuilder.kinematics.beams import Beams
+from modelbuilder.kinematics.chain import simulate_chain, weigh_chain
 from modelbuilder.kinematics.processes import GammaAlp
 from modelbuilder.kinematics.response import PhotonResponse
 from modelbuilder.kinematics.selection import PhotonSelection
 from modelbuilder.kinematics.simulate import simulate_histograms
+from modelbuilder.kinematics.topology import parse_chain
 
 Floats = npt.NDArray[np.float64]
 
@@ -204,7 +210,7 @@ def main() -> int:
         }
         for threads, seconds in ((1, times[0]), (arguments.threads, times[1]))
     ]
-    rows.append(_phasespace())
+    rows += phase_space_rows(n, arguments.rounds)
     if arguments.json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
@@ -212,17 +218,148 @@ def main() -> int:
             if row["ratio"] is None:
                 sys.stdout.write(f"{row['name']}: {row['other']}\n")
             else:
+                agreement_ = "" if row["agreement"] is None else f", agreement p = {row['agreement']:.2g}"
                 sys.stdout.write(
                     f"{row['name']}: {row['ours_s']:.3f} s, {row['other']}: {row['other_s']:.3f} s, "
-                    f"ratio {row['ratio']:.1f}, agreement p = {row['agreement']:.2g}\n"
+                    f"ratio {row['ratio']:.1f}{agreement_}\n"
                 )
     return 0
 
 
-def _phasespace() -> dict[str, Any]:
-    """The n-body phase-space packages are competitors of a later kernel; say that they are not measured."""
-    empty = {"ours_s": None, "other_s": None, "ratio": None, "agreement": None}
-    return {"name": "n-body phase space", "other": "phasespace: absent (no n-body kernel here yet)", **empty}
+PARENT = 5.0
+BODIES = {"K+": 0.493677, "pi-": 0.13957039, "pi0": 0.1349768}
+
+
+def phase_space_rows(n_events: int, rounds: int) -> list[dict[str, Any]]:
+    """Rows for three and four bodies; a competitor that is absent has a row that says so."""
+    rows: list[dict[str, Any]] = []
+    for names in (["K+", "pi-", "pi0"], ["K+", "pi-", "pi0", "pi0"]):
+        topology = parse_chain(f"X -> {' '.join(names)}", masses={"X": PARENT})
+        masses = [BODIES[name] for name in names]
+
+        def own(topology: Any = topology) -> None:
+            weigh_chain(topology, BEAMS, isr=False, n_events=n_events, seed=1, stream="benchmark", n_threads=1)
+
+        weigh_chain(topology, BEAMS, isr=False, n_events=1000, seed=1, stream="benchmark", n_threads=1)
+        others = {
+            f"numpy {np.__version__}, chunks of {CHUNK}": lambda masses=masses: numpy_phase_space(n_events, masses),
+            "phasespace": _phasespace(n_events, masses),
+            "ROOT TGenPhaseSpace": _root(n_events, masses),
+        }
+        present = {name: function for name, function in others.items() if function is not None}
+        times = best_times([own, *present.values()], rounds)
+        p_value = phase_space_agreement(topology, n_events, masses)
+        seconds = dict(zip(present, times[1:], strict=True))
+        rows += [
+            {
+                "name": f"{len(names)}-body phase space: {n_events} events, 1 thread",
+                "ours_s": times[0],
+                "other": name if name in seconds else f"{name}: absent",
+                "other_s": seconds.get(name),
+                "ratio": seconds[name] / times[0] if name in seconds else None,
+                "agreement": p_value if name.startswith("numpy") else None,
+            }
+            for name in others
+        ]
+    return rows
+
+
+def numpy_phase_space(n_events: int, masses: list[float], keep: bool = False) -> tuple[Floats, Floats]:
+    """Squared mass of the first pair and weights of all events, or of the last chunk only."""
+    rng = np.random.default_rng(1)
+    kept = []
+    for start in range(0, n_events, CHUNK):
+        momenta, weights = _numpy_phase_space(rng, min(CHUNK, n_events - start), masses)
+        pair = momenta[0] + momenta[1]
+        kept = [*kept, (pair, weights)] if keep else [(pair, weights)]
+    pairs = np.concatenate([pair for pair, _ in kept], axis=1)
+    return pairs[0] ** 2 - pairs[1] ** 2 - pairs[2] ** 2 - pairs[3] ** 2, np.concatenate([w for _, w in kept])
+
+
+def _numpy_phase_space(rng: np.random.Generator, n: int, masses: list[float]) -> tuple[list[Floats], Floats]:
+    """F. James, CERN 68-15 (1968): from the first pair up, each system boosted into the frame of the next."""
+    n_bodies = len(masses)
+    sums = np.cumsum(masses)
+    ordered = np.sort(rng.random((n_bodies - 2, n)), axis=0)
+    inner = [np.full(n, masses[0])]
+    inner += [ordered[k - 1] * (PARENT - sums[-1]) + sums[k] for k in range(1, n_bodies - 1)]
+    inner.append(np.full(n, PARENT))
+    weights = np.ones(n)
+    momenta: list[Floats] = [np.array([inner[0], np.zeros(n), np.zeros(n), np.zeros(n)])]
+    for k in range(1, n_bodies):
+        m, below, mass = inner[k], inner[k - 1], masses[k]
+        p = np.sqrt((m - below - mass) * (m + below + mass) * (m - below + mass) * (m + below - mass)) / (2.0 * m)
+        weights *= p
+        c = 2.0 * rng.random(n) - 1.0
+        st = np.sqrt(1.0 - c * c)
+        phi = 2.0 * math.pi * rng.random(n)
+        kx, ky, kz = p * st * np.cos(phi), p * st * np.sin(phi), p * c
+        # the system of the bodies so far goes with k, the new one against it
+        energy = np.sqrt(p * p + below * below)
+        for q in momenta:
+            along = q[1] * kx + q[2] * ky + q[3] * kz
+            factor = (along / (energy + below) + q[0]) / below
+            q[0] = (q[0] * energy + along) / below
+            q[1] += kx * factor
+            q[2] += ky * factor
+            q[3] += kz * factor
+        momenta.append(np.array([np.sqrt(p * p + mass * mass), -kx, -ky, -kz]))
+    return momenta, weights
+
+
+def phase_space_agreement(topology: Any, n_events: int, masses: list[float]) -> float:
+    """p-value of chi-square between ours and numpy, of the squared mass of the first pair."""
+    from scipy.stats import chi2
+
+    n = min(n_events, 500_000)
+    ours_ = simulate_chain(topology, BEAMS, isr=False, n_events=n, seed=3, stream="agreement", n_threads=1)
+    pair = ours_.momenta[:, 1] + ours_.momenta[:, 2]
+    mass2 = pair[:, 0] ** 2 - np.sum(pair[:, 1:] ** 2, axis=1)
+    samples = [(mass2, ours_.weights), numpy_phase_space(n, masses, keep=True)]
+    edges = np.linspace(0.0, (PARENT - sum(masses[2:])) ** 2, 51)
+    shares, variances = [], []
+    for value, weights in samples:
+        shares.append(np.histogram(value, edges, weights=weights / weights.sum())[0])
+        variances.append(np.histogram(value, edges, weights=(weights / weights.sum()) ** 2)[0])
+    used = (variances[0] > 0.0) & (variances[1] > 0.0)
+    chi_square = np.sum(((shares[0] - shares[1]) ** 2)[used] / (variances[0] + variances[1])[used])
+    return float(chi2.sf(chi_square, np.count_nonzero(used) - 1))
+
+
+def _phasespace(n_events: int, masses: list[float]) -> Callable[[], Any] | None:
+    """zfit's package, in chunks of 1e5, after a call that compiles its graph."""
+    try:
+        import phasespace
+    except ImportError:
+        return None
+    decay = phasespace.nbody_decay(PARENT, masses)
+    chunk = 100_000
+
+    def generate() -> None:
+        for start in range(0, n_events, chunk):
+            weights, _ = decay.generate(n_events=min(chunk, n_events - start))
+            weights.numpy()
+
+    generate()
+    return generate
+
+
+def _root(n_events: int, masses: list[float]) -> Callable[[], Any] | None:
+    """ROOT's generator in a compiled loop."""
+    try:
+        import ROOT
+    except ImportError:
+        return None
+    if not hasattr(ROOT, "phase_space_loop"):
+        ROOT.gInterpreter.Declare(
+            "#include <TGenPhaseSpace.h>\n"
+            "double phase_space_loop(double mass, std::vector<double> masses, int n) {\n"
+            "  TGenPhaseSpace generator; TLorentzVector parent(0, 0, 0, mass); double sum = 0;\n"
+            "  generator.SetDecay(parent, masses.size(), masses.data());\n"
+            "  for (int i = 0; i < n; ++i) sum += generator.Generate();\n"
+            "  return sum; }"
+        )
+    return lambda: ROOT.phase_space_loop(PARENT, masses, n_events)
 
 
 if __name__ == "__main__":

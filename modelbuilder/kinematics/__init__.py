@@ -1,5 +1,7 @@
 """Simulation of e+e- events: beams, processes, detector response, selection, histograms.
 
-Import from the modules: `beams`, `response`, `selection`, `processes`, `simulate`, `resolution`. None of them imports
-numba; `simulate` does so when a simulation is run.
+Import from the modules. Three photons, from generator to histogram: `processes`, `response`, `selection`, `simulate`,
+`resolution`. Any decay chain, true momenta and decay points: `topology` (what is written), `chain` (events and
+weights), `phase_space` (volumes). Both: `beams`, `shards`. None of them imports numba; `simulate` and `chain` do so when a
+simulation is run. Files with a leading underscore are kernels.
 """

@@ -6,9 +6,7 @@ import math
 from dataclasses import dataclass
 
 from modelbuilder.errors import KinematicsError
-
-ELECTRON_MASS = 0.51099895e-3  # GeV, CODATA 2018
-ALPHA = 1.0 / 137.035999084  # CODATA 2018
+from modelbuilder.kinematics._constants import ALPHA, ELECTRON_MASS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The processes that can be simulated: each has a generator kernel in `_kernels.py`, found by its code."""
+"""The processes that can be simulated: each has a generator kernel in `_three_photons.py`, found by its code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Process(Protocol):
 
     @property
     def code(self) -> int:
-        """The generator kernel, as in `_kernels._generate`."""
+        """The generator kernel, as in `_three_photons._generate`."""
 
     @property
     def weight_unit(self) -> str:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,14 +15,12 @@ from modelbuilder.kinematics.beams import Beams
 from modelbuilder.kinematics.processes import Process
 from modelbuilder.kinematics.response import PhotonResponse
 from modelbuilder.kinematics.selection import STEPS, PhotonSelection
+from modelbuilder.kinematics.shards import available_threads, numba_threads, ordered_sum, shard_bounds, stream_key
 
 Floats = npt.NDArray[np.float64]
 Pairing = Literal["all", "true"]
 
-OBSERVABLES = {"mass2": 0, "recoil2": 1}  # codes as in _kernels._observe
-
-# The sum over events is made in this many parts, whatever the number of threads, so that it always has one order.
-N_SHARDS = 32
+OBSERVABLES = {"mass2": 0, "recoil2": 1}  # codes as in _three_photons._observe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +144,7 @@ def simulate_histograms(
     arrays = _run(
         process, beams, response, selection, all_edges, isr, n_events, seed, stream, pairing, n_threads, pseudo, False
     )
-    values, variances = _ordered_sum(arrays["values"]), _ordered_sum(arrays["variances"])
+    values, variances = ordered_sum(arrays["values"]), ordered_sum(arrays["variances"])
     histograms = {}
     offset = 0
     for name, edges in all_edges.items():
@@ -162,7 +157,7 @@ def simulate_histograms(
             overflow=float(values[part][-1]),
         )
         offset = part.stop
-    sums = _ordered_sum(arrays["sums"])
+    sums = ordered_sum(arrays["sums"])
     return SimulatedHistograms(
         histograms=histograms,
         cut_flow=CutFlow(
@@ -210,60 +205,14 @@ def _checked_edges(name: str, edges: npt.ArrayLike) -> Floats:
     return checked
 
 
-def _key(seed: int, stream: str) -> tuple[int, int]:
-    """Two 32-bit words from seed and stream; the same on every platform."""
-    digest = hashlib.sha256(f"modelbuilder.kinematics/1\0{int(seed)}\0{stream}".encode()).digest()
-    return int.from_bytes(digest[0:4], "little"), int.from_bytes(digest[4:8], "little")
-
-
 def _guide(edges: Floats) -> npt.NDArray[np.int64]:
-    """For equal cells between the outer edges, a bin not above the bin of any point of the cell (see _kernels._fill)."""
+    """For equal cells between the outer edges, a bin not above the bin of any point of the cell (see _three_photons._fill)."""
     n_cells = min(4 * (len(edges) - 1), 1 << 16)
     step = (edges[-1] - edges[0]) / n_cells
     # the kernel may round a point into the cell above its own, hence the shift
     left = edges[0] + (np.arange(n_cells) - 1e-3) * step
     guide: npt.NDArray[np.int64] = np.maximum(np.searchsorted(edges, left, side="right") - 1, 0).astype(np.int64)
     return guide
-
-
-def _ordered_sum(parts: Floats) -> Floats:
-    total: Floats = np.zeros_like(parts[0])
-    for part in parts:
-        total += part
-    return total
-
-
-def _bounds(n_events: int, block: int) -> npt.NDArray[np.int64]:
-    """First events of the shards, multiples of the block, and n_events."""
-    n_blocks = -(-n_events // block)
-    n_shards = min(N_SHARDS, n_blocks)
-    first = [block * (n_blocks * shard // n_shards) for shard in range(n_shards)]
-    return np.array([*first, n_events], dtype=np.int64)
-
-
-# numba's simplest threading layer aborts the process if two threads enter it at the same time.
-_THREADING_LAYER = threading.Lock()
-
-
-@contextmanager
-def _numba_threads(n_threads: int) -> Iterator[None]:
-    import numba  # slow to import
-
-    with _THREADING_LAYER:
-        before = numba.get_num_threads()
-        numba.set_num_threads(n_threads)
-        try:
-            yield
-        finally:
-            numba.set_num_threads(before)
-
-
-def _available_threads(requested: int | None) -> int:
-    import numba
-
-    if requested is None:
-        return int(numba.get_num_threads())
-    return min(requested, int(vars(numba.config)["NUMBA_NUM_THREADS"]))
 
 
 def _run(
@@ -297,9 +246,9 @@ def _run(
     parameters = process.parameters(beams, response, selection)
     events_per_weight = _events_per_weight(process, n_events, pseudo)
 
-    from modelbuilder.kinematics import _kernels
+    from modelbuilder.kinematics import _random, _three_photons
 
-    bounds = _bounds(n_events, _kernels.BLOCK)
+    bounds = shard_bounds(n_events, _random.BLOCK)
     n_shards = len(bounds) - 1
     edges = list(all_edges.values())
     guides = [_guide(part) for part in edges]
@@ -310,15 +259,15 @@ def _run(
     arrays: dict[str, Floats] = {
         "values": np.zeros((n_shards, n_values)),
         "variances": np.zeros((n_shards, n_values)),
-        "sums": np.zeros((n_shards, _kernels.N_STEPS, 2)),
+        "sums": np.zeros((n_shards, _three_photons.N_STEPS, 2)),
         "true": np.zeros((n_kept, 3, 4)),
         "reconstructed": np.zeros((n_kept, 3, 4)),
         "weights": np.zeros((n_kept, 2)),
     }
-    pseudo_key = _key(pseudo.seed, f"{stream}/pseudo") if pseudo is not None else (0, 0)
+    pseudo_key = stream_key(pseudo.seed, f"{stream}/pseudo") if pseudo is not None else (0, 0)
     physics: tuple[Any, ...] = (
         process.code,
-        np.array([*_key(seed, stream), *pseudo_key], dtype=np.uint64),
+        np.array([*stream_key(seed, stream), *pseudo_key], dtype=np.uint64),
         (
             beams.electron_energy,
             beams.positron_energy,
@@ -356,16 +305,16 @@ def _run(
         np.cumsum([0, *(len(guide) for guide in guides)], dtype=np.int64),
     )
     kept = (arrays["true"], arrays["reconstructed"], arrays["weights"])
-    threads = min(_available_threads(n_threads), n_shards)
+    threads = min(available_threads(n_threads), n_shards)
     if threads == 1:
         for shard in range(n_shards):
             outputs = (arrays["values"][shard], arrays["variances"][shard], arrays["sums"][shard])
             arguments = (int(bounds[shard]), int(bounds[shard + 1]), *physics, *outputs, *kept)
-            _kernels.simulate_shard(*arguments)
+            _three_photons.simulate_shard(*arguments)
     else:
         arguments = (bounds, *physics, arrays["values"], arrays["variances"], arrays["sums"], *kept)
-        with _numba_threads(threads):
-            _kernels.simulate_shards(*arguments)
+        with numba_threads(threads):
+            _three_photons.simulate_shards(*arguments)
     return arrays
 
 

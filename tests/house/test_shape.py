@@ -272,3 +272,13 @@ def test_every_dependency_has_a_lower_bound_and_a_reason(requirement: str) -> No
     assert ">=" in requirement
     lines = [line.strip() for line in PYPROJECT.splitlines()]
     assert lines[lines.index(f'"{requirement}",') - 1].startswith("# ")
+
+
+def test_constants_are_the_same_everywhere() -> None:
+    """Catches a constant that is changed in the theory and not in the kernels, or the other way round."""
+    from modelbuilder.kinematics import _constants
+    from modelbuilder.theory import constants
+
+    assert _constants.ALPHA == constants.ALPHA
+    assert _constants.HBARC2 == constants.HBARC_SQUARED
+    assert _constants.ELECTRON_MASS == constants.ELECTRON_MASS

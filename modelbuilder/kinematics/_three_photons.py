@@ -1,18 +1,18 @@
-"""Every compiled kernel of the kinematics engine.
+"""The fast path for three photons: generators, response, selection, observables, fused over blocks of events.
 
-Imports only `_compile`, `math`, `numpy`, `numba`. Kernels compute; the callers in `simulate.py` check and name.
+Kernels compute; the callers in `simulate.py` check and name.
 
 Events are made in blocks of `BLOCK`, structure of arrays. A shard owns one flat workspace; a *row* is the offset of
 `BLOCK` consecutive numbers in it. With constant offsets LLVM sees that rows do not overlap and vectorises the loops,
-which is why the arithmetic here has no library calls (`_log`, `_exp`, `_sincos_turns` are polynomials) and no branches.
+which is why the arithmetic here has no library calls (`_functions` are polynomials) and no branches.
 
-    _beams -> _generate -> _pseudo_weights -> _survivors ... _normals -> _smear -> _select -> _observe -> _fill
+    collide -> _generate -> _pseudo_weights -> _survivors ... _normals -> _smear -> _select -> _observe -> _fill
 
 Each stage reads rows that an earlier one wrote. At the dots the events that cannot be selected are dropped and the
 others collected to full blocks in a second workspace. A new process is a new generator kernel that writes `TRUE` and
 multiplies `WEIGHT`, and one line in `_generate`.
 
-Random numbers are a pure function of (key, event index, draw block): see `_uniforms`. Draw blocks are fixed per
+Random numbers are a pure function of (key, event index, draw block): see `_random`. Draw blocks are fixed per
 purpose (`DRAW_*`), so that a stage that is switched off moves no number of another stage, an event has the same
 numbers in every variation, and the result cannot depend on the number of threads.
 
@@ -32,6 +32,10 @@ import numpy as np
 import numpy.typing as npt
 
 from modelbuilder.kinematics._compile import inlined, kernel, parallel
+from modelbuilder.kinematics._constants import ALPHA, HBARC2
+from modelbuilder.kinematics._frames import SCALE_MINUS, SCALE_PLUS, WEIGHT, collide, to_laboratory
+from modelbuilder.kinematics._functions import cos_dipole, exp, log, sincos_turns
+from modelbuilder.kinematics._random import BLOCK, uniforms
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -39,11 +43,6 @@ Ints = npt.NDArray[np.int64]
 # ---------------------------------------------------------------------------------------------------------------------
 # Layout of the workspace
 
-BLOCK = 256
-
-WEIGHT = 0 * BLOCK  # event weight; 0 after a failed cut
-SCALE_MINUS = 1 * BLOCK  # momentum of the electron that collides, in units of the nominal one
-SCALE_PLUS = 2 * BLOCK
 TRUE = 3 * BLOCK  # E, px, py, pz of photons 0, 1, 2 in the laboratory, GeV
 NORMAL = 15 * BLOCK  # ten standard normals
 RECO = 25 * BLOCK  # E and unit vector of the reconstructed photons 0, 1, 2
@@ -53,10 +52,8 @@ SUMS = 43 * BLOCK  # running sums of w and of w^2 after each step of the cut flo
 N_STEPS = 5
 WORKSPACE = SUMS + 2 * N_STEPS * BLOCK
 
-# Draw blocks, each of two uniforms per event
+# Draw blocks, each of two uniforms per event; those of the beams are in `_frames`
 DRAW_GENERATOR = 0  # 0 to 7
-DRAW_SPREAD = 8
-DRAW_ISR = 9
 DRAW_SMEAR = 16  # 16 to 20
 DRAW_PSEUDO = 0  # with the key of the pseudo-data
 
@@ -66,169 +63,9 @@ THREE_PHOTONS = 1
 MASS2 = 0
 RECOIL2 = 1
 
-HBARC2 = 3.893793721e11  # (hbar c)^2, fb GeV^2
-ALPHA = 1.0 / 137.035999084  # CODATA 2018
-
-_MASK32 = np.uint64(0xFFFFFFFF)
-_SHIFT32 = np.uint64(32)
-_MULTIPLIER0 = np.uint64(0xD2511F53)
-_MULTIPLIER1 = np.uint64(0xCD9E8D57)
-_WEYL0 = np.uint64(0x9E3779B9)
-_WEYL1 = np.uint64(0xBB67AE85)
-_SHIFT12 = np.uint64(12)
-_ONE_BITS = np.uint64(0x3FF0000000000000)
-_ALMOST_ONE = 1.0 - 2.0**-53
-
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Random numbers and functions
-
-
-@inlined
-def _philox(
-    c0: np.uint64, c1: np.uint64, c2: np.uint64, c3: np.uint64, k0: np.uint64, k1: np.uint64
-) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
-    """Philox4x32-10: four 32-bit words from a 4 x 32-bit counter and a 2 x 32-bit key.
-
-    Each word is in the lower half of a 64-bit integer; the upper half is rubbish, on the way and in the result.
-    Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11, doi:10.1145/2063384.2063405.
-    """
-    for _ in range(10):
-        product0 = _MULTIPLIER0 * (c0 & _MASK32)
-        product1 = _MULTIPLIER1 * (c2 & _MASK32)
-        c0 = (product1 >> _SHIFT32) ^ c1 ^ k0
-        c1 = product1
-        c2 = (product0 >> _SHIFT32) ^ c3 ^ k1
-        c3 = product0
-        k0 = k0 + _WEYL0
-        k1 = k1 + _WEYL1
-    return c0, c1, c2, c3
-
-
-@inlined
-def _open_unit(high: np.uint64, low: np.uint64) -> float:
-    """The lower halves of two integers to one of the 2^52 centres of equal cells of (0, 1); never 0, never 1."""
-    bits = np.uint64((((high << _SHIFT32) | (low & _MASK32)) >> _SHIFT12) | _ONE_BITS)
-    return float(bits.view(np.float64) - _ALMOST_ONE)
-
-
-@inlined
-def _uniforms(index: np.uint64, draw: np.uint64, key0: np.uint64, key1: np.uint64) -> tuple[float, float]:
-    """Two uniforms in (0, 1), a pure function of the event index, the draw block and the key."""
-    a, b, c, d = _philox(index, index >> _SHIFT32, draw, np.uint64(0), key0, key1)
-    return _open_unit(a, b), _open_unit(c, d)
-
-
-@inlined
-def _log(x: float) -> float:
-    """Natural logarithm of a positive normal number, to 1e-15: x = 2^k m with m in [sqrt(1/2), sqrt(2)), 2 atanh."""
-    bits = np.float64(x).view(np.int64)
-    k = (bits - np.int64(0x3FE6A09E667F3BCD)) >> np.int64(52)
-    m = np.int64(bits - (k << np.int64(52))).view(np.float64)
-    z = (m - 1.0) / (m + 1.0)
-    y = z * z
-    p = y * (1 / 3 + y * (1 / 5 + y * (1 / 7 + y * (1 / 9 + y * (1 / 11 + y * (1 / 13 + y * (1 / 15 + y / 17)))))))
-    return float(2.0 * z * (1.0 + p) + k * 0.6931471805599453)
-
-
-@inlined
-def _exp(x: float) -> float:
-    """Exponential, to 1e-15 |x|; arguments outside (-700, 700) are moved to the edge."""
-    x = min(max(x, -700.0), 700.0)
-    k = np.int64(x * 1.4426950408889634 + 1024.5) - 1024
-    r = x - k * 0.6931471805599453
-    p = 1 / 5040 + r * (1 / 40320 + r * (1 / 362880 + r * (1 / 3628800 + r * (1 / 39916800 + r / 479001600))))
-    p = 1.0 + r * (1.0 + r * (1 / 2 + r * (1 / 6 + r * (1 / 24 + r * (1 / 120 + r * (1 / 720 + r * p))))))
-    return float(p * np.int64((k + 1023) << np.int64(52)).view(np.float64))
-
-
-@inlined
-def _sincos_turns(u: float) -> tuple[float, float]:
-    """sin(2 pi u) and cos(2 pi u) for u in [0, 1], to 1e-15: nearest quarter turn, then Taylor on |x| <= pi/4."""
-    k = np.int32(4.0 * u + 0.5)
-    x = (u - 0.25 * k) * 6.283185307179586
-    y = x * x
-    p = -1 / 39916800 + y * (1 / 6227020800 - y / 1307674368000)
-    s = x + x * y * (-1 / 6 + y * (1 / 120 + y * (-1 / 5040 + y * (1 / 362880 + y * p))))
-    q = -1 / 3628800 + y * (1 / 479001600 + y * (-1 / 87178291200 + y / 20922789888000))
-    c = 1.0 + y * (-1 / 2 + y * (1 / 24 + y * (-1 / 720 + y * (1 / 40320 + y * q))))
-    swapped = (k & 1) == 1
-    sine = c if swapped else s
-    cosine = s if swapped else c
-    if (k & 2) == 2:
-        sine = -sine
-    if ((k + 1) & 2) == 2:
-        cosine = -cosine
-    return sine, cosine
-
-
-@inlined
-def _cos_dipole(u: float) -> float:
-    """cos(theta) with density 3/8 (1 + cos^2): the root of c^3 + 3c = 8u - 4, by two Halley steps to 1e-15."""
-    y = 8.0 * u - 4.0
-    c = y * (1 / 3 - y * y / 192)
-    for _ in range(2):
-        f = c * (c * c + 3.0) - y
-        d = 3.0 * (c * c + 1.0)
-        c -= f * d / (d * d - 3.0 * c * f)
-    return min(max(c, -1.0), 1.0)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Beams and generators
-
-
-@kernel
-def _beams(w: Floats, first: int, last: int, key0: np.uint64, key1: np.uint64, beams: tuple[float, ...]) -> None:
-    """Momenta of the colliding electron and positron in units of the nominal ones, and the weight of the radiation.
-
-    Both beams are massless and keep their directions, so that spread and collinear radiation only scale them. Each
-    loses the fraction x with density D(x) = b/2 x^(b/2-1) (1 + 3b/8) - b/4 (2 - x), b = isr_beta: the structure
-    function after Kuraev and Fadin, Sov. J. Nucl. Phys. 41 (1985) 466, and Nicrosini and Trentadue, Phys. Lett. B 196
-    (1987) 551, to O(b). Checked against `isr_tilde` of MadGraph5_aMC@NLO (vendor/eepdfgrid), whose beta is b/2, not
-    against the papers; the b^2 terms there are dropped here. The integral is 1 exactly. x is drawn from b/2 x^(b/2-1).
-    """
-    _, _, _, _, _, spread_minus, spread_plus, isr_beta = beams
-    for j in range(BLOCK):
-        w[WEIGHT + j] = 1.0 if first + j < last else 0.0
-        w[SCALE_MINUS + j] = 1.0
-        w[SCALE_PLUS + j] = 1.0
-    if spread_minus > 0.0 or spread_plus > 0.0:
-        for j in range(BLOCK):
-            u, v = _uniforms(np.uint64(first + j), np.uint64(DRAW_SPREAD), key0, key1)
-            radius = math.sqrt(-2.0 * _log(u))
-            sine, cosine = _sincos_turns(v)
-            w[SCALE_MINUS + j] += spread_minus * radius * cosine
-            w[SCALE_PLUS + j] += spread_plus * radius * sine
-    if isr_beta > 0.0:
-        power = 2.0 / isr_beta
-        for j in range(BLOCK):
-            u, v = _uniforms(np.uint64(first + j), np.uint64(DRAW_ISR), key0, key1)
-            x_minus = _exp(power * _log(u))
-            x_plus = _exp(power * _log(v))
-            ratio_minus = 1.0 + 0.375 * isr_beta - 0.5 * (2.0 - x_minus) * (x_minus / u)
-            ratio_plus = 1.0 + 0.375 * isr_beta - 0.5 * (2.0 - x_plus) * (x_plus / v)
-            w[SCALE_MINUS + j] *= 1.0 - x_minus
-            w[SCALE_PLUS + j] *= 1.0 - x_plus
-            w[WEIGHT + j] *= ratio_minus * ratio_plus
-
-
-@inlined
-def _to_laboratory(
-    energy: float, x: float, y: float, along: float, minus: float, plus: float, sin_half: float, cos_half: float
-) -> tuple[float, float, float, float]:
-    """(E, px, py, pz) in the laboratory of a vector of the e+e- rest frame, whose third axis is the electron.
-
-    No boost is needed: with massless beams the vector is a sum of the two nominal beam momenta and of the two unit
-    vectors orthogonal to both, (tan h; 1/cos h, 0, 0) and (0; 0, 1, 0), h half the crossing angle. The light-cone
-    parts are (E + along) minus and (E - along) plus, with minus = E_minus tilt/sqrt(s), plus = E_plus/(tilt sqrt(s)),
-    tilt = sqrt(scale_minus/scale_plus) and the nominal energies and s.
-    """
-    forward = (energy + along) * minus
-    backward = (energy - along) * plus
-    total = forward + backward
-    x_laboratory = x * (1.0 / cos_half)  # the quotient of two constants of the loop
-    return (total + x_laboratory * sin_half, total * sin_half + x_laboratory, y, (forward - backward) * cos_half)
+# Generators
 
 
 @kernel
@@ -246,8 +83,8 @@ def _generate_gamma_alp(
     s_nominal = sqrt_s * sqrt_s
     for j in range(BLOCK):
         index = np.uint64(first + j)
-        u0, u1 = _uniforms(index, np.uint64(DRAW_GENERATOR), key0, key1)
-        u2, u3 = _uniforms(index, np.uint64(DRAW_GENERATOR + 1), key0, key1)
+        u0, u1 = uniforms(index, np.uint64(DRAW_GENERATOR), key0, key1)
+        u2, u3 = uniforms(index, np.uint64(DRAW_GENERATOR + 1), key0, key1)
         s = s_nominal * (w[SCALE_MINUS + j] * w[SCALE_PLUS + j])
         open_ = s > mass2
         s = s if open_ else s_nominal
@@ -260,10 +97,10 @@ def _generate_gamma_alp(
         momentum = (s - mass2) / (2.0 * root)
         energy = (s + mass2) / (2.0 * root)
 
-        c = _cos_dipole(u0)
+        c = cos_dipole(u0)
         st = math.sqrt(1.0 - c * c)
-        sf, cf = _sincos_turns(u1)
-        e, x, y, z = _to_laboratory(
+        sf, cf = sincos_turns(u1)
+        e, x, y, z = to_laboratory(
             momentum, momentum * st * cf, momentum * st * sf, momentum * c, minus, plus, sin_half, cos_half
         )
         w[TRUE + j] = e
@@ -274,7 +111,7 @@ def _generate_gamma_alp(
         # decay: half the parent, plus or minus k; -n is the direction of a, (1) and (2) are orthogonal to it
         cd = 2.0 * u2 - 1.0
         sd = math.sqrt(1.0 - cd * cd)
-        sp, cp = _sincos_turns(u3)
+        sp, cp = sincos_turns(u3)
         k_energy = 0.5 * momentum * cd
         k_along = -0.5 * energy * cd
         k1 = 0.5 * mass * sd * cp
@@ -285,12 +122,12 @@ def _generate_gamma_alp(
         px = -0.5 * momentum * st * cf
         py = -0.5 * momentum * st * sf
         pz = -0.5 * momentum * c
-        e, x, y, z = _to_laboratory(0.5 * energy + k_energy, px + kx, py + ky, pz + kz, minus, plus, sin_half, cos_half)
+        e, x, y, z = to_laboratory(0.5 * energy + k_energy, px + kx, py + ky, pz + kz, minus, plus, sin_half, cos_half)
         w[TRUE + 4 * BLOCK + j] = e
         w[TRUE + 5 * BLOCK + j] = x
         w[TRUE + 6 * BLOCK + j] = y
         w[TRUE + 7 * BLOCK + j] = z
-        e, x, y, z = _to_laboratory(0.5 * energy - k_energy, px - kx, py - ky, pz - kz, minus, plus, sin_half, cos_half)
+        e, x, y, z = to_laboratory(0.5 * energy - k_energy, px - kx, py - ky, pz - kz, minus, plus, sin_half, cos_half)
         w[TRUE + 8 * BLOCK + j] = e
         w[TRUE + 9 * BLOCK + j] = x
         w[TRUE + 10 * BLOCK + j] = y
@@ -344,9 +181,9 @@ def _generate_three_photons(
     log_two_thirds = math.log(2.0 / 3.0)
     for j in range(BLOCK):
         index = np.uint64(first + j)
-        u0, u1 = _uniforms(index, np.uint64(DRAW_GENERATOR), key0, key1)
-        u2, u3 = _uniforms(index, np.uint64(DRAW_GENERATOR + 1), key0, key1)
-        u4, _ = _uniforms(index, np.uint64(DRAW_GENERATOR + 2), key0, key1)
+        u0, u1 = uniforms(index, np.uint64(DRAW_GENERATOR), key0, key1)
+        u2, u3 = uniforms(index, np.uint64(DRAW_GENERATOR + 1), key0, key1)
+        u4, _ = uniforms(index, np.uint64(DRAW_GENERATOR + 2), key0, key1)
         s = s_nominal * (w[SCALE_MINUS + j] * w[SCALE_PLUS + j])
         live = s > 1e-6 * s_nominal
         s = s if live else s_nominal
@@ -357,11 +194,11 @@ def _generate_three_photons(
         # the least energy in the frame of the radiating beams that can pass the cut in the nominal frame
         forward = tilt * (1.0 - max_cos) + (1.0 + max_cos) / tilt
         backward = tilt * (1.0 + max_cos) + (1.0 - max_cos) / tilt
-        log_least = _log(0.5 * min_energy * min(forward, backward) / half)
+        log_least = log(0.5 * min_energy * min(forward, backward) / half)
         width = log_two_thirds - log_least
         live = live & (width > 0.0)
         width = width if live else 1.0
-        x1 = _exp(log_two_thirds - width * u0) if live else 0.5
+        x1 = exp(log_two_thirds - width * u0) if live else 0.5
 
         low = max(x1, 1.0 - x1)
         span = min(1.0, 2.0 - 2.0 * x1) - low
@@ -369,8 +206,8 @@ def _generate_three_photons(
         x3 = (1.0 - x1) + (1.0 - x2)
         c1 = 2.0 * u2 - 1.0
         s1 = math.sqrt(1.0 - c1 * c1)
-        sf, cf = _sincos_turns(u3)
-        sp, cp = _sincos_turns(u4)
+        sf, cf = sincos_turns(u3)
+        sp, cp = sincos_turns(u4)
         # photon 1 along n; photon 2 at the angle fixed by the energies, turned by psi around n; photon 3 balances
         cos12 = 1.0 - 2.0 * (1.0 - x3) / (x1 * x2)
         across = 2.0 * math.sqrt(max((1.0 - x1) * (1.0 - x2) * (1.0 - x3), 0.0)) / x1
@@ -385,19 +222,19 @@ def _generate_three_photons(
         c3 = -(x1z + x2z) / x3
         shape = _three_photon_shape(x1, x2, x3, c1, c2, c3)
 
-        e, x, y, z = _to_laboratory(half * x1, half * x1x, half * x1y, half * x1z, minus, plus, sin_half, cos_half)
+        e, x, y, z = to_laboratory(half * x1, half * x1x, half * x1y, half * x1z, minus, plus, sin_half, cos_half)
         live = live & _inside_cuts(e, x, y, z, beams, process)
         w[TRUE + j] = e
         w[TRUE + BLOCK + j] = x
         w[TRUE + 2 * BLOCK + j] = y
         w[TRUE + 3 * BLOCK + j] = z
-        e, x, y, z = _to_laboratory(half * x2, half * x2x, half * x2y, half * x2z, minus, plus, sin_half, cos_half)
+        e, x, y, z = to_laboratory(half * x2, half * x2x, half * x2y, half * x2z, minus, plus, sin_half, cos_half)
         live = live & _inside_cuts(e, x, y, z, beams, process)
         w[TRUE + 4 * BLOCK + j] = e
         w[TRUE + 5 * BLOCK + j] = x
         w[TRUE + 6 * BLOCK + j] = y
         w[TRUE + 7 * BLOCK + j] = z
-        e, x, y, z = _to_laboratory(
+        e, x, y, z = to_laboratory(
             half * x3, -half * (x1x + x2x), -half * (x1y + x2y), -half * (x1z + x2z), minus, plus, sin_half, cos_half
         )
         live = live & _inside_cuts(e, x, y, z, beams, process)
@@ -445,7 +282,7 @@ def _pseudo_weights(w: Floats, first: int, key0: np.uint64, key1: np.uint64, eve
         while mean > 0.0:
             part = min(mean, 16.0)
             mean -= part
-            u, _ = _uniforms(np.uint64(first + j), np.uint64(draw), key0, key1)
+            u, _ = uniforms(np.uint64(first + j), np.uint64(draw), key0, key1)
             draw += 1
             term = math.exp(-part)
             cumulative = term
@@ -516,9 +353,9 @@ def _normals(w: Floats, index: Ints, key0: np.uint64, key1: np.uint64) -> None:
     for pair in range(5):
         row = NORMAL + 2 * pair * BLOCK
         for j in range(BLOCK):
-            u, v = _uniforms(np.uint64(index[j]), np.uint64(DRAW_SMEAR + pair), key0, key1)
-            radius = math.sqrt(-2.0 * _log(u))
-            sine, cosine = _sincos_turns(v)
+            u, v = uniforms(np.uint64(index[j]), np.uint64(DRAW_SMEAR + pair), key0, key1)
+            radius = math.sqrt(-2.0 * log(u))
+            sine, cosine = sincos_turns(v)
             w[row + j] = radius * cosine
             w[row + BLOCK + j] = radius * sine
 
@@ -766,7 +603,7 @@ def simulate_shard(
     while start < last or collected < n_survivors or filled > 0:
         if collected == n_survivors and start < last:
             stop = min(start + BLOCK, last)
-            _beams(g, start, stop, key0, key1, beams)
+            collide(g, start, stop, key0, key1, beams)
             _generate(g, code, start, key0, key1, beams, process)
             if events_per_weight > 0.0:
                 _pseudo_weights(g, start, pseudo_key0, pseudo_key1, events_per_weight)
@@ -872,27 +709,8 @@ def simulate_shards(
 
 
 @kernel
-def tabulate(name: int, arguments: Floats, results: Floats) -> None:
-    """The inlined helpers on arrays, for the tests: 0 log, 1 exp, 2 sin and cos of turns, 3 angle of 1 + cos^2,
-    4 three-photon matrix element. arguments: shape (n, 6); results: shape (n, 2).
-    """
+def tabulate_three_photon_shape(arguments: Floats, results: Floats) -> None:
+    """`_three_photon_shape` on arrays, for the tests. arguments: shape (n, 6); results: shape (n,)."""
     for i in range(len(arguments)):
         a = arguments[i]
-        if name == 0:
-            results[i, 0] = _log(a[0])
-        elif name == 1:
-            results[i, 0] = _exp(a[0])
-        elif name == 2:
-            results[i, 0], results[i, 1] = _sincos_turns(a[0])
-        elif name == 3:
-            results[i, 0] = _cos_dipole(a[0])
-        elif name == 4:
-            results[i, 0] = _three_photon_shape(a[0], a[1], a[2], a[3], a[4], a[5])
-
-
-@kernel
-def philox(counter: npt.NDArray[np.uint64], key: npt.NDArray[np.uint64], words: npt.NDArray[np.uint64]) -> None:
-    """Philox4x32-10 on one counter (4 words) and key (2 words), for the tests."""
-    words[0], words[1], words[2], words[3] = _philox(counter[0], counter[1], counter[2], counter[3], key[0], key[1])
-    for i in range(4):
-        words[i] &= _MASK32
+        results[i] = _three_photon_shape(a[0], a[1], a[2], a[3], a[4], a[5])

@@ -1,0 +1,495 @@
+"""Stages of the chain engine, each on fixed rows of the workspace: angles, two bodies, n bodies, masses, flight.
+
+The rows of a particle depend on the topology, and with row numbers that are not constants LLVM vectorises nothing. So
+`_chain` copies the operands of a stage to the rows that are named here, and the results from them. Copies cost less
+than a nanosecond per event.
+
+All momenta are in the rest frame of the e+e- that collide, third axis along the electron.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from modelbuilder.kinematics._compile import inlined, kernel
+from modelbuilder.kinematics._frames import WEIGHT
+from modelbuilder.kinematics._functions import exp, log, sincos_turns
+from modelbuilder.kinematics._matrix_elements import (
+    heavy_to_light_pair,
+    higgs_vector_law,
+    leptonic_decay,
+    neutral_lepton_decay,
+)
+from modelbuilder.kinematics._random import BLOCK, uniforms
+from modelbuilder.kinematics._three_body import PSEUDOSCALAR, SCALAR, VECTOR, generate_llx
+
+Floats = npt.NDArray[np.float64]
+
+# Rows: E, px, py, pz, mass of a particle are five rows. 0 to 2 are those of `_frames`.
+MINUS = 3 * BLOCK  # light-cone factors of the way to the laboratory
+PLUS = 4 * BLOCK
+PARENT = 5 * BLOCK
+ONE = 10 * BLOCK
+TWO = 15 * BLOCK
+THREE = 20 * BLOCK
+AXIS = 25 * BLOCK  # unit vector
+COSINE = 28 * BLOCK
+FACTOR = 29 * BLOCK  # product of the momenta of the two-body steps
+INNER = 30 * BLOCK  # masses of the inner systems of an n-body decay, 2 to 5 bodies in rows 2 to 5; sums in 6 to 11
+TABLE = 42 * BLOCK  # normalisation of the phase space, if it depends on the mass of the parent
+NODES = 44 * BLOCK  # nine rows for each node
+P, MASS, LENGTH, POINT, PER_NODE = 0, 4 * BLOCK, 5 * BLOCK, 6 * BLOCK, 9 * BLOCK
+
+# Laws of the angle of two bodies
+FLAT, DIPOLE, SINE2, COSINE2, FERMION_PAIR, PHOTON_VECTOR, VECTOR_SCALAR = 0, 1, 2, 3, 4, 5, 6
+# How the cross section of a pair depends on s
+PHASE_SPACE_S, SINE2_S, FERMION_PAIR_S, PSEUDOSCALAR_S, PHOTON_VECTOR_S, VECTOR_SCALAR_S = 0, 1, 2, 3, 4, 5
+# Matrix elements of three-body decays
+LEPTONIC, NEUTRAL_LEPTON, DARK_CURRENT = 1, 2, 3
+
+SIN2_THETA_W = 0.23129  # MS-bar at M_Z, PDG 2024 (recalled)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Angles and pairs
+
+
+@inlined
+def breakup_momentum(mass: float, one: float, two: float) -> float:
+    """Momentum of either product in the rest frame, GeV; 0 below threshold. F. James, CERN 68-15 (1968), eq. 9.17."""
+    product = (mass - one - two) * (mass + one + two) * (mass - one + two) * (mass + one - two)
+    return math.sqrt(max(product, 0.0)) / (2.0 * mass)
+
+
+@inlined
+def pair_momenta(
+    parent: tuple[float, float, float, float, float], one: float, two: float, kx: float, ky: float, kz: float, p: float
+) -> tuple[float, float, float, float, float, float, float, float]:
+    """Momenta of the products with k and -k in the rest frame of the parent, |k| = p."""
+    e, x, y, z, mass = parent
+    inverse = 1.0 / mass
+    along = x * kx + y * ky + z * kz
+    shift = along * inverse / (e + mass)
+    rest1 = math.sqrt(p * p + one * one)
+    rest2 = math.sqrt(p * p + two * two)
+    a = rest1 * inverse + shift
+    b = rest2 * inverse - shift
+    return (
+        (e * rest1 + along) * inverse,
+        kx + x * a,
+        ky + y * a,
+        kz + z * a,
+        (e * rest2 - along) * inverse,
+        x * b - kx,
+        y * b - ky,
+        z * b - kz,
+    )
+
+
+@kernel
+def decay_flat(w: Floats, first: int, draw: int, key0: np.uint64, key1: np.uint64) -> None:
+    """PARENT to ONE and TWO, whose masses are set, isotropically; FACTOR times the momentum."""
+    for j in range(BLOCK):
+        u, v = uniforms(np.uint64(first + j), np.uint64(draw), key0, key1)
+        c = 2.0 * u - 1.0
+        st = math.sqrt(1.0 - c * c)
+        sf, cf = sincos_turns(v)
+        one = w[ONE + 4 * BLOCK + j]
+        two = w[TWO + 4 * BLOCK + j]
+        mass = w[PARENT + 4 * BLOCK + j]
+        p = breakup_momentum(mass, one, two)
+        parent = (w[PARENT + j], w[PARENT + BLOCK + j], w[PARENT + 2 * BLOCK + j], w[PARENT + 3 * BLOCK + j], mass)
+        e1, x1, y1, z1, e2, x2, y2, z2 = pair_momenta(parent, one, two, p * st * cf, p * st * sf, p * c, p)
+        w[FACTOR + j] *= p
+        w[ONE + j] = e1
+        w[ONE + BLOCK + j] = x1
+        w[ONE + 2 * BLOCK + j] = y1
+        w[ONE + 3 * BLOCK + j] = z1
+        w[TWO + j] = e2
+        w[TWO + BLOCK + j] = x2
+        w[TWO + 2 * BLOCK + j] = y2
+        w[TWO + 3 * BLOCK + j] = z2
+
+
+@kernel
+def decay_to_axis(w: Floats, first: int, draw: int, key0: np.uint64, key1: np.uint64) -> None:
+    """The same with the cosine of ONE to AXIS from COSINE; AXIS in the rest frame of the parent."""
+    for j in range(BLOCK):
+        _, v = uniforms(np.uint64(first + j), np.uint64(draw), key0, key1)
+        c = w[COSINE + j]
+        st = math.sqrt(max((1.0 - c) * (1.0 + c), 0.0))
+        sf, cf = sincos_turns(v)
+        one = w[ONE + 4 * BLOCK + j]
+        two = w[TWO + 4 * BLOCK + j]
+        mass = w[PARENT + 4 * BLOCK + j]
+        p = breakup_momentum(mass, one, two)
+        x = w[AXIS + j]
+        y = w[AXIS + BLOCK + j]
+        z = w[AXIS + 2 * BLOCK + j]
+        # an orthonormal pair for the axis without a singular direction: Duff et al., JCGT 6 (2017) 1
+        sign = 1.0 if z >= 0.0 else -1.0
+        a = -1.0 / (sign + z)
+        b = x * y * a
+        d1 = p * st * cf
+        d2 = p * st * sf
+        d3 = p * c
+        kx = d3 * x + d1 * (1.0 + sign * x * x * a) + d2 * b
+        ky = d3 * y + d1 * sign * b + d2 * (sign + y * y * a)
+        kz = d3 * z - d1 * sign * x - d2 * y
+        parent = (w[PARENT + j], w[PARENT + BLOCK + j], w[PARENT + 2 * BLOCK + j], w[PARENT + 3 * BLOCK + j], mass)
+        e1, x1, y1, z1, e2, x2, y2, z2 = pair_momenta(parent, one, two, kx, ky, kz, p)
+        w[FACTOR + j] *= p
+        w[ONE + j] = e1
+        w[ONE + BLOCK + j] = x1
+        w[ONE + 2 * BLOCK + j] = y1
+        w[ONE + 3 * BLOCK + j] = z1
+        w[TWO + j] = e2
+        w[TWO + BLOCK + j] = x2
+        w[TWO + 2 * BLOCK + j] = y2
+        w[TWO + 3 * BLOCK + j] = z2
+
+
+@kernel
+def set_helicity_axis(w: Floats) -> None:
+    """AXIS: direction of PARENT as its own parent, in THREE, sees it; in the rest frame of PARENT.
+
+    That is away from THREE there. A parent at rest has the electron as its axis.
+    """
+    for j in range(BLOCK):
+        e = w[PARENT + j]
+        x = w[PARENT + BLOCK + j]
+        y = w[PARENT + 2 * BLOCK + j]
+        z = w[PARENT + 3 * BLOCK + j]
+        mass = w[PARENT + 4 * BLOCK + j]
+        qe = w[THREE + j]
+        qx = w[THREE + BLOCK + j]
+        qy = w[THREE + 2 * BLOCK + j]
+        qz = w[THREE + 3 * BLOCK + j]
+        shift = ((qx * x + qy * y + qz * z) / (e + mass) - qe) / mass
+        ax = -(qx + x * shift)
+        ay = -(qy + y * shift)
+        az = -(qz + z * shift)
+        length2 = ax * ax + ay * ay + az * az
+        moves = length2 > 1e-24 * qe * qe
+        inverse = 1.0 / math.sqrt(length2) if moves else 0.0
+        w[AXIS + j] = ax * inverse
+        w[AXIS + BLOCK + j] = ay * inverse
+        w[AXIS + 2 * BLOCK + j] = az * inverse if moves else 1.0
+
+
+@kernel
+def set_beam_axis(w: Floats) -> None:
+    """AXIS: the electron."""
+    for j in range(BLOCK):
+        w[AXIS + j] = 0.0
+        w[AXIS + BLOCK + j] = 0.0
+        w[AXIS + 2 * BLOCK + j] = 1.0
+
+
+@inlined
+def cosine_of(u1: float, u2: float, u3: float, u4: float, flat: float, upward: bool) -> float:
+    """A cosine: flat with probability `flat`, else cos^2 (upward) or sin^2, from order statistics.
+
+    The median of three uniforms has density 6 u (1 - u), that is sin^2; the largest has 3 u^2, that is cos^2.
+    """
+    largest = max(max(u1, u2), u3)
+    median = max(min(u1, u2), min(max(u1, u2), u3))
+    is_flat = u4 < flat
+    side = 1.0 if 2.0 * (u4 - flat) < 1.0 - flat else -1.0
+    c = side * largest if upward else 2.0 * median - 1.0
+    return 2.0 * u1 - 1.0 if is_flat else c
+
+
+@kernel
+def draw_cosine(w: Floats, law: int, parameter: float, first: int, draw: int, key0: np.uint64, key1: np.uint64) -> None:
+    """COSINE by a law; the masses of PARENT, ONE and TWO are set. Uses two draw blocks."""
+    if law == PHOTON_VECTOR:
+        # drawn from 1/(1 - c^2), which the weight corrects; its mean is 1
+        rapidity = 0.5 * math.log((1.0 + parameter) / (1.0 - parameter))
+        for j in range(BLOCK):
+            u, _ = uniforms(np.uint64(first + j), np.uint64(draw), key0, key1)
+            power = exp(2.0 * rapidity * (2.0 * u - 1.0))
+            c = (power - 1.0) / (power + 1.0)
+            ratio = w[TWO + 4 * BLOCK + j] / w[PARENT + 4 * BLOCK + j]
+            x = ratio * ratio
+            x = x if x < 1.0 else 0.5
+            extra = 4.0 * x / ((1.0 - x) * (1.0 - x))
+            mean = 2.0 + extra - parameter / rapidity
+            w[COSINE + j] = c
+            w[WEIGHT + j] *= (1.0 + c * c + extra) / mean
+        return
+    # 1 + a c^2: flat with probability 1/(1 + a/3), or (1 + a)/(1 + a/3) if a < 0 and the rest is sin^2
+    for j in range(BLOCK):
+        u1, u2 = uniforms(np.uint64(first + j), np.uint64(draw), key0, key1)
+        u3, u4 = uniforms(np.uint64(first + j), np.uint64(draw + 1), key0, key1)
+        mass = w[PARENT + 4 * BLOCK + j]
+        s = mass * mass
+        one = w[ONE + 4 * BLOCK + j]
+        flat = parameter
+        upward = law == COSINE2
+        if law == FERMION_PAIR:
+            x = min(4.0 * one * one / s, 1.0)  # 1 + c^2 + x (1 - c^2)
+            flat = (1.0 + x) / (1.0 + x + (1.0 - x) / 3.0)
+            upward = True
+        if law == VECTOR_SCALAR:
+            two = w[TWO + 4 * BLOCK + j]
+            top = higgs_vector_law(s, 0.0, one, two)
+            flat = 2.0 * higgs_vector_law(s, 1.0, one, two)
+            flat = flat if top > 0.0 else 1.0
+            upward = False
+        if law == DIPOLE:
+            flat = 1.0 / (1.0 + parameter / 3.0) if parameter >= 0.0 else (1.0 + parameter) / (1.0 + parameter / 3.0)
+            upward = parameter >= 0.0
+        w[COSINE + j] = cosine_of(u1, u2, u3, u4, flat, upward)
+
+
+@inlined
+def pair_cross_section(code: int, mass: float, one: float, two: float, parameter: float) -> float:
+    """Dependence on s of the cross section of a pair, up to a constant; 0 below threshold. mass: sqrt(s)."""
+    s = mass * mass
+    p = breakup_momentum(mass, one, two) if mass > one + two else 0.0
+    result = p / (s * mass)
+    if code == SINE2_S:
+        result = p * p * p / (s * s * mass)
+    elif code == FERMION_PAIR_S:
+        result *= 1.0 + 2.0 * one * one / s
+    elif code == PSEUDOSCALAR_S:
+        result = p * p * p / (s * mass)
+    elif code == PHOTON_VECTOR_S:
+        x = min(two * two / s, 0.999999999999)
+        extra = 4.0 * x / ((1.0 - x) * (1.0 - x))
+        logarithm = math.log((1.0 + parameter) / (1.0 - parameter))
+        result = (1.0 - x) / s * (2.0 * (logarithm - parameter) + extra * logarithm) if p > 0.0 else 0.0
+    elif code == VECTOR_SCALAR_S:
+        y = min(one * one / s, 0.999999999999)
+        x = two * two / s
+        lam = (1.0 - x - y) * (1.0 - x - y) - 4.0 * x * y
+        result = p / mass * (lam + 12.0 * y) / (s * (1.0 - y) * (1.0 - y))
+    return result
+
+
+@kernel
+def weigh_pair(w: Floats, code: int, parameter: float, norm: float) -> None:
+    """WEIGHT times the cross section of the pair at this energy and these masses, over `norm`."""
+    for j in range(BLOCK):
+        one = w[ONE + 4 * BLOCK + j]
+        two = w[TWO + 4 * BLOCK + j]
+        w[WEIGHT + j] *= pair_cross_section(code, w[PARENT + 4 * BLOCK + j], one, two, parameter) / norm
+
+
+@kernel
+def weigh_resonance(w: Floats, mass: float, width: float, norm: float) -> None:
+    """WEIGHT times the Breit-Wigner of PARENT in s, over `norm`."""
+    for j in range(BLOCK):
+        m = w[PARENT + 4 * BLOCK + j]
+        gap = (m - mass) * (m + mass)
+        w[WEIGHT + j] /= (gap * gap + mass * mass * width * width) * norm
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# n bodies
+
+
+@kernel
+def draw_inner_masses(w: Floats, n: int, first: int, draw: int, key0: np.uint64, key1: np.uint64) -> None:
+    """INNER 2 ... n - 1: masses of the first k bodies, from ordered uniforms; FACTOR becomes T^(n-2)/M.
+
+    INNER rows 6 ... 6 + n - 1: sums of the masses of the first 1 ... n bodies. T = M - their sum. Raubold and Lynch;
+    F. James, CERN 68-15 (1968), section 3.
+    """
+    total = w[INNER + (5 + n) * BLOCK : INNER + (6 + n) * BLOCK]
+    for j in range(BLOCK):
+        w[TABLE + j] = total[j]
+    for j in range(BLOCK):
+        mass = w[PARENT + 4 * BLOCK + j]
+        free = mass - w[TABLE + j]
+        w[TABLE + j] = max(free, 0.0)
+        w[FACTOR + j] = 1.0 / mass if free > 0.0 else 0.0
+    for _ in range(n - 2):
+        for j in range(BLOCK):
+            w[FACTOR + j] *= w[TABLE + j]
+    if n == 3:
+        for j in range(BLOCK):
+            u, _ = uniforms(np.uint64(first + j), np.uint64(draw), key0, key1)
+            w[INNER + 2 * BLOCK + j] = u * w[TABLE + j] + w[INNER + 7 * BLOCK + j]
+    elif n == 4:
+        for j in range(BLOCK):
+            u, v = uniforms(np.uint64(first + j), np.uint64(draw), key0, key1)
+            w[INNER + 2 * BLOCK + j] = min(u, v) * w[TABLE + j] + w[INNER + 7 * BLOCK + j]
+            w[INNER + 3 * BLOCK + j] = max(u, v) * w[TABLE + j] + w[INNER + 8 * BLOCK + j]
+    else:
+        for j in range(BLOCK):
+            a, b = uniforms(np.uint64(first + j), np.uint64(draw), key0, key1)
+            c, d = uniforms(np.uint64(first + j), np.uint64(draw + 1), key0, key1)
+            d = d if n == 6 else 2.0  # a fourth number that comes last
+            low1, high1 = min(a, b), max(a, b)
+            low2, high2 = min(c, d), max(c, d)
+            least, middle1 = min(low1, low2), max(low1, low2)
+            middle2, most = min(high1, high2), max(high1, high2)
+            free = w[TABLE + j]
+            w[INNER + 2 * BLOCK + j] = least * free + w[INNER + 7 * BLOCK + j]
+            w[INNER + 3 * BLOCK + j] = min(middle1, middle2) * free + w[INNER + 8 * BLOCK + j]
+            w[INNER + 4 * BLOCK + j] = max(middle1, middle2) * free + w[INNER + 9 * BLOCK + j]
+            w[INNER + 5 * BLOCK + j] = most * free + w[INNER + 10 * BLOCK + j]
+
+
+@kernel
+def weigh_factor(w: Floats, norm: float, power: int) -> None:
+    """WEIGHT times FACTOR over `norm`, and over the mass of PARENT to `power` (0 or 2)."""
+    inverse = 1.0 / norm
+    if power == 0:
+        for j in range(BLOCK):
+            w[WEIGHT + j] *= w[FACTOR + j] * inverse
+    else:
+        for j in range(BLOCK):
+            mass = w[PARENT + 4 * BLOCK + j]
+            w[WEIGHT + j] *= w[FACTOR + j] * inverse / (mass * mass)
+
+
+@kernel
+def interpolate(w: Floats, table: Floats, least: float, most: float) -> None:
+    """TABLE: linear interpolation at the mass of PARENT; table at equal steps from `least` to `most`."""
+    last = len(table) - 1
+    per_step = last / (most - least)
+    for j in range(BLOCK):
+        place = min(max((w[PARENT + 4 * BLOCK + j] - least) * per_step, 0.0), float(last))
+        cell = min(int(place), last - 1)
+        share = place - cell
+        w[TABLE + j] = table[cell] * (1.0 - share) + table[cell + 1] * share
+
+
+@kernel
+def weigh_table(w: Floats, least: float, power: int) -> None:
+    """WEIGHT times FACTOR over TABLE and over sqrt(M - least)^power; 0 where M is not above `least`."""
+    for _ in range(power):
+        for j in range(BLOCK):
+            free = w[PARENT + 4 * BLOCK + j] - least
+            w[TABLE + j] *= math.sqrt(max(free, 1e-30))
+    for j in range(BLOCK):
+        live = w[PARENT + 4 * BLOCK + j] > least
+        w[WEIGHT + j] = w[WEIGHT + j] * w[FACTOR + j] / w[TABLE + j] if live else 0.0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Matrix elements: a new one is a code, and a line here
+
+
+@inlined
+def decay_square(
+    code: int,
+    parent: tuple[float, float, float, float],
+    one: tuple[float, float, float, float],
+    two: tuple[float, float, float, float],
+    three: tuple[float, float, float, float],
+    parameter: float,
+    mass: float,
+) -> float:
+    """|M|^2 of a three-body decay, in the order of the children. mass: of the second child."""
+    if code == LEPTONIC:
+        return leptonic_decay(parent, one, two, three)
+    if code == NEUTRAL_LEPTON:
+        return neutral_lepton_decay(parent, one, two, three, mass, -0.5 + SIN2_THETA_W, SIN2_THETA_W)
+    if code == DARK_CURRENT:
+        return heavy_to_light_pair(parent, one, two, three, mass, parameter * parameter)
+    return 1.0
+
+
+@kernel
+def weigh_decay(w: Floats, code: int, parameter: float, norm: float) -> None:
+    """WEIGHT times |M|^2 of PARENT to ONE, TWO, THREE over `norm`."""
+    for j in range(BLOCK):
+        parent = (w[PARENT + j], w[PARENT + BLOCK + j], w[PARENT + 2 * BLOCK + j], w[PARENT + 3 * BLOCK + j])
+        one = (w[ONE + j], w[ONE + BLOCK + j], w[ONE + 2 * BLOCK + j], w[ONE + 3 * BLOCK + j])
+        two = (w[TWO + j], w[TWO + BLOCK + j], w[TWO + 2 * BLOCK + j], w[TWO + 3 * BLOCK + j])
+        three = (w[THREE + j], w[THREE + BLOCK + j], w[THREE + 2 * BLOCK + j], w[THREE + 3 * BLOCK + j])
+        w[WEIGHT + j] *= decay_square(code, parent, one, two, three, parameter, w[TWO + 4 * BLOCK + j]) / norm
+
+
+@kernel
+def tabulate_decay(code: int, parameter: float, momenta: Floats, mass: float, results: Floats) -> None:
+    """`decay_square` on arrays: momenta, shape (n, 4, 4), of the parent and the three products."""
+    for i in range(len(results)):
+        q = momenta[i]
+        parent = (q[0, 0], q[0, 1], q[0, 2], q[0, 3])
+        one = (q[1, 0], q[1, 1], q[1, 2], q[1, 3])
+        two = (q[2, 0], q[2, 1], q[2, 2], q[2, 3])
+        three = (q[3, 0], q[3, 1], q[3, 2], q[3, 3])
+        results[i] = decay_square(code, parent, one, two, three, parameter, mass)
+
+
+@kernel
+def produce_three(w: Floats, code: int, first: int, draw: int, key0: np.uint64, key1: np.uint64) -> None:
+    """e+e- -> ONE TWO THREE from a generator of `_three_body`; WEIGHT in fb per coupling^2. Uses three draw blocks."""
+    if code == VECTOR:
+        for j in range(BLOCK):
+            _place_three(w, j, VECTOR, np.uint64(first + j), draw, key0, key1)
+    elif code == SCALAR:
+        for j in range(BLOCK):
+            _place_three(w, j, SCALAR, np.uint64(first + j), draw, key0, key1)
+    elif code == PSEUDOSCALAR:
+        for j in range(BLOCK):
+            _place_three(w, j, PSEUDOSCALAR, np.uint64(first + j), draw, key0, key1)
+
+
+@inlined
+def _place_three(w: Floats, j: int, code: int, index: np.uint64, draw: int, key0: np.uint64, key1: np.uint64) -> None:
+    u0, u1 = uniforms(index, np.uint64(draw), key0, key1)
+    u2, u3 = uniforms(index, np.uint64(draw + 1), key0, key1)
+    u4, u5 = uniforms(index, np.uint64(draw + 2), key0, key1)
+    mass = w[PARENT + 4 * BLOCK + j]
+    lepton = w[ONE + 4 * BLOCK + j]
+    weight, one, two, three = generate_llx(u0, u1, u2, u3, u4, u5, mass * mass, lepton, w[THREE + 4 * BLOCK + j], code)
+    w[WEIGHT + j] *= weight
+    w[ONE + j] = one[0]
+    w[ONE + BLOCK + j] = one[1]
+    w[ONE + 2 * BLOCK + j] = one[2]
+    w[ONE + 3 * BLOCK + j] = one[3]
+    w[TWO + j] = two[0]
+    w[TWO + BLOCK + j] = two[1]
+    w[TWO + 2 * BLOCK + j] = two[2]
+    w[TWO + 3 * BLOCK + j] = two[3]
+    w[THREE + j] = three[0]
+    w[THREE + BLOCK + j] = three[1]
+    w[THREE + 2 * BLOCK + j] = three[2]
+    w[THREE + 3 * BLOCK + j] = three[3]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Masses and flight
+
+
+@kernel
+def draw_mass(
+    w: Floats,
+    mass: float,
+    width: float,
+    low: float,
+    span: float,
+    first: int,
+    draw: int,
+    key0: np.uint64,
+    key1: np.uint64,
+) -> None:
+    """Mass of ONE: m^2 with a Breit-Wigner density, arctan((m^2 - M^2)/(M width)) flat from `low` over `span`, turns."""
+    for j in range(BLOCK):
+        u, _ = uniforms(np.uint64(first + j), np.uint64(draw), key0, key1)
+        # turns from -1/4 to 1/4; the functions want them from 0
+        sine, cosine = sincos_turns(0.25 + (low + span * u))
+        # sin(x + quarter) = cos x, cos(x + quarter) = -sin x
+        w[ONE + 4 * BLOCK + j] = math.sqrt(max(mass * (mass - width * cosine / sine), 0.0))
+
+
+@kernel
+def draw_length(w: Floats, ctaus: Floats, first: int, draw: int, key0: np.uint64, key1: np.uint64) -> None:
+    """FACTOR: proper decay length, cm, from an equal mixture of exponentials with these ctau."""
+    n = len(ctaus)
+    if n == 1:
+        ctau = ctaus[0]
+        for j in range(BLOCK):
+            _, v = uniforms(np.uint64(first + j), np.uint64(draw), key0, key1)
+            w[FACTOR + j] = -ctau * log(v)
+    else:
+        for j in range(BLOCK):
+            u, v = uniforms(np.uint64(first + j), np.uint64(draw), key0, key1)
+            w[FACTOR + j] = -ctaus[min(int(u * n), n - 1)] * log(v)

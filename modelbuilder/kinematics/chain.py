@@ -1,0 +1,567 @@
+"""Simulate any decay chain: true momenta and decay points in the laboratory, with weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelbuilder.errors import KinematicsError
+from modelbuilder.kinematics import phase_space
+from modelbuilder.kinematics.beams import Beams
+from modelbuilder.kinematics.shards import available_threads, numba_threads, ordered_sum, shard_bounds, stream_key
+from modelbuilder.kinematics.topology import Topology, Vertex, check_energy, decay_threshold
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+# Energies of the collision that are reached by the spread of the beams, in standard deviations
+REACH = 6.0
+MOST_LIFETIMES = 8
+_TABLE = 512  # points of a table over the mass of a wide parent
+_FIRST_DRAW = 32  # the draw blocks below belong to the beams
+
+# name of the law: code of the angle in `_decays`, code of the cross section
+_PAIRS = {
+    "phase-space": (0, 0),
+    "dipole": (1, 0),
+    "sine-squared": (2, 1),
+    "cosine-squared": (3, 0),
+    "fermion-pair": (4, 2),
+    "photon-pseudoscalar": (1, 3),
+    "photon-vector": (5, 4),
+    "vector-scalar": (6, 5),
+}
+_PRODUCTIONS = {"leptons-vector": 0, "leptons-scalar": 1, "leptons-pseudoscalar": 2}
+_SQUARES = {"leptonic": 1, "neutral-lepton": 2, "dark-current": 3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LifetimeWeights:
+    """One sample seen at other lifetimes.
+
+    ctaus: cm, shape (n_ctaus,).    weights: shape (n_ctaus, n_events).
+    effective_sample_size: (sum w)^2/sum w^2, shape (n_ctaus,).
+    """
+
+    ctaus: Floats
+    weights: Floats
+    effective_sample_size: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainEvents:
+    """Simulated events of a chain, before any detector.
+
+    momenta: laboratory E, px, py, pz, GeV; shape (n_events, n_nodes, 4), nodes as in the topology.
+    points: where a node decays, or where it begins if it does not decay; laboratory, cm; shape (n_events, n_nodes, 3).
+    proper_lengths: c times the proper time to the decay, cm; shape (n_events, n_nodes); 0 for nodes that do not fly.
+    weights: shape (n_events,), in units of weight_unit: "1" relative to the nominal beams, with mean 1 if they neither
+        radiate nor spread, or "fb", the cross section per squared coupling. Weight 0 is not physical: below threshold.
+    base_weights: the same before the weights for the lifetimes of the topology, over the lifetimes drawn.
+    lifetimes: the ctau from which proper lengths were drawn in equal parts, cm, by name of the node.
+
+    The arrays are views on the memory as the engine writes it: a component of a node is contiguous.
+    """
+
+    topology: Topology
+    momenta: Floats
+    points: Floats
+    proper_lengths: Floats
+    weights: Floats
+    base_weights: Floats
+    weight_unit: str
+    lifetimes: Mapping[str, tuple[float, ...]]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the nodes."""
+        return tuple(node.name for node in self.topology.nodes)
+
+    @property
+    def effective_sample_size(self) -> float:
+        """(sum w)^2 / sum w^2; 0 if all weights are 0."""
+        squared = float(np.sum(self.weights**2))
+        return float(np.sum(self.weights)) ** 2 / squared if squared > 0.0 else 0.0
+
+    def momentum(self, name: str) -> Floats:
+        """Momenta of one node, shape (n_events, 4)."""
+        return self.momenta[:, self.topology.place(name)]
+
+    def at_lifetimes(self, species: str, ctaus: npt.ArrayLike) -> LifetimeWeights:
+        """Weights for other lifetimes of all particles of a species, cm.
+
+        A ctau above twice the largest that was drawn has weights of infinite variance: draw from several with
+        `lifetimes` of `simulate_chain`.
+        """
+        values = np.atleast_1d(np.asarray(ctaus, dtype=float))
+        if values.ndim != 1 or not (np.all(np.isfinite(values)) and np.all(values > 0.0)):
+            msg = f"{self.topology.text}: every ctau of {species} must be positive"
+            raise KinematicsError(msg)
+        names = {node.name for node in self.topology.nodes if node.species == species}
+        if not names & self.lifetimes.keys():
+            known = sorted({self.topology.nodes[self.topology.place(name)].species for name in self.lifetimes})
+            msg = f"{self.topology.text}: {species} does not fly; flying: {', '.join(known) or 'nothing'}"
+            raise KinematicsError(msg)
+        weights = np.empty((len(values), len(self.base_weights)))
+        for row, ctau in zip(weights, values, strict=True):
+            row[:] = self.base_weights
+            for name, drawn in self.lifetimes.items():
+                place = self.topology.place(name)
+                node = self.topology.nodes[place]
+                row *= _lifetime_ratio(
+                    self.proper_lengths[:, place], float(ctau) if name in names else node.ctau, drawn
+                )
+        sums, squares = np.sum(weights, axis=1), np.sum(weights**2, axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            size = np.where(squares > 0.0, sums**2 / squares, 0.0)
+        return LifetimeWeights(ctaus=values, weights=weights, effective_sample_size=size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainWeight:
+    """Sums of the weights of a chain, for its normalisation."""
+
+    n_events: int
+    sum_weights: float
+    sum_squared_weights: float
+    weight_unit: str
+
+    @property
+    def mean(self) -> float:
+        """Mean weight: cross section over the nominal one, or in fb per squared coupling."""
+        return self.sum_weights / self.n_events
+
+    @property
+    def stdev(self) -> float:
+        """Statistical standard deviation of the mean."""
+        variance = self.sum_squared_weights / self.n_events - self.mean**2
+        return math.sqrt(max(variance, 0.0) / self.n_events)
+
+    @property
+    def effective_sample_size(self) -> float:
+        """(sum w)^2 / sum w^2."""
+        return self.sum_weights**2 / self.sum_squared_weights if self.sum_squared_weights > 0.0 else 0.0
+
+
+def simulate_chain(
+    topology: Topology,
+    beams: Beams,
+    *,
+    isr: bool,
+    n_events: int,
+    seed: int,
+    stream: str,
+    n_threads: int | None = None,
+    lifetimes: Mapping[str, Sequence[float]] | None = None,
+) -> ChainEvents:
+    """Simulate a chain and keep all events: 32 bytes for each node and event, 24 more for those away from the origin.
+
+    isr: collinear radiation of both beams.
+    seed, stream: the random numbers are a function of these and of the number of the event.
+    n_threads: None for the current number of numba threads. The result is the same bit for bit.
+    lifetimes: by species, up to eight ctau in cm from which the proper lengths are drawn in equal parts; the weights
+        turn them into the lifetime of the topology, or another one (`ChainEvents.at_lifetimes`). Without: that of the
+        topology.
+    """
+    plan = _Plan(topology, beams, isr, dict(lifetimes or {}))
+    arrays = _simulate(plan, n_events, n_events, seed, stream, n_threads)
+    base = arrays["weights"]
+    weights = base
+    lengths = arrays["lengths"]
+    for name, drawn in plan.lifetimes.items():
+        place = topology.place(name)
+        if drawn != (topology.nodes[place].ctau,):
+            weights = weights * _lifetime_ratio(lengths[place], topology.nodes[place].ctau, drawn)
+    return ChainEvents(
+        topology=topology,
+        momenta=arrays["momenta"].transpose(2, 0, 1),
+        points=arrays["points"].transpose(2, 0, 1),
+        proper_lengths=lengths.T,
+        weights=weights,
+        base_weights=base,
+        weight_unit=plan.weight_unit,
+        lifetimes=plan.lifetimes,
+    )
+
+
+def weigh_chain(
+    topology: Topology,
+    beams: Beams,
+    *,
+    isr: bool,
+    n_events: int,
+    seed: int,
+    stream: str,
+    n_threads: int | None = None,
+) -> ChainWeight:
+    """The sums of the weights of `simulate_chain`, in memory that does not grow with n_events."""
+    plan = _Plan(topology, beams, isr, {})
+    sums = ordered_sum(_simulate(plan, n_events, 0, seed, stream, n_threads)["sums"])
+    return ChainWeight(
+        n_events=n_events,
+        sum_weights=float(sums[0]),
+        sum_squared_weights=float(sums[1]),
+        weight_unit=plan.weight_unit,
+    )
+
+
+def _lifetime_ratio(lengths: Floats, ctau: float, drawn: tuple[float, ...]) -> Floats:
+    """Density of proper lengths for one ctau over that of the mixture they were drawn from."""
+    log_target = -lengths / ctau - math.log(ctau)
+    # relative to the largest, so that nothing overflows
+    parts = np.array([-lengths / part - math.log(part) for part in drawn])
+    log_mixture = np.logaddexp.reduce(parts, axis=0) - math.log(len(drawn))
+    ratio: Floats = np.exp(log_target - log_mixture)
+    return ratio
+
+
+def _simulate(
+    plan: _Plan, n_events: int, n_kept: int, seed: int, stream: str, n_threads: int | None
+) -> dict[str, Floats]:
+    if n_events < 1:
+        msg = f"simulation: n_events is {n_events}; it must be at least 1"
+        raise KinematicsError(msg)
+    if n_threads is not None and n_threads < 1:
+        msg = f"simulation: n_threads is {n_threads}; it must be at least 1"
+        raise KinematicsError(msg)
+
+    from modelbuilder.kinematics import _chain, _random
+
+    bounds = shard_bounds(n_events, _random.BLOCK)
+    n_shards = len(bounds) - 1
+    n_nodes = len(plan.topology.nodes)
+    arrays: dict[str, Floats] = {
+        "sums": np.zeros((n_shards, 2)),
+        # pages that are not written are not allocated
+        "momenta": np.zeros((n_nodes, 4, n_kept)),
+        "points": np.zeros((n_nodes, 3, n_kept)),
+        "lengths": np.zeros((n_nodes, n_kept)),
+        "weights": np.zeros(n_kept),
+    }
+    physics: tuple[Any, ...] = (
+        np.array(stream_key(seed, stream), dtype=np.uint64),
+        plan.beam_numbers,
+        plan.topology.is_collision,
+        plan.ops,
+        plan.numbers,
+        plan.values,
+        plan.masses,
+        plan.parents,
+        plan.flies,
+    )
+    kept = (arrays["momenta"], arrays["points"], arrays["lengths"], arrays["weights"])
+    threads = min(available_threads(n_threads), n_shards)
+    if threads == 1:
+        for shard in range(n_shards):
+            arguments = (int(bounds[shard]), int(bounds[shard + 1]), *physics, arrays["sums"][shard], *kept)
+            _chain.chain_shard(*arguments)
+    else:
+        arguments = (bounds, *physics, arrays["sums"], *kept)
+        with numba_threads(threads):
+            _chain.chain_shards(*arguments)
+    return arrays
+
+
+class _Plan:
+    """A topology as tables for the kernels of `_chain`; KinematicsError if it is not possible."""
+
+    def __init__(self, topology: Topology, beams: Beams, isr: bool, lifetimes: Mapping[str, Sequence[float]]) -> None:
+        self.topology = topology
+        self.sqrt_s = beams.sqrt_s
+        self.spread = 0.5 * math.hypot(
+            beams.electron_energy_spread / beams.electron_energy, beams.positron_energy_spread / beams.positron_energy
+        )
+        self.isr = isr
+        if not topology.is_collision:
+            self.spread = 0.0
+        check_energy(topology, beams.sqrt_s)
+        first = topology.vertices[0]
+        self.resonance = first.children[0] if first.law.name == "resonance" else -1
+        if isr and (self.resonance >= 0 or not topology.is_collision):
+            reason = "a resonance that is made at rest" if self.resonance >= 0 else "a particle at rest"
+            msg = f"{topology.text}: it begins with {reason}; isr must be off"
+            raise KinematicsError(msg)
+        half = 0.5 * beams.crossing_angle
+        on = topology.is_collision
+        self.beam_numbers = (
+            float(beams.electron_energy),
+            float(beams.positron_energy),
+            math.sin(half),
+            math.cos(half),
+            float(beams.sqrt_s),
+            beams.electron_energy_spread / beams.electron_energy if on else 0.0,
+            beams.positron_energy_spread / beams.positron_energy if on else 0.0,
+            beams.isr_beta if isr else 0.0,
+        )
+        self.weight_unit = "fb" if first.law.name in _PRODUCTIONS else "1"
+        self.ranges = self._ranges()
+        self.parents = np.zeros(len(topology.nodes), dtype=np.int64)
+        for vertex in topology.vertices:
+            self.parents[list(vertex.children)] = vertex.parent
+        self._rows: list[tuple[list[int], list[float]]] = []
+        self._values: list[float] = []
+        self._draw = _FIRST_DRAW
+        for place in range(1, len(topology.nodes)):
+            if self._is_wide(place):
+                self._add_mass(place)
+        for vertex in topology.vertices:
+            self._add_vertex(vertex)
+        self.lifetimes = self._add_flights(lifetimes)
+        self.flies = self._flies()
+        self.ops: Ints = np.array([row for row, _ in self._rows], dtype=np.int64)
+        self.numbers: Floats = np.array([numbers for _, numbers in self._rows], dtype=float)
+        self.values: Floats = np.array([*self._values, 0.0])
+        self.masses: Floats = np.array([node.mass for node in topology.nodes])
+
+    def _is_wide(self, place: int) -> bool:
+        return self.topology.nodes[place].width > 0.0 and place != self.resonance and place > 0
+
+    def _varies(self, place: int) -> bool:
+        """Whether the mass of a parent is not the same in all events."""
+        return self.ranges[place][0] < self.ranges[place][1]
+
+    def _ranges(self) -> list[tuple[float, float]]:
+        """Least and largest mass of each node that its width, its products and its parent leave it."""
+        topology = self.topology
+        ranges = [topology.mass_range(place) for place in range(len(topology.nodes))]
+        # a particle at rest has its nominal mass
+        ranges[0] = (topology.nodes[0].mass, topology.nodes[0].mass)
+        if topology.is_collision:
+            reach = REACH * self.spread
+            ranges[0] = (self.sqrt_s * (1.0 - reach), self.sqrt_s * (1.0 + reach))
+        if self.resonance >= 0:
+            ranges[self.resonance] = ranges[0]
+        for vertex in topology.vertices:
+            for child in vertex.children:
+                if self._is_wide(child):
+                    others = sum(ranges[other][0] for other in vertex.children if other != child)
+                    low, high = ranges[child]
+                    ranges[child] = (low, min(high, ranges[vertex.parent][1] - others))
+        return ranges
+
+    def _add(
+        self,
+        code: int,
+        place: int,
+        children: Sequence[int],
+        numbers: Sequence[float],
+        draws: int,
+        *,
+        n: int | None = None,
+        law: int = 0,
+        axis: int = 0,
+        mode: int = 0,
+        values: Sequence[float] = (),
+    ) -> None:
+        start = len(self._values)
+        self._values.extend(values)
+        padded = [*children, *([0] * (6 - len(children)))]
+        grandparent = int(self.parents[place])
+        row = [code, place, len(children) if n is None else n, *padded, law, axis, grandparent, self._draw, mode]
+        self._rows.append(([*row, start, len(self._values)], [*numbers, *([0.0] * (4 - len(numbers)))]))
+        self._draw += draws
+
+    def _arctan(self, place: int, mass: npt.ArrayLike) -> Floats:
+        node = self.topology.nodes[place]
+        turns: Floats = np.arctan2(np.asarray(mass) ** 2 - node.mass**2, node.mass * node.width) / (2.0 * math.pi)
+        return turns
+
+    def _add_mass(self, place: int) -> None:
+        node = self.topology.nodes[place]
+        low, high = (float(self._arctan(place, mass)) for mass in self.ranges[place])
+        self._add(0, place, (), (node.mass, node.width, low, high - low), 1)
+
+    def _masses_of(self, children: Sequence[int]) -> list[Floats]:
+        """Masses of the children, those of wide ones at equally likely points; broadcast, one axis for each of these."""
+        wide = [child for child in children if self._is_wide(child)]
+        points = {0: 1, 1: 400, 2: 60}.get(len(wide), 24)
+        masses = []
+        for child in children:
+            if child in wide:
+                node = self.topology.nodes[child]
+                low, high = (float(self._arctan(child, mass)) for mass in self.ranges[child])
+                turns = low + (high - low) * (np.arange(points) + 0.5) / points
+                values = np.sqrt(np.maximum(node.mass**2 + node.mass * node.width * np.tan(2 * math.pi * turns), 0.0))
+                shape = [1] * len(wide)
+                shape[wide.index(child)] = points
+                masses.append(values.reshape(shape))
+            else:
+                masses.append(np.full([1] * len(wide), self.topology.nodes[child].mass))
+        return masses
+
+    def _mean_volume(self, parent: float, children: Sequence[int]) -> float:
+        """Volume of the phase space, averaged over the masses of wide children."""
+        masses = self._masses_of(children)
+        total = np.broadcast_arrays(*masses)
+        points = None if total[0].size == 1 else {2: 1, 3: 32, 4: 16}.get(len(children), 8)
+        volume = phase_space.volume(np.full(total[0].shape, parent), list(total), points)
+        return float(np.mean(volume))
+
+    def _add_vertex(self, vertex: Vertex) -> None:
+        name = vertex.law.name
+        produced = vertex.parent == 0 and self.topology.is_collision
+        if name == "resonance":
+            node = self.topology.nodes[vertex.children[0]]
+            width = max(node.width, 1e-3)
+            norm = 1.0 / ((self.sqrt_s**2 - node.mass**2) ** 2 + (node.mass * width) ** 2)
+            self._add(1, 0, vertex.children, (node.mass, width, norm), 0)
+        elif name in _PRODUCTIONS:
+            self._require_fixed(vertex)
+            self._add(4, 0, self._in_order(vertex), (), 3, law=_PRODUCTIONS[name])
+        elif len(vertex.children) == 2:
+            self._add_pair(vertex, produced)
+        else:
+            self._add_n_body(vertex, produced)
+            if name in _SQUARES:
+                self._add_square(vertex)
+
+    def _in_order(self, vertex: Vertex) -> tuple[int, ...]:
+        """l-, l+, X."""
+        one, two, three = vertex.children
+        return (one, two, three) if self.topology.nodes[one].charge < 0 else (two, one, three)
+
+    def _require_fixed(self, vertex: Vertex) -> None:
+        wide = [place for place in (vertex.parent, *vertex.children) if self._is_wide(place)]
+        if wide:
+            msg = (
+                f"{self.topology.text}: the law {vertex.law.name!r} needs fixed masses, but that of"
+                f" {self.topology.nodes[wide[0]].species} has a width; use widths=False"
+            )
+            raise KinematicsError(msg)
+
+    def _add_pair(self, vertex: Vertex, produced: bool) -> None:
+        angle, cross_section = _PAIRS[vertex.law.name]
+        parameter = vertex.law.parameter or 0.0
+        if vertex.law.name == "photon-pseudoscalar":
+            parameter = 1.0
+        from_beams = produced or (vertex.parent == self.resonance)
+        axis = 1 if from_beams else 2
+        draws = 1 if angle == 0 else 3
+        varying = self.isr or self.spread > 0.0 or any(self._is_wide(child) for child in vertex.children)
+        if not produced:
+            mode, norm, least, most, values = self._normalisation(vertex)
+            numbers = (parameter, norm, least, most)
+            self._add(2, vertex.parent, vertex.children, numbers, draws, law=angle, axis=axis, mode=mode, values=values)
+            return
+        norm = 1.0
+        least = vertex.law.min_energy
+        if vertex.law.name == "photon-vector":
+            self._check_photon(vertex, least)
+        if varying:
+            one, two = self._masses_of(vertex.children)
+            norm = float(np.mean(_pair_cross_section(vertex.law.name, self.sqrt_s, one, two, parameter)))
+        numbers = (parameter, norm, parameter, least)
+        self._add(
+            2, 0, vertex.children, numbers, draws, n=cross_section, law=angle, axis=axis, mode=1 if varying else 0
+        )
+
+    def _check_photon(self, vertex: Vertex, least: float) -> None:
+        names = " ".join(self.topology.nodes[child].species for child in vertex.children)
+        mass = self.topology.nodes[vertex.children[1]].mass
+        energy = (self.sqrt_s**2 - mass**2) / (2.0 * self.sqrt_s)
+        if least >= energy:
+            msg = f"e+ e- -> {names}: min_energy is {least:g} GeV, but the photon has {energy:.4g} GeV"
+            raise KinematicsError(msg)
+        if self.isr and least == 0.0:
+            msg = f"e+ e- -> {names}: with isr the law 'photon-vector' needs a min_energy of the photon"
+            raise KinematicsError(msg)
+
+    def _add_n_body(self, vertex: Vertex, produced: bool) -> None:
+        n = len(vertex.children)
+        draws = (1 if n < 5 else 2) + n - 1
+        if produced:
+            norm = self._mean_volume(self.sqrt_s, vertex.children) / _factor(n) / self.sqrt_s**2
+            self._add(3, 0, vertex.children, (0.0, norm), draws, axis=2, mode=2)
+            return
+        mode, norm, least, most, values = self._normalisation(vertex)
+        self._add(3, vertex.parent, vertex.children, (0.0, norm, least, most), draws, mode=mode, values=values)
+
+    def _normalisation(self, vertex: Vertex) -> tuple[int, float, float, float, tuple[float, ...]]:
+        """Mode, norm, and the table with its range, for the mean weight of a decay to be 1 at any mass of its parent."""
+        n = len(vertex.children)
+        wide = any(self._is_wide(child) for child in vertex.children)
+        if n == 2 and not wide:
+            return 0, 1.0, 0.0, 0.0, ()
+        low, high = self.ranges[vertex.parent]
+        if not self._varies(vertex.parent):
+            return 2, self._mean_volume(low, vertex.children) / _factor(n), 0.0, 0.0, ()
+        least = max(decay_threshold(self.topology, vertex), 1e-9)
+        steps = (high - least) * np.maximum(np.arange(_TABLE), 0.01) / (_TABLE - 1)
+        volumes = np.array([self._mean_volume(least + step, vertex.children) for step in steps])
+        table = np.maximum(volumes / _factor(n) / steps ** (0.5 * (3 * n - 5)), 1e-300)
+        return 3, 1.0, least, high, tuple(float(value) for value in table)
+
+    def _add_square(self, vertex: Vertex) -> None:
+        self._require_fixed(vertex)
+        from modelbuilder.kinematics import _decays
+
+        code, parameter = _SQUARES[vertex.law.name], vertex.law.parameter or 0.0
+        masses = [self.topology.nodes[child].mass for child in vertex.children]
+
+        def square(momenta: Floats) -> Floats:
+            results = np.zeros(len(momenta))
+            _decays.tabulate_decay(code, parameter, momenta, masses[1], results)
+            return results
+
+        norm = phase_space.mean_square(self.topology.nodes[vertex.parent].mass, masses, square)
+        self._add(5, vertex.parent, vertex.children, (parameter, norm), 0, law=code)
+
+    def _add_flights(self, lifetimes: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+        topology = self.topology
+        flying = {}
+        for vertex in topology.vertices:
+            node = topology.nodes[vertex.parent]
+            if node.ctau > 0.0 and not (vertex.parent == 0 and topology.is_collision):
+                drawn = tuple(float(ctau) for ctau in lifetimes.get(node.species, (node.ctau,)))
+                if not 1 <= len(drawn) <= MOST_LIFETIMES or not all(0.0 < ctau < math.inf for ctau in drawn):
+                    msg = f"{topology.text}: lifetimes of {node.species}: one to {MOST_LIFETIMES} positive ctau in cm"
+                    raise KinematicsError(msg)
+                self._add(6, vertex.parent, (), (), 1, values=drawn)
+                flying[node.name] = drawn
+        species = {topology.nodes[topology.place(name)].species for name in flying}
+        for name in lifetimes:
+            if name not in species:
+                msg = f"{topology.text}: lifetimes are given for {name}, which does not fly"
+                raise KinematicsError(msg)
+        return flying
+
+    def _flies(self) -> Ints:
+        """By node: 2 with a flight of its own, 1 with one somewhere before it, else 0."""
+        flies = np.zeros(len(self.topology.nodes), dtype=np.int64)
+        for place, node in enumerate(self.topology.nodes):
+            if node.name in self.lifetimes:
+                flies[place] = 2
+            elif place > 0 and flies[self.parents[place]] > 0:
+                flies[place] = 1
+        return flies
+
+
+def _factor(n: int) -> float:
+    """(2 pi)^(n-1)/(2 (n-2)!): from T^(n-2)/M times the product of the momenta to the volume of the phase space."""
+    return (2.0 * math.pi) ** (n - 1) / (2.0 * math.factorial(n - 2))
+
+
+def _pair_cross_section(law: str, sqrt_s: float, one: Floats, two: Floats, parameter: float) -> Floats:
+    """As `_decays.pair_cross_section`, written again: a test finds a mean weight that is not 1 if they differ."""
+    s = sqrt_s**2
+    p = phase_space.breakup_momentum(sqrt_s, one, two)
+    result = p / sqrt_s**3
+    if law == "sine-squared":
+        result = p**3 / sqrt_s**5
+    elif law == "fermion-pair":
+        result = p / sqrt_s**3 * (1.0 + 2.0 * one**2 / s)
+    elif law == "photon-pseudoscalar":
+        result = (p / sqrt_s) ** 3
+    elif law == "photon-vector":
+        extra = 4.0 * s * two**2 / (s - two**2) ** 2
+        logarithm = math.log((1.0 + parameter) / (1.0 - parameter))
+        result = (1.0 - two**2 / s) / s * (2.0 * (logarithm - parameter) + extra * logarithm)
+    elif law == "vector-scalar":
+        y = one**2 / s
+        result = p / sqrt_s * (4.0 * p**2 / s + 12.0 * y) / (s * (1.0 - y) ** 2)
+    return np.asarray(result, dtype=float)

@@ -1,0 +1,262 @@
+"""What a decay chain is read as, and what is refused, word for word."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import pytest
+
+from modelbuilder.errors import KinematicsError
+from modelbuilder.kinematics.beams import Beams
+from modelbuilder.kinematics.chain import simulate_chain
+from modelbuilder.kinematics.topology import Law, Topology, parse_chain
+
+
+def tree(topology: Topology) -> list[tuple[str, list[str], str]]:
+    nodes = topology.nodes
+    return [(nodes[v.parent].name, [nodes[c].name for c in v.children], v.law.name) for v in topology.vertices]
+
+
+@pytest.mark.parametrize(
+    ("text", "masses", "expected"),
+    [
+        (
+            "e+ e- -> gamma a, a -> gamma gamma",
+            {"a": 1.0},
+            [("e+ e-", ["gamma", "a"], "phase-space"), ("a", ["gamma[2]", "gamma[3]"], "phase-space")],
+        ),
+        ("e+ e- -> mu+ mu- Zp, Zp -> invisible", {"Zp": 1.0}, [("e+ e-", ["mu+", "mu-", "Zp"], "phase-space")]),
+        (
+            "e+ e- -> Y(4S), Y(4S) -> B+ B-, B+ -> K+ S, S -> pi+ pi-",
+            {"S": 1.0},
+            [
+                ("e+ e-", ["Y(4S)"], "resonance"),
+                ("Y(4S)", ["B+", "B-"], "sine-squared"),
+                ("B+", ["K+", "S"], "phase-space"),
+                ("S", ["pi+", "pi-"], "phase-space"),
+            ],
+        ),
+        (
+            "e+ e- -> tau+ tau-, tau- -> mu- alpha, tau+ -> pi+ pi+ pi- nu",
+            {"alpha": 0.5},
+            [
+                ("e+ e-", ["tau+", "tau-"], "fermion-pair"),
+                ("tau+", ["pi+", "pi+[2]", "pi-", "nu"], "phase-space"),
+                ("tau-", ["mu-", "alpha"], "phase-space"),
+            ],
+        ),
+        (
+            "B0 -> Lambda psi, Lambda -> p pi-",
+            {"psi": 2.0},
+            [("B0", ["Lambda", "psi"], "phase-space"), ("Lambda", ["p", "pi-"], "phase-space")],
+        ),
+    ],
+)
+def test_chains_of_the_searches(
+    text: str, masses: dict[str, float], expected: list[tuple[str, list[str], str]]
+) -> None:
+    """Catches a chain read into another tree, or with another default law."""
+    assert tree(parse_chain(text, masses=masses)) == expected
+
+
+def test_one_step_holds_for_all_and_several_are_taken_in_order() -> None:
+    """Catches a second A' that stays whole, or two ways of decay that are mixed up."""
+    all_same = parse_chain("e+ e- -> h A', h -> A' A', A' -> mu+ mu-", masses={"h": 3.0, "A'": 1.0})
+    assert [node.species for node in all_same.nodes].count("mu+") == 3
+    each = parse_chain("e+ e- -> X X, X -> mu+ mu-, X -> e+ e-", masses={"X": 1.0})
+    assert tree(each)[1:] == [("X", ["mu+", "mu-"], "phase-space"), ("X[2]", ["e+", "e-"], "phase-space")]
+
+
+def test_values_of_known_particles() -> None:
+    """Reference (PDG): wrong units of mass, width or lifetime, a nucleus for alpha, a light pion."""
+    nodes = {node.name: node for node in parse_chain("B+ -> K*0 pi+ X, K*0 -> K+ pi-", masses={"X": 0.1}).nodes}
+    assert nodes["B+"].mass == pytest.approx(5.2794, abs=5e-4)
+    assert nodes["B+"].ctau == pytest.approx(0.0491, rel=0.01)
+    assert nodes["K*0"].width == pytest.approx(0.047, rel=0.05)
+    assert nodes["K*0"].ctau == 0.0
+    assert nodes["K+"].charge == 1
+    assert {nodes[name].kind for name in ("K+", "pi+", "X", "B+")} == {"kaon", "pion", "invisible", "unresolved"}
+    assert math.isinf(nodes["X"].ctau)
+    alpha = parse_chain("tau- -> mu- alpha", masses={"alpha": 0.5}).nodes[2]
+    assert (alpha.mass, alpha.charge, alpha.kind) == (0.5, 0, "invisible")
+    hidden = parse_chain("e+ e- -> gamma K_L0, K_L0 -> invisible").nodes[2]
+    assert hidden.kind == "invisible"
+
+
+REFUSED = [
+    ("e+ e- gamma a", {}, {}, "'e+ e- gamma a' is not of the form 'parent -> children'"),
+    ("e+ e+ -> gamma a", {}, {}, "'e+ e+' decays; one particle decays, or e+ e- collide"),
+    ("e+ e- -> ", {}, {}, "e+ e- decays into nothing"),
+    ("e+ e- -> gamma a, e+ e- -> gamma b", {}, {}, "e+ e- collide in the first step only"),
+    ("e+ e- -> gamma a", {}, {}, "a is not a known particle, and no mass is given for it"),
+    ("e+ e- -> gamma a", {"a": -1.0}, {}, "the mass of a is -1 GeV; it must not be negative"),
+    ("e+ e- -> gamma a", {"a": math.nan}, {}, "the mass of a is nan GeV; it must not be negative"),
+    ("e+ e- -> gamma pi0", {"pi0": 1.0}, {}, "pi0 is a known particle of 0.134977 GeV; another mass cannot be given"),
+    ("e+ e- -> gamma a", {"a": 1.0, "b": 1.0}, {}, "a value is given for b, which is not in the chain"),
+    ("e+ e- -> gamma a, b -> e+ e-", {"a": 1.0}, {}, "b decays but never appears"),
+    ("e+ e- -> gamma a, a -> e+ e-, a -> mu+ mu-", {"a": 1.0}, {}, "a decays 2 times, but appears once"),
+    ("A -> B B, B -> A A", {"A": 1.0, "B": 0.1}, {}, "A decays into itself: A -> B -> A"),
+    ("e+ e- -> gamma a, a -> e+ mu+", {"a": 1.0}, {}, "a -> e+ mu+: charge 0 goes to 2"),
+    ("e+ e- -> gamma a, a -> gamma invisible", {"a": 1.0}, {}, "a -> gamma invisible: 'invisible' stands alone"),
+    (
+        "e+ e- -> gamma a, a -> mu+ mu-",
+        {"a": 0.2},
+        {},
+        "a -> mu+ mu-: the products have at least 0.211317 GeV, but a has 0.2 GeV; the decay is not possible",
+    ),
+    ("B0 -> X", {"X": 1.0}, {}, "B0 -> X: a decay needs at least two particles"),
+    ("X -> a a a a a a a", {"X": 9.0, "a": 1.0}, {}, "X -> a a a a a a a: 7 particles; at most 6 can be simulated"),
+    ("gamma -> e+ e-", {}, {}, "gamma decays, but has no mass"),
+    (
+        "e+ e- -> gamma a",
+        {"a": 1.0},
+        {"e+ e-": Law(name="fancy")},
+        (
+            "unknown law 'fancy' for e+ e-; known: cosine-squared, dark-current, dipole, fermion-pair, leptonic,"
+            " leptons-pseudoscalar, leptons-scalar, leptons-vector, neutral-lepton, phase-space, photon-pseudoscalar,"
+            " photon-vector, resonance, sine-squared, vector-scalar"
+        ),
+    ),
+    (
+        "e+ e- -> gamma a a",
+        {"a": 1.0},
+        {"e+ e-": Law(name="dipole")},
+        "the law 'dipole' needs 2 particles, but e+ e- goes to 3",
+    ),
+    (
+        "B0 -> a a",
+        {"a": 1.0},
+        {"B0": Law(name="fermion-pair")},
+        "the law 'fermion-pair' is for e+ e- only, not for B0",
+    ),
+    (
+        "e+ e- -> nu mu- a",
+        {"a": 1.0},
+        {"e+ e-": Law(name="leptonic")},
+        "the law 'leptonic' is for decays only, not for e+ e-",
+    ),
+    (
+        "B0 -> a a",
+        {"a": 1.0},
+        {"B0": Law(name="dipole", parameter=-2.0)},
+        "the law 'dipole' needs a parameter at least -1, not -2.0",
+    ),
+    (
+        "e+ e- -> gamma a",
+        {"a": 1.0},
+        {"e+ e-": Law(name="photon-vector")},
+        "the law 'photon-vector' needs a parameter above 0 and below 1, not None",
+    ),
+    (
+        "B0 -> a a",
+        {"a": 1.0},
+        {"B0": Law(name="sine-squared", parameter=1.0)},
+        "the law 'sine-squared' has no parameter",
+    ),
+    ("B0 -> a a", {"a": 1.0}, {"a": Law(name="dipole")}, "a law is given for a, which does not decay"),
+    (
+        "e+ e- -> a gamma",
+        {"a": 1.0},
+        {"e+ e-": Law(name="photon-pseudoscalar")},
+        "e+ e- -> a gamma: the law 'photon-pseudoscalar' needs the photon first",
+    ),
+    (
+        "e+ e- -> mu+ e- a",
+        {"a": 1.0},
+        {"e+ e-": Law(name="leptons-vector")},
+        "e+ e- -> mu+ e- a: the law 'leptons-vector' needs two leptons of one mass first",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "masses", "laws", "reason"), REFUSED, ids=[case[3][:40] for case in REFUSED])
+def test_refusals(text: str, masses: dict[str, float], laws: dict[str, Law], reason: str) -> None:
+    """Catches an impossible chain that is accepted, or refused without saying why."""
+    with pytest.raises(KinematicsError) as raised:
+        parse_chain(text, masses=masses, laws=laws)
+    assert str(raised.value) == f"{' '.join(text.split())}: {reason}"
+
+
+def test_refused_lifetimes() -> None:
+    """Catches a lifetime that no particle can have."""
+    text = "e+ e- -> gamma a, a -> gamma gamma"
+    with pytest.raises(KinematicsError) as raised:
+        parse_chain(text, masses={"a": 1.0}, ctaus={"a": -1.0})
+    assert str(raised.value) == f"{text}: ctau of a is -1 cm; it must not be negative"
+    with pytest.raises(KinematicsError) as raised:
+        parse_chain(text, masses={"a": 1.0}, ctaus={"a": math.inf})
+    assert str(raised.value) == f"{text}: a decays, but its ctau is infinite"
+
+
+@pytest.mark.parametrize(
+    ("text", "masses", "arguments", "reason"),
+    [
+        (
+            "e+ e- -> gamma a",
+            {"a": 11.0},
+            {},
+            "e+ e- -> gamma a: the products have at least 11 GeV, but sqrt(s) is 10.5796 GeV; they cannot be produced",
+        ),
+        (
+            "e+ e- -> Y(3S), Y(3S) -> mu+ mu-",
+            {},
+            {},
+            (
+                "e+ e- -> Y(3S): sqrt(s) is 10.5796 GeV, more than five widths from the 10.3551 GeV of Y(3S); it cannot"
+                " be produced without radiation"
+            ),
+        ),
+        (
+            "B0 -> K+ pi-",
+            {},
+            {"isr": True},
+            "B0 -> K+ pi-: it begins with a particle at rest; isr must be off",
+        ),
+        (
+            "e+ e- -> Y(4S), Y(4S) -> B+ B-",
+            {},
+            {"isr": True},
+            "e+ e- -> Y(4S), Y(4S) -> B+ B-: it begins with a resonance that is made at rest; isr must be off",
+        ),
+        ("B0 -> K+ pi-", {}, {"n_events": 0}, "simulation: n_events is 0; it must be at least 1"),
+        ("B0 -> K+ pi-", {}, {"n_threads": 0}, "simulation: n_threads is 0; it must be at least 1"),
+        (
+            "B0 -> K+ pi-",
+            {},
+            {"lifetimes": {"K+": (1.0,)}},
+            "B0 -> K+ pi-: lifetimes are given for K+, which does not fly",
+        ),
+        (
+            "B0 -> K+ pi-",
+            {},
+            {"lifetimes": {"B0": ()}},
+            "B0 -> K+ pi-: lifetimes of B0: one to 8 positive ctau in cm",
+        ),
+    ],
+)
+def test_refused_simulations(
+    beams: Beams, text: str, masses: dict[str, float], arguments: dict[str, object], reason: str
+) -> None:
+    """Catches a simulation that begins although it cannot mean anything."""
+    keywords: dict[str, object] = {"isr": False, "n_events": 10, "seed": 1, "stream": "s", **arguments}
+    with pytest.raises(KinematicsError) as raised:
+        simulate_chain(parse_chain(text, masses=masses), beams, **keywords)  # type: ignore[arg-type]
+    assert str(raised.value) == reason
+
+
+def test_soft_photons_with_radiation_are_refused(beams: Beams) -> None:
+    """Catches the infinite cross section of a soft photon that recoils against a resonance after radiation."""
+    law = {"e+ e-": Law(name="photon-vector", parameter=0.9)}
+    topology = parse_chain("e+ e- -> gamma Ap", masses={"Ap": 3.0}, laws=law)
+    with pytest.raises(KinematicsError) as raised:
+        simulate_chain(topology, beams, isr=True, n_events=10, seed=1, stream="s")
+    assert str(raised.value) == ("e+ e- -> gamma Ap: with isr the law 'photon-vector' needs a min_energy of the photon")
+
+
+def test_reading_a_chain_is_light() -> None:
+    """Catches an import of numba on the way of `validate`, which has to read chains."""
+    code = "import sys, modelbuilder.kinematics.topology; print('numba' in sys.modules, 'particle' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
