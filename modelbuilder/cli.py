@@ -62,7 +62,7 @@ def main() -> NoReturn:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
-        app(args=[argument for argument in arguments if argument != "--debug"], standalone_mode=True)
+        app(args=[argument for argument in arguments if argument != "--debug"], prog_name="modelbuilder")
     except ModelBuilderError as error:
         if debug:
             raise
@@ -383,7 +383,14 @@ def _row_of(search: LoadedSearch, rows: list[dict[str, Any]], name: str) -> dict
     except ValueError:
         msg = f"no grid point is called {name!r} in this run; there is for example {rows[0]['point']}"
         raise InputFileError(msg) from None
-    return min(rows, key=lambda row: abs(row[variable] - mass))
+    masses = [row[variable] for row in rows]
+    if not min(masses) <= mass <= max(masses):
+        msg = f"{name} GeV lies outside of this run, which goes from {min(masses):g} to {max(masses):g} GeV"
+        raise InputFileError(msg)
+    nearest = min(rows, key=lambda row: abs(row[variable] - mass))
+    if nearest[variable] != mass:
+        _say(f"the grid point closest to {name} GeV is {nearest[variable]:g} GeV")
+    return nearest
 
 
 def _report(search: LoadedSearch, summary: Summary, drawn: list[Path]) -> None:
@@ -404,12 +411,20 @@ def _report(search: LoadedSearch, summary: Summary, drawn: list[Path]) -> None:
 
 
 def _lint_lines(summary: Summary) -> Iterator[str]:
-    """Warnings and errors one by one, notes by their number."""
-    from collections import Counter
-
-    texts = [text.split(": ", 1)[1] for text in summary.lint]
-    yield from sorted({text for text in texts if not text.startswith("note:")})
-    rules = Counter(text.rsplit("[", 1)[1].rstrip("]") for text in texts if text.startswith("note:"))
-    if rules:
-        counted = ", ".join(f"{number} {rule}" for rule, number in sorted(rules.items()))
-        yield f"notes:      {counted}; in {summary.path / 'lint.txt'}"
+    """What to keep in mind: rows with warnings, and for each kind of finding their number and the first one."""
+    if summary.warned:
+        yield f"warnings:   in {summary.warned} rows, see the last column of limits.csv"
+    first: dict[tuple[str, str], str] = {}
+    number: dict[tuple[str, str], int] = {}
+    for text in summary.lint:
+        severity = text.split(": ", 2)[1]
+        kind = (severity, text.rsplit("[", 1)[1].rstrip("]"))
+        first.setdefault(kind, text)
+        number[kind] = number.get(kind, 0) + 1
+    for severity in ("error", "warning"):
+        for (found, rule), text in first.items():
+            if found == severity:
+                yield f"{severity}:    {number[found, rule]} points: {text}"
+    notes = [f"{number[found, rule]} {rule}" for found, rule in first if found == "note"]
+    if first:
+        yield f"lint:       {', '.join(notes) or 'no notes'}; all in {summary.path / 'lint.txt'}"

@@ -163,7 +163,7 @@ def prefit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any]) -> 
         observed=templates["observation"].values(),
         parts=named,
         signal=signal,
-        signal_text=f"signal, {float(limit):.3g} fb",
+        signal_text=f"signal at the expected limit, {float(limit):.3g} fb",
         total=np.sum(list(backgrounds.values()), axis=0),
         stdevs=None,
     )

@@ -6,9 +6,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,17 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a run did. `failed` maps the names of failed points to their statuses; `resumed` points were there before."""
+    """What a run did.
+
+    resumed: points that were there before.    failed: names of failed points and their statuses.
+    warned: rows with a warning.    lint: findings, each after the name of its point.
+    """
 
     path: Path
     points: int
     resumed: int
     failed: dict[str, str]
+    warned: int
     lint: tuple[str, ...]
 
 
@@ -65,11 +71,16 @@ def run_search(
             for templates in backgrounds.values():
                 _write_region(run, templates)
             tasks = _Tasks(search, backgrounds, run, limits=limits)
-            for number, entry in enumerate(tasks.results(missing, _jobs(jobs)), start=resumed + 1):
-                if limits:
-                    run.append(entry)
-                progress("limits" if limits else "workspaces", number, len(chosen))
-        run.finish()
+            try:
+                with closing(tasks.results(missing, _jobs(jobs))) as results:
+                    for number, entry in enumerate(results, start=resumed + 1):
+                        if limits:
+                            run.append(entry)
+                        progress("limits" if limits else "workspaces", number, len(chosen))
+            except BaseException:
+                run.finish(complete=False)  # the tables of what there is
+                raise
+        run.finish(complete=True)
         return _summary(run, chosen, resumed)
 
 
@@ -88,7 +99,8 @@ def _summary(run: RunDirectory, chosen: tuple[GridPoint, ...], resumed: int) -> 
     entries = [run.done[point.name] for point in chosen if point.name in run.done]
     failed = {e["point"]: row["status"] for e in entries for row in e["rows"] if row["status"] != "ok"}
     lint = tuple(f"{entry['point']}: {text}" for entry in entries for text in entry["lint"])
-    return Summary(path=run.path, points=len(chosen), resumed=resumed, failed=failed, lint=lint)
+    warned = sum(bool(row.get("warnings")) for entry in entries for row in entry["rows"])
+    return Summary(path=run.path, points=len(chosen), resumed=resumed, failed=failed, warned=warned, lint=lint)
 
 
 class _Tasks:
@@ -99,7 +111,7 @@ class _Tasks:
     ) -> None:
         self.search, self.backgrounds, self.run, self.limits = search, backgrounds, run, limits
 
-    def results(self, points: list[GridPoint], jobs: int) -> Iterator[dict[str, Any]]:
+    def results(self, points: list[GridPoint], jobs: int) -> Generator[dict[str, Any], None, None]:
         shared = (self.search, self.backgrounds, self.run.path, self.limits)
         if jobs == 1 or len(points) == 1:
             worker = _Worker(*shared)
@@ -107,6 +119,7 @@ class _Tasks:
                 yield worker.entry(point)
             return
         context = multiprocessing.get_context("spawn")
+        others = set(multiprocessing.active_children())
         with ProcessPoolExecutor(min(jobs, len(points)), context, _start_worker, shared) as pool:
             futures: list[Future[dict[str, Any]]] = [pool.submit(_entry, point) for point in points]
             try:
@@ -115,6 +128,10 @@ class _Tasks:
             except BrokenProcessPool:
                 msg = "a worker process died, perhaps for want of memory; finished points are kept, run again to go on"
                 raise ModelBuilderError(msg) from None
+            except BaseException:  # an interrupt, or the caller wants no more: do not work through what was handed out
+                for child in set(multiprocessing.active_children()) - others:
+                    child.terminate()
+                raise
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 

@@ -173,8 +173,8 @@ class RunDirectory:
         write_atomically(self.path / WORKSPACES / f"{name}.json", json.dumps(workspace) + "\n")
         write_atomically(self.path / TEMPLATES / f"{name}.json", templates)
 
-    def finish(self) -> None:
-        """Put the journal in the order of the grid, and write the tables."""
+    def finish(self, *, complete: bool) -> None:
+        """Put the journal in the order of the grid, and write the tables; an incomplete run has no time of its end."""
         order = [point.name for point in self.search.points if point.name in self.done]
         lines = [json.dumps(self.done[name], allow_nan=False) + "\n" for name in order]
         write_atomically(self.path / JOURNAL, "".join(lines))
@@ -193,7 +193,7 @@ class RunDirectory:
             write_atomically(self.path / "limits.json", table.to_json(head, rows, about))
         lint = [f"{name}: {text}\n" for name in order for text in self.done[name]["lint"]]
         write_atomically(self.path / LINT, "".join(lint))
-        self._write_about(started=self.started, finished=_now(), command=self.command)
+        self._write_about(started=self.started, finished=_now() if complete else None, command=self.command)
 
 
 def load_run(path: Path) -> tuple[LoadedSearch, list[dict[str, Any]]]:

@@ -36,6 +36,7 @@ from modelbuilder.spec.tree import (
 
 MAX_EXTENDS = 16
 MAX_CELLS = 500_000
+_NUMBER = re.compile(r"\s*[-+]?\.?[0-9]")
 _EDITOR_KEY = "$schema"
 _INDEX = re.compile(r"[0-9]{1,6}")
 
@@ -173,7 +174,35 @@ class _Resolver:
             return tree
         if isinstance(tree.get("experiment"), Mapping):
             below = self._with_experiment(below)  # changes of some of its values need the others
-        return _merged(below, tree)
+        return self._merged(below, tree, ())
+
+    def _merged(
+        self, base: Mapping, changes: Mapping, path: tuple[str | int, ...], source: Scalar | None = None
+    ) -> Mapping:
+        """`base` with the changes of a variant: mappings are merged, everything else is replaced, null removes.
+
+        source: that of the numbers in `base`, which a number that changes must not inherit.
+        """
+        own = base.get("source")
+        if isinstance(own, Scalar):
+            source = None if "source" in changes.entries else own
+        entries = dict(base.entries)
+        for key, (place, value) in changes.entries.items():
+            below = entries.get(key)
+            at = path_text((*path, key))
+            if isinstance(value, Scalar) and value.value is None:
+                if entries.pop(key, None) is None:
+                    self.problems.append(place.problem(at, f"there is no {key!r} to remove{nearest(key, entries)}"))
+            elif below is not None and isinstance(below[1], Mapping) and isinstance(value, Mapping):
+                entries[key] = (place, self._merged(below[1], value, (*path, key), source))
+            else:
+                entries[key] = (place, value)
+                if source is not None and _is_number(value):
+                    text = (
+                        f"the number changes, but its source would stay {str(source.value)!r}; give `source:` beside it"
+                    )
+                    self.problems.append(place.problem(at, text))
+        return Mapping(entries, changes.place)
 
     def _with_experiment(self, tree: Mapping) -> Mapping:
         """The tree with what the experiment file holds in place of its path."""
@@ -240,6 +269,11 @@ class _Resolver:
         if steps[0] == "experiment" and len(steps) > 1:
             tree = self._with_experiment(tree)
         replaced = self._replaced(tree, steps, node, place, ())
+        if isinstance(replaced, Mapping) and steps[-1] != "source" and _is_number(node):
+            owner = _owner_of_source(replaced, steps)
+            if owner is not None:
+                source = Scalar(f"assumption: --set {text}", place)
+                replaced = self._replaced(replaced, [*owner, "source"], source, place, ())
         return replaced if isinstance(replaced, Mapping) else tree
 
     def _replaced(
@@ -356,18 +390,26 @@ def _without(tree: Mapping, key: str) -> Mapping:
     return Mapping({k: entry for k, entry in tree.entries.items() if k != key}, tree.place)
 
 
-def _merged(base: Mapping, changes: Mapping) -> Mapping:
-    """`base` with the changes of a variant: mappings are merged, everything else is replaced, null removes."""
-    entries = dict(base.entries)
-    for key, (place, value) in changes.entries.items():
-        below = entries.get(key)
-        if isinstance(value, Scalar) and value.value is None:
-            entries.pop(key, None)
-        elif below is not None and isinstance(below[1], Mapping) and isinstance(value, Mapping):
-            entries[key] = (place, _merged(below[1], value))
-        else:
-            entries[key] = (place, value)
-    return Mapping(entries, changes.place)
+def _owner_of_source(tree: Mapping, steps: list[str | int]) -> list[str | int] | None:
+    """The path of the deepest mapping on the way to a value that has a source: the one that speaks of the value."""
+    owner: list[str | int] | None = None
+    node: Node | None = tree
+    for depth in range(len(steps) + 1):
+        if isinstance(node, Mapping) and isinstance(node.get("source"), Scalar):
+            owner = steps[:depth]
+        node = child(node, steps[depth]) if node is not None and depth < len(steps) else None
+    return owner
+
+
+def _is_number(node: Node) -> bool:
+    """Whether a value is, or holds, a number or quantity without a source of its own."""
+    if isinstance(node, Mapping):
+        return "source" not in node.entries and any(_is_number(value) for _, value in node.entries.values())
+    if isinstance(node, Sequence):
+        return any(_is_number(item) for item in node.items)
+    if isinstance(node.value, str):
+        return _NUMBER.match(node.value) is not None
+    return isinstance(node.value, int | float) and not isinstance(node.value, bool)
 
 
 def origins(tree: Mapping) -> dict[str, str]:

@@ -39,6 +39,8 @@ SMALLEST_CHANGE = 1e-4
 """Shape variations with a smaller summed change, relative to the sample, are left out."""
 ONE_SIDED = 0.1
 """A shape variation with one side smaller than this fraction of the other, or with both the same way, is one-sided."""
+LARGEST_OPEN_SIGNAL = 0.1
+"""A spurious signal that the finite simulation leaves more uncertain than this, in reference signals, is warned of."""
 SMALLEST_COEFFICIENT = 0.1
 """A Bernstein sample is normalised to at least this fraction of the mean, so that its rate can move away from zero."""
 MAX_RATE = 10.0
@@ -194,15 +196,17 @@ class _Builder:
             background = self.templates.backgrounds[systematic.of].nominal
             values = signal.nominal.values
             size, error = bernstein.spurious_signal(background, values, self.templates.edges, order)
-            significant = math.sqrt(max(size**2 - error**2, 0.0))
-            if significant * float(values.sum()) < SMALLEST_YIELD:
+            if error > LARGEST_OPEN_SIGNAL:
                 text = (
-                    f"left out: a fit to the simulated {systematic.of} finds {size:.2g} +- {error:.2g} of the reference "
-                    "signal, which is no more than its own simulation leaves open"
+                    f"the simulation of {systematic.of} leaves {error:.2g} of the reference signal open, which widens the "
+                    f"limit; raise backgrounds.{systematic.of}.events"
                 )
-                self._note("note", "no-spurious-signal", name, text, "systematics", name)
+                self._note("warning", "few-simulated-events", name, text, "backgrounds", systematic.of, "events")
+            size = max(abs(size), error)
+            if size * float(values.sum()) < SMALLEST_YIELD:
+                text = f"left out: {systematic.of} has a spurious signal of less than {SMALLEST_YIELD:g} events"
+                self._note("note", "pruned", name, text, "systematics", name)
                 continue
-            size = significant
             data = {"hi_data": _floats(size * values), "lo_data": _floats(-size * values)}
             modifier = {"name": name, "type": "histosys", "data": data}
             samples.append({"name": name, "data": [0.0] * len(values), "modifiers": [modifier]})

@@ -119,7 +119,7 @@ def test_variant_merges_mappings_and_replaces_the_rest(specs: Path) -> None:
     """Catches lists that are joined, mappings that are replaced, and a null that does not remove."""
     variant = write(
         "specs/belle2/v.yaml",
-        "extends: alp_gammagamma_2018.yaml\nname: projection\nluminosity: {value: 50 ab^-1}\npapers: []\nnotes: null\n"
+        "extends: alp_gammagamma_2018.yaml\nname: projection\nluminosity: {value: 50 ab^-1, source: assumption}\npapers: []\nnotes: null\n"
         "selection: [{quantity: energy(gamma), above: 1 GeV, source: assumption}]\nsystematics: {peaking_rate: null}\n",
     )
     base, changed = load_search(specs).spec, load_search(variant).spec
@@ -133,7 +133,7 @@ def test_variant_merges_mappings_and_replaces_the_rest(specs: Path) -> None:
 def test_paths_are_relative_to_the_file_in_which_they_stand(specs: Path) -> None:
     """Catches a variant in another folder that looks for the tables of its base beside itself."""
     variant = write("specs/studies/deep/v.yaml", "extends: ../../belle2/alp_gammagamma_2018.yaml\nseed: 5\n")
-    again = write("specs/w.yaml", "extends: studies/deep/v.yaml\nluminosity: {uncertainty: 1 %}\n")
+    again = write("specs/w.yaml", "extends: studies/deep/v.yaml\nluminosity: {uncertainty: 1 %, source: assumption}\n")
     search = load_search(again)
     assert search.spec.seed == 5
     assert search.points == load_search(variant).points == load_search(specs).points
@@ -141,9 +141,8 @@ def test_paths_are_relative_to_the_file_in_which_they_stand(specs: Path) -> None
 
 def test_variant_may_change_values_of_the_experiment(specs: Path) -> None:
     """Catches changes to the experiment that replace all of it, where the base only names its file."""
-    variant = write(
-        "specs/v.yaml", "extends: belle2/alp_gammagamma_2018.yaml\nexperiment: {beams: {crossing_angle: 22 mrad}}\n"
-    )
+    change = "{beams: {crossing_angle: 22 mrad, source: assumption}}"
+    variant = write("specs/v.yaml", f"extends: belle2/alp_gammagamma_2018.yaml\nexperiment: {change}\n")
     search = load_search(variant)
     assert search.spec.experiment.beams.crossing_angle == 0.022
     assert search.spec.experiment.beams.electron_energy == 7.004
@@ -153,9 +152,8 @@ def test_variant_may_change_values_of_the_experiment(specs: Path) -> None:
 
 def test_variant_of_an_experiment(specs: Path) -> None:
     """Catches `extends` that only searches understand."""
-    path = write(
-        "specs/experiments/v.yaml", "extends: belle2.yaml\ntitle: Belle III\nbeams: {positron_energy: 4 GeV}\n"
-    )
+    change = "{positron_energy: 4 GeV, source: assumption}"
+    path = write("specs/experiments/v.yaml", f"extends: belle2.yaml\ntitle: Belle III\nbeams: {change}\n")
     experiment = load_experiment(path)
     assert (experiment.title, experiment.beams.positron_energy, experiment.name) == ("Belle III", 4.0, "belle2")
 
@@ -189,7 +187,9 @@ def test_a_base_that_cannot_be_read_is_one_fault(specs: Path) -> None:
 
 def test_origins_after_merging(specs: Path) -> None:
     """Catches an origin that is lost where values of four sources meet."""
-    variant = write("specs/v.yaml", "extends: belle2/alp_gammagamma_2018.yaml\nluminosity:\n  value: 1 ab^-1\n")
+    variant = write(
+        "specs/v.yaml", "extends: belle2/alp_gammagamma_2018.yaml\nluminosity:\n  value: 1 ab^-1\n  source: derived\n"
+    )
     found = origins(load_search(variant, overrides=["seed=5", "experiment.title=B"]).tree)
     csv = "specs/belle2/data/alp_gammagamma_resolution.csv"
     expected = {
@@ -295,3 +295,49 @@ def test_missing_search_is_an_input_error(specs: Path) -> None:
     """Catches a missing file that is reported as a fault in a spec."""
     with pytest.raises(InputFileError, match=r"^specs/none\.yaml: no such file$"):
         load_search("specs/none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (
+            "luminosity: {value: 50 fb^-1}",
+            (
+                "specs/belle2/v.yaml:2:14: luminosity.value: the number changes, but its source would stay "
+                "'read: arXiv:2007.13071, abstract (445 +- 3 pb^-1)'; give `source:` beside it"
+            ),
+        ),
+        (
+            "signal: {efficiency: {table: {value: [0.5, 0.6]}}}",
+            "specs/belle2/v.yaml:2:31: signal.efficiency.table.value: the number changes, but its source would stay ",
+        ),
+        (
+            "systematics: {peaking_rates: null}",
+            (
+                "specs/belle2/v.yaml:2:15: systematics.peaking_rates: there is no 'peaking_rates' to remove; "
+                "did you mean 'peaking_rate'?"
+            ),
+        ),
+    ],
+)
+def test_variant_cannot_mislead(specs: Path, change: str, line: str) -> None:
+    """Catches an assumed number under the source of a published one, and a removal that removes nothing."""
+    variant = write("specs/belle2/v.yaml", f"extends: alp_gammagamma_2018.yaml\n{change}\n")
+    (found,) = refusal(variant)
+    assert found.startswith(line)
+
+
+def test_variant_may_change_what_is_no_number(specs: Path) -> None:
+    """Catches a demand for a source where only names change."""
+    change = "systematics: {peaking_rate: {on: [pi0, eta]}}"
+    assert load_search(write("specs/belle2/v.yaml", f"extends: alp_gammagamma_2018.yaml\n{change}\n"))
+
+
+def test_override_of_a_number_is_an_assumption(specs: Path) -> None:
+    """Catches a number from the command line that goes on under the source of the one it replaces."""
+    spec = load_search(specs, overrides=["luminosity.value=50 fb^-1", "selection.1.above=0.8 GeV"]).spec
+    assert spec.luminosity.source == "assumption: --set luminosity.value=50 fb^-1"
+    assert spec.selection[1].source == "assumption: --set selection.1.above=0.8 GeV"
+    assert spec.selection[2].source == load_search(specs).spec.selection[2].source
+    own = load_search(specs, overrides=["luminosity.value=50 fb^-1", "luminosity.source=derived"]).spec
+    assert own.luminosity.source == "derived"

@@ -1,0 +1,607 @@
+"""What a detector measures of simulated events: momenta of the visible particles, what was found, and weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from modelbuilder.errors import KinematicsError
+from modelbuilder.kinematics.chain import ChainEvents
+from modelbuilder.kinematics.response import PERFECT, PhotonResponse
+from modelbuilder.kinematics.shards import available_threads, numba_threads, shard_bounds, stream_key
+from modelbuilder.kinematics.topology import Kind, Node, Topology, known_particle
+
+if TYPE_CHECKING:
+    from modelbuilder.spec.experiment import Experiment
+
+Floats = npt.NDArray[np.float64]
+Interval = tuple[float, float]
+Variable = Literal["momentum", "transverse momentum", "theta", "cos theta", "rho", "z"]
+
+TRACKS: dict[Kind, str] = {"electron": "e-", "muon": "mu-", "pion": "pi-", "kaon": "K-", "proton": "p"}
+FULL: tuple[Interval, ...] = ((0.0, math.pi),)
+ANYWHERE: Interval = (-math.inf, math.inf)
+
+
+def visible_places(topology: Topology) -> tuple[int, ...]:
+    """Places of what a detector may see: photons and tracks that do not decay."""
+    return tuple(i for i, node in enumerate(topology.nodes) if node.kind == "photon" or node.kind in TRACKS)
+
+
+def _check_polar(what: str, theta: tuple[Interval, ...]) -> None:
+    previous = -math.inf
+    for low, high in theta:
+        if not (0.0 <= low < high <= math.pi and low > previous):
+            msg = (
+                f"{what}: polar-angle interval {math.degrees(low):g} to {math.degrees(high):g} deg; intervals must be"
+                " within 0 to 180 deg, ascending and disjoint"
+            )
+            raise KinematicsError(msg)
+        previous = high
+    if not theta:
+        msg = f"{what}: no polar-angle interval; use 0 to 180 deg for no cut"
+        raise KinematicsError(msg)
+
+
+def _check_not_negative(what: str, numbers: Mapping[str, float]) -> None:
+    for name, value in numbers.items():
+        if not (math.isfinite(value) and value >= 0.0):
+            msg = f"{what}: {name} is {value:g}; it must not be negative"
+            raise KinematicsError(msg)
+
+
+def _check_efficiency(what: str, efficiency: Efficiency) -> None:
+    if isinstance(efficiency, EfficiencyTable):
+        if efficiency.variables == ("rho", "z"):
+            msg = f"{what}: an efficiency of particles cannot be in rho and z"
+            raise KinematicsError(msg)
+    elif not 0.0 <= efficiency <= 1.0:
+        msg = f"{what}: the efficiency is {efficiency:g}; it must be from 0 to 1"
+        raise KinematicsError(msg)
+
+
+def _check_ascending(what: str, numbers: Sequence[float]) -> None:
+    array = np.array(numbers, dtype=float)
+    if len(array) < 2 or not np.all(np.isfinite(array)) or not np.all(np.diff(array) > 0.0):
+        msg = f"{what} must be at least two finite ascending numbers"
+        raise KinematicsError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackResponse:
+    """Gaussian smearing of transverse momentum and direction.
+
+    sigma(pt)/pt = slope pt (+) constant/beta, added in quadrature, pt in GeV.
+    slope: GeV^-1.    constant: dimensionless.
+    angle: standard deviation of the direction, rad: for `angles` "transverse" in each of two directions across the
+        track, for "polar" of theta and of phi, which moves a forward track less. The momentum is pt over the sine of
+        the measured theta.
+    momentum_scale: measured over true pt.    resolution_scale: multiplies sigma(pt).    pt_floor: least pt, GeV.
+    """
+
+    slope: float
+    constant: float
+    angle: float
+    angles: Literal["transverse", "polar"] = "transverse"
+    momentum_scale: float = 1.0
+    resolution_scale: float = 1.0
+    pt_floor: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.angles not in ("transverse", "polar"):
+            msg = f"track response: angles is {self.angles!r}; known: transverse, polar"
+            raise KinematicsError(msg)
+        for name in ("slope", "constant", "angle", "resolution_scale"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0.0):
+                msg = f"track response: {name} is {value:g}; it must not be negative"
+                raise KinematicsError(msg)
+        for name in ("momentum_scale", "pt_floor"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0.0):
+                msg = f"track response: {name} is {value:g}; it must be positive"
+                raise KinematicsError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EfficiencyTable:
+    """Efficiency in bins of two variables of the true particle, or of a decay point.
+
+    variables: (momentum or transverse momentum, theta or cos theta), GeV and rad, or (rho, z), cm.
+    first_edges, second_edges: ascending. What lies outside belongs to the bin at the edge.
+    values: from 0 to 1, shape (n_first, n_second).    uncertainties: of the same shape, or empty.
+    """
+
+    variables: tuple[Variable, Variable] = ("momentum", "theta")
+    first_edges: tuple[float, ...]
+    second_edges: tuple[float, ...]
+    values: tuple[tuple[float, ...], ...]
+    uncertainties: tuple[tuple[float, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        first, second = self.variables
+        particle = first in ("momentum", "transverse momentum") and second in ("theta", "cos theta")
+        if not particle and (first, second) != ("rho", "z"):
+            msg = (
+                f"efficiency table: variables {first!r} and {second!r}; there are momentum or transverse momentum with"
+                " theta or cos theta, and rho with z"
+            )
+            raise KinematicsError(msg)
+        for variable, edges in zip(self.variables, (self.first_edges, self.second_edges), strict=True):
+            _check_ascending(f"efficiency table: edges of {variable}", edges)
+        shape = (len(self.first_edges) - 1, len(self.second_edges) - 1)
+        tables = [self.values, self.uncertainties] if self.uncertainties else [self.values]
+        for table in tables:
+            if (len(table), *{len(row) for row in table}) != shape:
+                msg = f"efficiency table: {shape[0]} x {shape[1]} bins need as many values"
+                raise KinematicsError(msg)
+        if not all(0.0 <= value <= 1.0 for row in self.values for value in row):
+            msg = "efficiency table: every value must be from 0 to 1"
+            raise KinematicsError(msg)
+
+    def shifted(self, n_sigma: float) -> EfficiencyTable:
+        """Every value moved by so many of its uncertainties, within 0 and 1."""
+        if not self.uncertainties:
+            msg = "efficiency table: it has no uncertainties, so it cannot be shifted"
+            raise KinematicsError(msg)
+        moved = np.array(self.values) + n_sigma * np.array(self.uncertainties)
+        values = tuple(tuple(float(value) for value in row) for row in np.clip(moved, 0.0, 1.0))
+        return replace(self, values=values)
+
+    def multiply(self, first: Floats, second: Floats, factors: Floats) -> None:
+        """Multiply factors by the efficiency; `second` is the cosine for theta too; all of shape (n,)."""
+        from modelbuilder.kinematics import _measure
+
+        second_edges, values = np.array(self.second_edges), np.array(self.values)
+        if self.variables[1] == "theta":
+            second_edges, values = np.cos(second_edges)[::-1].copy(), values[:, ::-1].copy()
+        _measure.multiply_by_table(first, second, np.array(self.first_edges), second_edges, values, factors)
+
+
+Efficiency = float | EfficiencyTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calorimeter:
+    """The inner surface on which photons are measured: a cylinder about the detector axis with two ends, cm."""
+
+    radius: float
+    z_low: float
+    z_high: float
+
+    def __post_init__(self) -> None:
+        if not (0.0 < self.radius < math.inf and self.z_low < 0.0 < self.z_high):
+            msg = (
+                f"calorimeter: radius {self.radius:g} cm, ends at {self.z_low:g} and {self.z_high:g} cm; the radius must"
+                " be positive and the origin between the ends"
+            )
+            raise KinematicsError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotonDetector:
+    """Photons: response, polar intervals (rad, reconstructed), thresholds and efficiency.
+
+    min_energy: GeV, measured.    efficiency: to find one that is inside and above.
+    min_opening_angle: two found photons closer than this are one cluster, with the sum of the energies, rad.
+    calorimeter: if given, the direction is that from the origin to where the photon hits it; a photon from a decay
+        outside of it is lost. If not, it is the true direction, wherever the photon comes from.
+    """
+
+    response: PhotonResponse = PERFECT
+    theta: tuple[Interval, ...] = FULL
+    min_energy: float = 0.0
+    min_opening_angle: float = 0.0
+    efficiency: Efficiency = 1.0
+    calorimeter: Calorimeter | None = None
+
+    def __post_init__(self) -> None:
+        _check_polar("photons", self.theta)
+        _check_not_negative("photons", {"min_energy": self.min_energy, "min_opening_angle": self.min_opening_angle})
+        _check_efficiency("photons", self.efficiency)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackDetector:
+    """Charged particles: response, polar intervals (rad, reconstructed), thresholds and efficiencies.
+
+    min_transverse_momentum, min_momentum: GeV, measured.    efficiency: to find one that is inside and above.
+    identification: by (what it is, what it is taken for). Without an entry a particle is what it is with efficiency 1,
+        and cannot be taken for anything else.
+    """
+
+    response: TrackResponse = TrackResponse(slope=0.0, constant=0.0, angle=0.0)
+    theta: tuple[Interval, ...] = FULL
+    min_transverse_momentum: float = 0.0
+    min_momentum: float = 0.0
+    efficiency: Efficiency = 1.0
+    identification: tuple[tuple[Kind, Kind, Efficiency], ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_polar("tracks", self.theta)
+        thresholds = {name: getattr(self, name) for name in ("min_transverse_momentum", "min_momentum")}
+        _check_not_negative("tracks", thresholds)
+        _check_efficiency("tracks", self.efficiency)
+        for true, seen, efficiency in self.identification:
+            for kind in (true, seen):
+                if kind not in TRACKS:
+                    msg = f"tracks: identification of a {kind}; there are {', '.join(TRACKS)}"
+                    raise KinematicsError(msg)
+            _check_efficiency(f"tracks: {true} as {seen}", efficiency)
+
+    def identification_of(self, true: Kind, seen: Kind) -> Efficiency:
+        """Probability that one is taken for the other; KinematicsError if it is not known."""
+        for known_true, known_seen, efficiency in self.identification:
+            if (known_true, known_seen) == (true, seen):
+                return efficiency
+        if true == seen:
+            return 1.0
+        known = ", ".join(f"{one} as {two}" for one, two, _ in self.identification) or "none"
+        msg = f"tracks: no probability to take a {true} for a {seen}; known: {known}"
+        raise KinematicsError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VertexAcceptance:
+    """Where a decay is found: cylinder coordinates in the laboratory, cm, and the efficiency there.
+
+    rho, z: ranges of the measured point.    resolution: standard deviation of each coordinate of the point, cm.
+    efficiency: (rho, efficiency) points, linear between and constant beyond; of the true point.
+    table: in bins of rho and z, of the true point; multiplies `efficiency`.
+    """
+
+    rho: Interval = (0.0, math.inf)
+    z: Interval = ANYWHERE
+    resolution: float = 0.0
+    efficiency: tuple[tuple[float, float], ...] = ()
+    table: EfficiencyTable | None = None
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in (("rho", self.rho), ("z", self.z)):
+            if not low < high:
+                msg = f"vertex acceptance: {name} from {low:g} to {high:g} cm; it must be ascending"
+                raise KinematicsError(msg)
+        _check_not_negative("vertex acceptance", {"resolution": self.resolution})
+        if self.efficiency:
+            _check_ascending("vertex acceptance: rho of the efficiency", [rho for rho, _ in self.efficiency])
+            if not all(0.0 <= value <= 1.0 for _, value in self.efficiency):
+                msg = "vertex acceptance: every efficiency must be from 0 to 1"
+                raise KinematicsError(msg)
+        if self.table is not None and self.table.variables != ("rho", "z"):
+            msg = "vertex acceptance: the table must be in rho and z"
+            raise KinematicsError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detector:
+    """Photons and tracks."""
+
+    photons: PhotonDetector = PhotonDetector()
+    tracks: TrackDetector = TrackDetector()
+
+
+PERFECT_DETECTOR = Detector()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredEvents:
+    """What was measured of the events of a chain.
+
+    names: of the visible particles, in the order of the chain.
+    momenta: laboratory E, px, py, pz, GeV; shape (n_events, n_visible, 4); E with the mass that a track is taken for.
+    points: measured decay points of all nodes, laboratory, cm; shape (n_events, n_nodes, 3); true where no resolution
+        is given.
+    flags: why a particle is not found, bits of `_measure`; 0 and 16 (a cluster of several photons) are found;
+        shape (n_events, n_visible).
+    efficiencies: to find a particle and take it for what it is taken for, inside the acceptance; same shape.
+    weights: of the event: the simulated one, times what the required particles and vertices are found with and the
+        vetoed ones not found with; 0 if that cannot be. Shape (n_events,).
+    true_weights: the simulated ones.
+    masses: what the visible particles are taken for, GeV.
+    """
+
+    topology: Topology
+    names: tuple[str, ...]
+    momenta: Floats
+    points: Floats
+    flags: npt.NDArray[np.uint8]
+    efficiencies: Floats
+    weights: Floats
+    true_weights: Floats
+    masses: tuple[float, ...]
+
+    @property
+    def found(self) -> npt.NDArray[np.bool_]:
+        """Whether a particle is inside the acceptance, above threshold and a cluster of its own."""
+        from modelbuilder.kinematics import _measure
+
+        found: npt.NDArray[np.bool_] = (self.flags & _measure.LOST) == 0
+        return found
+
+
+def measure(
+    events: ChainEvents,
+    detector: Detector,
+    *,
+    seed: int,
+    stream: str,
+    required: Sequence[str] | None = None,
+    vetoed: Sequence[str] = (),
+    seen_as: Mapping[str, Kind] | None = None,
+    vertices: Mapping[str, VertexAcceptance] | None = None,
+    first_event: int = 0,
+    n_threads: int | None = None,
+) -> MeasuredEvents:
+    """Measure simulated events.
+
+    seed, stream: the random numbers are a function of these, of the number of the event and of the particle: the same
+        in every variation of the detector.
+    required: names of the particles that must be found, in the acceptance and by the efficiency; None for all visible
+        ones that are not vetoed.    vetoed: names of those that must not be found. The rest may be or not.
+    seen_as: by name, what a track is taken for if not for what it is.
+    vertices: by name of a particle that decays, where the decay must be found.
+    first_event: number of the first of these events, if they are a part of a larger sample.
+    n_threads: None for the current number of numba threads. The result is the same bit for bit.
+    """
+    topology = events.topology
+    if first_event < 0:
+        msg = f"measurement: first_event is {first_event}; it must not be negative"
+        raise KinematicsError(msg)
+    if n_threads is not None and n_threads < 1:
+        msg = f"measurement: n_threads is {n_threads}; it must be at least 1"
+        raise KinematicsError(msg)
+    places = visible_places(topology)
+    names = tuple(topology.nodes[place].name for place in places)
+    nodes = [topology.nodes[place] for place in places]
+    seen = _seen_kinds(topology, nodes, dict(seen_as or {}))
+    vetoes = [_position(topology, names, name) for name in vetoed]
+    needs = [i for i in range(len(names)) if i not in vetoes]
+    if required is not None:
+        needs = [_position(topology, names, name) for name in required]
+        both = [name for name in required if name in vetoed]
+        if both:
+            msg = f"{topology.text}: {both[0]} is required and vetoed"
+            raise KinematicsError(msg)
+    masses = tuple(node.mass if kind == node.kind else _mass_of(kind) for node, kind in zip(nodes, seen, strict=True))
+
+    momenta = np.ascontiguousarray(events.momenta.transpose(1, 2, 0))
+    points = np.ascontiguousarray(events.points.transpose(1, 2, 0))
+    key = np.array(stream_key(seed, f"{stream}/measurement"), dtype=np.uint64)
+    measured, flags = _run(detector, momenta, points, places, nodes, masses, key, first_event, n_threads)
+
+    n = momenta.shape[2]
+    factors = np.ones((len(places), n))
+    for i, (place, node, kind) in enumerate(zip(places, nodes, seen, strict=True)):
+        part = detector.photons if node.kind == "photon" else detector.tracks
+        _multiply_particle(part.efficiency, momenta[place], factors[i])
+        if node.kind != "photon":
+            _multiply_particle(detector.tracks.identification_of(node.kind, kind), momenta[place], factors[i])
+    weights = events.weights.copy()
+    from modelbuilder.kinematics import _measure
+
+    found = (flags & _measure.LOST) == 0
+    for i in needs:
+        weights *= np.where(found[i], factors[i], 0.0)
+    for i in vetoes:
+        weights *= np.where(found[i], 1.0 - factors[i], 1.0)
+    measured_points = points
+    for name, vertex in (vertices or {}).items():
+        if measured_points is points:
+            measured_points = points.copy()
+        _find_vertex(topology, name, vertex, points, measured_points, key, first_event, weights)
+    return MeasuredEvents(
+        topology=topology,
+        names=names,
+        momenta=measured.transpose(2, 0, 1),
+        points=measured_points.transpose(2, 0, 1),
+        flags=flags.T,
+        efficiencies=factors.T,
+        weights=weights,
+        true_weights=events.weights,
+        masses=masses,
+    )
+
+
+def truth(events: ChainEvents) -> MeasuredEvents:
+    """The true momenta of the visible particles, all found."""
+    places = visible_places(events.topology)
+    nodes = [events.topology.nodes[place] for place in places]
+    shape = (len(events.weights), len(places))
+    return MeasuredEvents(
+        topology=events.topology,
+        names=tuple(node.name for node in nodes),
+        momenta=events.momenta[:, list(places)],
+        points=events.points,
+        flags=np.zeros(shape, dtype=np.uint8),
+        efficiencies=np.ones(shape),
+        weights=events.weights,
+        true_weights=events.weights,
+        masses=tuple(node.mass for node in nodes),
+    )
+
+
+def detector_of(experiment: Experiment, calorimeter: Calorimeter | None = None) -> Detector:
+    """The detector of an experiment file."""
+    photons, tracks = experiment.photons, experiment.tracks
+    energy, momentum = photons.energy_resolution, tracks.momentum_resolution
+    return Detector(
+        photons=PhotonDetector(
+            response=PhotonResponse(
+                noise=energy.noise,
+                stochastic=energy.stochastic,
+                constant=energy.constant,
+                angle=photons.angle_resolution.at_1_gev,
+            ),
+            theta=tuple(sorted((part.low, part.high) for part in photons.acceptance)),
+            min_energy=photons.minimum_energy,
+            min_opening_angle=photons.minimum_opening_angle,
+            efficiency=photons.efficiency.value,
+            calorimeter=calorimeter,
+        ),
+        tracks=TrackDetector(
+            response=TrackResponse(slope=momentum.slope, constant=momentum.constant, angle=tracks.angle_resolution),
+            theta=tuple(sorted((part.low, part.high) for part in tracks.acceptance)),
+            min_transverse_momentum=tracks.minimum_transverse_momentum,
+            efficiency=tracks.efficiency.value,
+        ),
+    )
+
+
+def _run(
+    detector: Detector,
+    momenta: Floats,
+    points: Floats,
+    places: tuple[int, ...],
+    nodes: list[Node],
+    masses: tuple[float, ...],
+    key: npt.NDArray[np.uint64],
+    first_event: int,
+    n_threads: int | None,
+) -> tuple[Floats, npt.NDArray[np.uint8]]:
+    from modelbuilder.kinematics import _measure, _random
+
+    n = momenta.shape[2]
+    measured = np.zeros((len(places), 4, n))
+    flags = np.zeros((len(places), n), dtype=np.uint8)
+    photons, tracks, surface = detector.photons, detector.tracks, detector.photons.calorimeter
+    energy, momentum = photons.response, tracks.response
+    physics: tuple[Any, ...] = (
+        int(first_event),
+        key,
+        np.array(places, dtype=np.int64),
+        np.array([_measure.PHOTON if node.kind == "photon" else _measure.TRACK for node in nodes], dtype=np.int64),
+        np.array(masses, dtype=float),
+        (
+            float(energy.noise),
+            float(energy.stochastic),
+            float(energy.constant),
+            float(energy.angle),
+            float(energy.energy_scale),
+            float(energy.resolution_scale),
+            float(energy.energy_floor),
+            float(photons.min_energy),
+            4.0 * math.sin(0.5 * photons.min_opening_angle) ** 2,
+        ),
+        (
+            float(momentum.slope),
+            float(momentum.constant),
+            float(momentum.angle),
+            1.0 if momentum.angles == "polar" else 0.0,
+            float(momentum.momentum_scale),
+            float(momentum.resolution_scale),
+            float(momentum.pt_floor),
+            float(tracks.min_transverse_momentum),
+            float(tracks.min_momentum),
+        ),
+        (0.0, 0.0, 0.0) if surface is None else (float(surface.radius), float(surface.z_low), float(surface.z_high)),
+        _cosines(photons.theta),
+        _cosines(tracks.theta),
+        momenta,
+        points,
+        measured,
+        flags,
+    )
+    bounds = shard_bounds(n, _random.BLOCK)
+    threads = min(available_threads(n_threads), len(bounds) - 1)
+    if threads <= 1:
+        _measure.measure_shard(0, n, *physics)
+    else:
+        with numba_threads(threads):
+            _measure.measure_shards(bounds, *physics)
+    return measured, flags
+
+
+def _cosines(theta: tuple[Interval, ...]) -> Floats:
+    """Least and largest cosines of polar intervals, shape (2, n)."""
+    return np.array([[math.cos(high) for _, high in theta], [math.cos(low) for low, _ in theta]])
+
+
+def _multiply_particle(efficiency: Efficiency, momentum: Floats, factors: Floats) -> None:
+    """Multiply by the efficiency of a particle of true momentum, shape (4, n)."""
+    if not isinstance(efficiency, EfficiencyTable):
+        factors *= efficiency
+        return
+    _, x, y, z = momentum
+    p = np.sqrt(x**2 + y**2 + z**2)
+    first = p if efficiency.variables[0] == "momentum" else np.hypot(x, y)
+    with np.errstate(invalid="ignore", divide="ignore"):  # events of weight 0 may have no momenta
+        cosine = z / p
+    efficiency.multiply(first, cosine, factors)
+
+
+def _find_vertex(
+    topology: Topology,
+    name: str,
+    vertex: VertexAcceptance,
+    points: Floats,
+    measured: Floats,
+    key: npt.NDArray[np.uint64],
+    first_event: int,
+    weights: Floats,
+) -> None:
+    from modelbuilder.kinematics import _measure
+
+    place = _checked_place(topology, name)
+    if not topology.children(place):
+        msg = f"{topology.text}: {name} does not decay, so it has no vertex"
+        raise KinematicsError(msg)
+    x, y, z = points[place]
+    rho = np.hypot(x, y)
+    if vertex.efficiency:
+        table = np.array(vertex.efficiency)
+        _measure.multiply_by_line(rho, table[:, 0].copy(), table[:, 1].copy(), weights)
+    if vertex.table is not None:
+        vertex.table.multiply(rho, np.ascontiguousarray(z), weights)
+    if vertex.resolution > 0.0:
+        _measure.smear_points(points[place], first_event, place, key, float(vertex.resolution), measured[place])
+        x, y, z = measured[place]
+        rho = np.hypot(x, y)
+    inside = (rho >= vertex.rho[0]) & (rho <= vertex.rho[1]) & (z >= vertex.z[0]) & (z <= vertex.z[1])
+    weights *= inside
+
+
+def _seen_kinds(topology: Topology, nodes: list[Node], seen_as: dict[str, Kind]) -> list[Kind]:
+    names = tuple(node.name for node in nodes)
+    for name, kind in seen_as.items():
+        node = nodes[_position(topology, names, name)]
+        if kind not in TRACKS or node.kind not in TRACKS:
+            msg = (
+                f"{topology.text}: {name}, a {node.kind}, cannot be taken for a {kind}; tracks are: {', '.join(TRACKS)}"
+            )
+            raise KinematicsError(msg)
+    return [seen_as.get(node.name, node.kind) for node in nodes]
+
+
+def _mass_of(kind: Kind) -> float:
+    known = known_particle(TRACKS[kind])
+    if known is None:
+        msg = f"the table of particles has no {TRACKS[kind]}"
+        raise KinematicsError(msg)
+    return known.mass
+
+
+def _checked_place(topology: Topology, name: str) -> int:
+    """Place of a node; KinematicsError with the nearest name."""
+    known = [node.name for node in topology.nodes]
+    if name in known:
+        return known.index(name)
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known[1:])}"
+    msg = f"{topology.text}: there is no {name}; {hint}"
+    raise KinematicsError(msg)
+
+
+def _position(topology: Topology, names: tuple[str, ...], name: str) -> int:
+    """Position among the visible particles."""
+    node = topology.nodes[_checked_place(topology, name)]
+    if name not in names:
+        why = "decays" if topology.children(topology.place(name)) else "is not seen by the detector"
+        msg = f"{topology.text}: {node.name} {why}; visible are {', '.join(names) or 'none'}"
+        raise KinematicsError(msg)
+    return names.index(name)
