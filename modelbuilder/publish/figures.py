@@ -119,9 +119,9 @@ def limit_figure(
     curve, *others = curves
     with style.house_style():
         figure, axes = plt.subplots()
-        draw_limits(axes, curve, others, floor_of(curves))
+        draw_limits(axes, curve, others, floor_of([curve]))
         top = float(np.nanmax(curve.bands[4])) if np.isfinite(curve.bands[4]).any() else 1.0
-        axes.set_ylim(top=top * 6.0)
+        axes.set_ylim(top=top * 12.0)
         low, high = float(curve.mass.min()), float(curve.mass.max())
         axes.set_xlim(low - 0.01 * (high - low), high + 0.01 * (high - low))
         for edge in _channel_edges(search):
