@@ -286,9 +286,6 @@ class Detector:
     tracks: TrackDetector = TrackDetector()
 
 
-PERFECT_DETECTOR = Detector()
-
-
 @dataclass(frozen=True, kw_only=True)
 class MeasuredEvents:
     """What was measured of the events of a chain.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from modelbuilder.scan.table import BANDS
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.search import PseudoData, SearchSpec, SpuriousSignal
 from modelbuilder.theory.models import MODELS
+from modelbuilder.workspace.files import read_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -174,7 +174,7 @@ def postfit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any]) ->
     from modelbuilder.inference import diagnostics
 
     name = str(row["point"])
-    likelihood = PyhfLikelihood(json.loads((run / WORKSPACES / f"{name}.json").read_text(encoding="utf-8")))
+    likelihood = PyhfLikelihood(read_json(run / WORKSPACES / f"{name}.json"))
     fit = diagnostics.fit_with_uncertainties(likelihood)
     (prediction,) = diagnostics.predict(likelihood, fit)
     parts: dict[str, FloatArray] = {}

@@ -23,6 +23,7 @@ from modelbuilder.scan.point import quantities_of
 from modelbuilder.spec.emit import to_yaml
 from modelbuilder.spec.load import LoadedSearch, load_search
 from modelbuilder.spec.summary import count_sources
+from modelbuilder.workspace.files import read_json
 
 RUN = "run.json"
 SPEC = "spec.resolved.yaml"
@@ -203,7 +204,7 @@ def load_run(path: Path) -> tuple[LoadedSearch, list[dict[str, Any]]]:
         raise RunDirectoryError(msg)
     search = load_search(path / SPEC)
     table_file = path / "limits.json"
-    rows = json.loads(table_file.read_text(encoding="utf-8"))["rows"] if table_file.is_file() else []
+    rows = read_json(table_file)["rows"] if table_file.is_file() else []
     return search, rows
 
 

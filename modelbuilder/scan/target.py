@@ -40,9 +40,7 @@ def targets_at(path: Path, *, patchset: Path | None = None, pattern: str | None 
         yield Target(name=None, values=(), workspace=read_json(path))
 
 
-def limit_of(
-    target: Target, *, method: LimitMethod, confidence_level: float, data: str | None = None
-) -> dict[str, Any]:
+def limit_of(target: Target, *, method: LimitMethod, confidence_level: float) -> dict[str, Any]:
     """The limit on a target as one JSON-like object; a failure has its name in `status` and no numbers."""
     found: dict[str, Any] = {} if target.name is None else {"patch": target.name, "values": list(target.values)}
     likelihood = PyhfLikelihood(target.workspace, patches=None if target.patch is None else [target.patch])

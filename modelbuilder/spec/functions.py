@@ -27,7 +27,6 @@ from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.quantities import ENERGY, NUMBER_OF, Quantity
 
 Interpolation = Literal["linear", "logarithmic", "monotone-cubic", "step"]
-Raw = str | float | int
 
 _raw_schema = WithJsonSchema({"type": ["string", "number"], "description": "a quantity with its unit, such as '5.5 %'"})
 RawValue = Annotated[Any, _raw_schema]

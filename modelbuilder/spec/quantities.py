@@ -1,6 +1,6 @@
 """Numbers with units, as a spec writes them: `445 pb^-1`, `0.2 GeV`, `83 mrad`, `5.5 %`.
 
-Inside the package there is one unit per quantity (`INTERNAL_UNITS`); a value is converted once, here.
+Inside the package there is one unit per quantity, that of its `Dimension`; a value is converted once, here.
 Units are parsed by pint; the dimension is checked against what the field needs.
 """
 
@@ -48,8 +48,6 @@ CROSS_SECTION = Dimension("a cross section", "fb", "4.5 fb")
 NUMBER_OF = Dimension("a number without unit", "", "0.85, or 85 %")
 STEP = Dimension("an energy or a number of resolutions", "GeV", "0.5 resolution")
 RESOLUTIONS = Dimension("a number of resolutions", "resolution", "0.5 resolution")
-
-INTERNAL_UNITS = {"energy": "GeV", "length": "cm", "angle": "rad", "luminosity": "fb^-1", "cross section": "fb"}
 
 
 @functools.cache
