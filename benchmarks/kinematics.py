@@ -10,8 +10,15 @@ Both are checked to give the same histograms before they are timed: `agreement` 
 comparison, the smaller of the two observables. Times are the best of several rounds, taken in turn.
 
 Phase space of three and four bodies: momenta and weights by the algorithm of Raubold and Lynch, nothing kept; ours also
-goes to the laboratory. Against numpy, against `phasespace` (zfit) and ROOT's TGenPhaseSpace where they are installed.
-All on one thread, but for `phasespace`, which takes what tensorflow takes. Agreement as above, of the mass of a pair.
+goes to the laboratory. Against numpy, against `phasespace` (zfit) and ROOT's TGenPhaseSpace where they are installed;
+all on one thread. Agreement as above, of the mass of a pair, for numpy; for the packages the smallest p-value of
+Kolmogorov and Smirnov over the masses of pairs, an energy and a cosine, with a row each for two to five bodies. The
+packages have no place in the environment of the project: make one of its own, `pip install ROOT phasespace numba
+particle pydantic`, and run this there with PYTHONPATH and NUMBA_CACHE_DIR set.
+
+Matrix elements: events per second on one thread, with the share that the effective sample size is of them; their
+product is the rate of events without weights that tell as much. Cores: the same on several threads. Memory: the largest
+resident set of a process that makes few and many events.
 """
 
 from __future__ import annotations
@@ -19,21 +26,24 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from modelbuilder.kinematics.beams import Beams
-from modelbuilder.kinematics.chain import simulate_chain, weigh_chain
+from modelbuilder.kinematics.chain import ChainGenerator, simulate_chain, weigh_chain
 from modelbuilder.kinematics.processes import GammaAlp
 from modelbuilder.kinematics.response import PhotonResponse
 from modelbuilder.kinematics.selection import PhotonSelection
 from modelbuilder.kinematics.simulate import simulate_histograms
-from modelbuilder.kinematics.topology import parse_chain
+from modelbuilder.spec.topology import Law, parse_chain
 
 Floats = npt.NDArray[np.float64]
 
@@ -211,6 +221,10 @@ def main() -> int:
         for threads, seconds in ((1, times[0]), (arguments.threads, times[1]))
     ]
     rows += phase_space_rows(n, arguments.rounds)
+    rows += agreement_rows()
+    rows += matrix_element_rows(n, arguments.rounds)
+    rows += core_rows(4 * n, arguments.threads, arguments.rounds)
+    rows += memory_rows(n)
     if arguments.json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
@@ -328,11 +342,9 @@ def phase_space_agreement(topology: Any, n_events: int, masses: list[float]) -> 
 
 def _phasespace(n_events: int, masses: list[float]) -> Callable[[], Any] | None:
     """zfit's package, in chunks of 1e5, after a call that compiles its graph."""
-    try:
-        import phasespace
-    except ImportError:
+    decay = _phasespace_decay(masses)
+    if decay is None:
         return None
-    decay = phasespace.nbody_decay(PARENT, masses)
     chunk = 100_000
 
     def generate() -> None:
@@ -344,8 +356,24 @@ def _phasespace(n_events: int, masses: list[float]) -> Callable[[], Any] | None:
     return generate
 
 
+def _phasespace_decay(masses: list[float]) -> Any:
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        import phasespace
+    except ImportError:
+        return None
+    return phasespace.nbody_decay(PARENT, masses)
+
+
 def _root(n_events: int, masses: list[float]) -> Callable[[], Any] | None:
     """ROOT's generator in a compiled loop."""
+    root = _root_loops()
+    return None if root is None else lambda: root.phase_space_loop(PARENT, masses, n_events)
+
+
+def _root_loops() -> Any:
     try:
         import ROOT
     except ImportError:
@@ -357,9 +385,205 @@ def _root(n_events: int, masses: list[float]) -> Callable[[], Any] | None:
             "  TGenPhaseSpace generator; TLorentzVector parent(0, 0, 0, mass); double sum = 0;\n"
             "  generator.SetDecay(parent, masses.size(), masses.data());\n"
             "  for (int i = 0; i < n; ++i) sum += generator.Generate();\n"
-            "  return sum; }"
+            "  return sum; }\n"
+            "void phase_space_sample(double mass, std::vector<double> masses, int n, double* out) {\n"
+            "  TGenPhaseSpace generator; TLorentzVector parent(0, 0, 0, mass);\n"
+            "  generator.SetDecay(parent, masses.size(), masses.data());\n"
+            "  for (int i = 0; i < n; ++i) { *out++ = generator.Generate();\n"
+            "    for (size_t k = 0; k < masses.size(); ++k) { TLorentzVector* p = generator.GetDecay(k);\n"
+            "      *out++ = p->E(); *out++ = p->Px(); *out++ = p->Py(); *out++ = p->Pz(); } } }"
         )
-    return lambda: ROOT.phase_space_loop(PARENT, masses, n_events)
+    return ROOT
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Agreement with the samples of the packages
+
+
+def _sample_of_phasespace(n_events: int, masses: list[float]) -> tuple[Floats, Floats] | None:
+    """Momenta, shape (n_bodies, n, 4), and weights."""
+    decay = _phasespace_decay(masses)
+    if decay is None:
+        return None
+    weights, particles = decay.generate(n_events=n_events, seed=1)
+    momenta = np.stack([particles[f"p_{i}"].numpy() for i in range(len(masses))])
+    return momenta[..., [3, 0, 1, 2]], weights.numpy()
+
+
+def _sample_of_root(n_events: int, masses: list[float]) -> tuple[Floats, Floats] | None:
+    root = _root_loops()
+    if root is None:
+        return None
+    out = np.zeros(n_events * (1 + 4 * len(masses)))
+    root.phase_space_sample(PARENT, masses, n_events, out)
+    rows = out.reshape(n_events, -1)
+    return rows[:, 1:].reshape(n_events, len(masses), 4).transpose(1, 0, 2), rows[:, 0]
+
+
+def _variables(momenta: Floats) -> list[Floats]:
+    """Energy and cosine of the first body, squared masses of neighbours, cosine between two."""
+    direction = momenta[..., 1:] / np.sqrt(np.sum(momenta[..., 1:] ** 2, axis=-1))[..., None]
+    pairs = [momenta[i] + momenta[i + 1] for i in range(len(momenta) - 1)]
+    variables = [direction[0, :, 2], direction[0, :, 0]]
+    if len(momenta) > 2:
+        variables += [momenta[0, :, 0], momenta[-1, :, 0], np.sum(direction[0] * direction[-1], axis=-1)]
+        variables += [p[:, 0] ** 2 - np.sum(p[:, 1:] ** 2, axis=1) for p in pairs]
+    return variables
+
+
+def _kolmogorov(one: Floats, w1: Floats, two: Floats, w2: Floats) -> float:
+    """p-value for weighted samples, with their effective sizes."""
+    from scipy.stats import kstwobign
+
+    order = np.argsort(np.concatenate([one, two]), kind="stable")
+    steps = np.concatenate([w1 / w1.sum(), -w2 / w2.sum()])[order]
+    n1, n2 = w1.sum() ** 2 / np.sum(w1**2), w2.sum() ** 2 / np.sum(w2**2)
+    return float(kstwobign.sf(np.max(np.abs(np.cumsum(steps))) * math.sqrt(n1 * n2 / (n1 + n2))))
+
+
+def agreement_rows() -> list[dict[str, Any]]:
+    """Two to five bodies against the samples of the packages: the smallest p-value of all variables."""
+    rows: list[dict[str, Any]] = []
+    names = ["K+", "pi-", "pi0", "pi0", "gamma"]
+    known = {**BODIES, "gamma": 0.0}
+    for n in (2, 3, 4, 5):
+        # in the laboratory at rest
+        masses = [known[name] for name in names[:n]]
+        topology = parse_chain(f"X -> {' '.join(names[:n])}", masses={"X": PARENT})
+        beams = Beams(electron_energy=5.0, positron_energy=5.0)
+        events = simulate_chain(topology, beams, isr=False, n_events=200_000, seed=5, stream="sample", n_threads=1)
+        own = _variables(events.momenta[:, 1:].transpose(1, 0, 2))
+        samples = {
+            "phasespace": _sample_of_phasespace(200_000, masses),
+            "ROOT TGenPhaseSpace": _sample_of_root(200_000, masses),
+        }
+        for name, sample in samples.items():
+            row = {"name": f"{n}-body phase space: distributions", "ours_s": None, "other_s": None, "ratio": None}
+            if sample is None:
+                rows.append({**row, "other": f"{name}: absent", "agreement": None})
+                continue
+            others = _variables(sample[0])
+            p_values = [_kolmogorov(a, events.weights, b, sample[1]) for a, b in zip(own, others, strict=True)]
+            text = f"{name}: smallest p of {len(p_values)} tests {min(p_values):.2g}"
+            rows.append({**row, "other": text, "agreement": min(p_values)})
+    return rows
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Matrix elements, cores, memory
+
+PROCESSES: list[tuple[str, dict[str, float], dict[str, Law]]] = [
+    ("mu+ mu- X", {"X": 0.3}, {"e+ e-": Law(name="leptons-vector")}),
+    ("mu+ mu- X", {"X": 5.0}, {"e+ e-": Law(name="leptons-vector")}),
+    ("tau+ tau- X", {"X": 1.0}, {"e+ e-": Law(name="leptons-scalar")}),
+    ("mu+ mu- X", {"X": 5.0}, {"e+ e-": Law(name="leptons-pseudoscalar")}),
+    ("e+ mu- X", {"X": 1.0}, {"e+ e-": Law(name="mixed-leptons-vector")}),
+    ("gamma gamma gamma", {}, {"e+ e-": Law(name="three-photons", min_energy=0.3, max_cos=0.9)}),
+    ("gamma gamma gamma", {}, {"e+ e-": Law(name="three-photons", min_energy=0.05, max_cos=0.999)}),
+    ("gamma gamma", {}, {"e+ e-": Law(name="two-photons", min_energy=0.5, max_cos=0.95)}),
+    ("mu+ mu- gamma", {}, {"e+ e-": Law(name="leptons-photon", min_energy=0.1, max_cos=0.9)}),
+    ("tau+ tau- gamma", {}, {"e+ e-": Law(name="leptons-photon", min_energy=0.1, max_cos=0.9)}),
+    ("gamma A", {"A": 3.0}, {"e+ e-": Law(name="photon-vector", min_energy=0.5, max_cos=0.95)}),
+    ("tau+ tau-, tau+ -> pi+ nu, tau- -> nu e- nubar", {}, {"tau-": Law(name="leptonic")}),
+]
+
+
+def _generator(products: str, masses: dict[str, float], laws: dict[str, Law], isr: bool) -> ChainGenerator:
+    return ChainGenerator(parse_chain(f"e+ e- -> {products}", masses=masses, laws=laws), BEAMS, isr=isr)
+
+
+def matrix_element_rows(n_events: int, rounds: int) -> list[dict[str, Any]]:
+    """Rates on one thread, as events and as events without weights that tell as much."""
+    rows: list[dict[str, Any]] = []
+    for products, masses, laws in PROCESSES:
+        for isr in (False, True):
+            chain = _generator(products, masses, laws, isr)
+
+            def run(chain: ChainGenerator = chain, n: int = n_events) -> Any:
+                return chain.weigh(n_events=n, seed=1, stream="rates", n_threads=1)
+
+            run(n=1000)
+            seconds = best_times([run], rounds)[0]
+            share = run().effective_sample_size / n_events
+            rate = n_events / seconds * 1e-6
+            law = next(iter(laws.values())).name
+            with_masses = "".join(f", {name} of {mass:g} GeV" for name, mass in masses.items())
+            rows.append(
+                {
+                    "name": f"{products} ({law}{with_masses}){', isr' if isr else ''}: {n_events} events, 1 thread",
+                    "ours_s": seconds,
+                    "other": (
+                        f"{rate:.1f} million/s, effective share {share:.2f}: {rate * share:.1f} million unweighted/s"
+                    ),
+                    "other_s": None,
+                    "ratio": None,
+                    "agreement": None,
+                }
+            )
+    return rows
+
+
+def core_rows(n_events: int, threads: int, rounds: int) -> list[dict[str, Any]]:
+    """One thread against several, of one process."""
+    products, masses, laws = PROCESSES[0]
+    chain = _generator(products, masses, laws, True)
+
+    def run(n_threads: int) -> None:
+        chain.weigh(n_events=n_events, seed=1, stream="cores", n_threads=n_threads)
+
+    run(threads)
+    one, many = best_times([lambda: run(1), lambda: run(threads)], rounds)
+    return [
+        {
+            "name": f"{products}, isr: {n_events} events, {threads} threads",
+            "ours_s": many,
+            "other": "1 thread",
+            "other_s": one,
+            "ratio": one / many,
+            "agreement": None,
+        }
+    ]
+
+
+_MEMORY = """
+import sys
+sys.path.insert(0, {folder!r})
+from kinematics import _generator, PROCESSES
+chain = _generator(*PROCESSES[0], True)
+n, piece = int(sys.argv[1]), int(sys.argv[2])
+for first in range(0, n, piece):
+    if sys.argv[3] == "events":
+        chain.events(n_events=min(piece, n - first), first_event=first, seed=1, stream="m", n_threads=1)
+    else:
+        chain.weigh(n_events=min(piece, n - first), first_event=first, seed=1, stream="m", n_threads=1)
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+def memory_rows(n_events: int) -> list[dict[str, Any]]:
+    """Largest resident set of fresh processes with one and with ten times as many events, MB; on Linux."""
+    if not Path("/proc/self/status").exists():
+        return []
+    code = _MEMORY.format(folder=str(Path(__file__).resolve().parent))
+    rows: list[dict[str, Any]] = []
+    for what, piece in (("weigh", 10 * n_events), ("events", 100_000)):
+        sizes = []
+        for n in (n_events, 10 * n_events):
+            command = [sys.executable, "-c", code, str(n), str(piece), what]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            sizes.append(int(done.stdout.split()[-1]) / 1024)
+        pieces = "sums only" if what == "weigh" else f"all momenta, pieces of {piece}"
+        rows.append(
+            {
+                "name": f"memory, {pieces}: {n_events} and {10 * n_events} events",
+                "ours_s": None,
+                "other": f"{sizes[0]:.0f} and {sizes[1]:.0f} MB",
+                "other_s": None,
+                "ratio": None,
+                "agreement": None,
+            }
+        )
+    return rows
 
 
 if __name__ == "__main__":

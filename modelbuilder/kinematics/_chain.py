@@ -10,11 +10,10 @@ first and end of its numbers in `values`); a row of the table of numbers is what
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from modelbuilder.kinematics._compile import kernel, parallel
+from modelbuilder.kinematics._compile import kernel
 from modelbuilder.kinematics._decays import (
     AXIS,
     FACTOR,
@@ -30,21 +29,25 @@ from modelbuilder.kinematics._decays import (
     POINT,
     THREE,
     TWO,
+    TWO_PHOTONS,
     P,
     decay_flat,
     decay_to_axis,
     draw_cosine,
     draw_inner_masses,
     draw_length,
+    draw_leptonic_pair,
     draw_mass,
     interpolate,
     produce_three,
+    require_energy,
     set_beam_axis,
     set_helicity_axis,
     weigh_decay,
     weigh_factor,
     weigh_pair,
     weigh_resonance,
+    weigh_spins,
     weigh_table,
 )
 from modelbuilder.kinematics._frames import SCALE_MINUS, SCALE_PLUS, WEIGHT, collide, to_laboratory
@@ -56,11 +59,14 @@ Ints = npt.NDArray[np.int64]
 # Operations, and what their numbers are
 MASS_OP = 0  # mass, width, low, span
 RESONANCE = 1  # mass, width, norm
-TWO_BODY = 2  # parameter of the law, norm; parameter of the cross section and least energy, or range of the table
+TWO_BODY = 2  # parameter of the law, norm; unused and least energy of the photons, or range of the table
 N_BODY = 3  # unused, norm, range of the table; its axis is the power of M that divides the weight
-THREE_BODY_PRODUCTION = 4
+THREE_BODY_PRODUCTION = 4  # least energy and largest |cos| of the photons, share of `generate_ll_gamma`
 DECAY_WEIGHT = 5  # parameter, norm
 FLIGHT = 6
+SPINS = 7  # of tau- and tau+, the first children, seen by the third and fourth: kind and mass of the rest, for both
+
+LEPTONIC_DECAY = 8  # mass of the lepton, norm; neutrinos without mass
 
 # Columns of the table of integers
 CODE, OF, N, CHILD, LAW, AXIS_OF, GRANDPARENT, DRAW, MODE, FROM, TO, N_COLUMNS = (
@@ -140,11 +146,9 @@ def _run_two_body(
     _copy(w, ONE, one, 4)
     _copy(w, TWO, two, 4)
     if op[MODE] == CROSS_SECTION:
-        weigh_pair(w, op[N], number[2], number[1])
+        weigh_pair(w, op[N], number[1])
         if number[3] > 0.0:
-            least = number[3]
-            for j in range(BLOCK):
-                w[WEIGHT + j] = w[WEIGHT + j] if w[ONE + j] >= least else 0.0
+            require_energy(w, number[3], op[LAW] == TWO_PHOTONS)
     else:
         _weigh(w, op, number, values, 1)
 
@@ -193,6 +197,23 @@ def _run_n_body(
 
 
 @kernel
+def _run_leptonic(w: Floats, op: Ints, number: Floats, first: int, key0: np.uint64, key1: np.uint64) -> None:
+    """L to the pair of its neutrino and the lepton, and the other neutrino; then the pair."""
+    neutrino, lepton, other = _node(op[CHILD]), _node(op[CHILD + 1]), _node(op[CHILD + 2])
+    _copy(w, _node(op[OF]), PARENT, 5)
+    draw_leptonic_pair(w, number[0], number[1], first, op[DRAW], key0, key1)
+    _copy(w, other + MASS, TWO + 4 * BLOCK, 1)
+    decay_flat(w, first, op[DRAW] + 2, key0, key1)
+    _copy(w, TWO, other, 4)
+    _copy(w, ONE, PARENT, 5)
+    _copy(w, neutrino + MASS, ONE + 4 * BLOCK, 1)
+    _copy(w, lepton + MASS, TWO + 4 * BLOCK, 1)
+    decay_flat(w, first, op[DRAW] + 3, key0, key1)
+    _copy(w, ONE, neutrino, 4)
+    _copy(w, TWO, lepton, 4)
+
+
+@kernel
 def _run_three(w: Floats, op: Ints, number: Floats, first: int, key0: np.uint64, key1: np.uint64) -> None:
     one, two, three = _node(op[CHILD]), _node(op[CHILD + 1]), _node(op[CHILD + 2])
     _copy(w, _node(op[OF]), PARENT, 5)
@@ -200,7 +221,7 @@ def _run_three(w: Floats, op: Ints, number: Floats, first: int, key0: np.uint64,
     _copy(w, two, TWO, 5)
     _copy(w, three, THREE, 5)
     if op[CODE] == THREE_BODY_PRODUCTION:
-        produce_three(w, op[LAW], first, op[DRAW], key0, key1)
+        produce_three(w, op[LAW], number[0], number[1], number[2], first, op[DRAW], key0, key1)
         _copy(w, ONE, one, 4)
         _copy(w, TWO, two, 4)
         _copy(w, THREE, three, 4)
@@ -227,6 +248,14 @@ def _run(w: Floats, ops: Ints, numbers: Floats, values: Floats, first: int, key0
         elif code == FLIGHT:
             draw_length(w, values[op[FROM] : op[TO]], first, op[DRAW], key0, key1)
             _copy(w, FACTOR, _node(op[OF]) + LENGTH, 1)
+        elif code == LEPTONIC_DECAY:
+            _run_leptonic(w, op, number, first, key0, key1)
+        elif code == SPINS:
+            _copy(w, _node(op[CHILD]), ONE, 5)
+            _copy(w, _node(op[CHILD + 1]), TWO, 5)
+            _copy(w, _node(op[CHILD + 2]), THREE, 5)
+            _copy(w, _node(op[CHILD + 3]), INNER, 5)
+            weigh_spins(w, int(number[0]), number[1], int(number[2]), number[3])
         else:
             _run_three(w, op, number, first, key0, key1)
 
@@ -292,6 +321,7 @@ def _keep(w: Floats, row: int, kept: Floats, start: int, stop: int) -> None:
 def chain_shard(
     first: int,
     last: int,
+    origin: int,
     keys: npt.NDArray[np.uint64],
     beams: tuple[float, ...],
     collision: bool,
@@ -307,8 +337,9 @@ def chain_shard(
     lengths: Floats,
     weights: Floats,
 ) -> None:
-    """Simulate events first to last - 1; `first` a multiple of BLOCK.
+    """Simulate events first to last - 1.
 
+    origin: the event that is kept at place 0; `first` is a multiple of BLOCK above it.
     masses, parents, flies: by node; masses of those without an operation that sets it.
     sums: shape (2,): sum of weights and of squared weights, added in a fixed order.
     momenta, points, lengths, weights: shapes (n_nodes, 4, n), (n_nodes, 3, n), (n_nodes, n), (n,); n = 0 keeps nothing.
@@ -332,56 +363,17 @@ def chain_shard(
             total[j] += w[WEIGHT + j]
             total[BLOCK + j] += w[WEIGHT + j] * w[WEIGHT + j]
         if keep:
-            _keep(w, WEIGHT, weights, start, stop)
+            begin, end = start - origin, stop - origin
+            _keep(w, WEIGHT, weights, begin, end)
             for place in range(n_nodes):
                 row = _node(place)
                 for axis in range(4):
-                    _keep(w, row + axis * BLOCK, momenta[place, axis], start, stop)
+                    _keep(w, row + axis * BLOCK, momenta[place, axis], begin, end)
                 if flies[place] != 0:
                     for axis in range(3):
-                        _keep(w, row + POINT + axis * BLOCK, points[place, axis], start, stop)
+                        _keep(w, row + POINT + axis * BLOCK, points[place, axis], begin, end)
                 if flies[place] == 2:
-                    _keep(w, row + LENGTH, lengths[place], start, stop)
+                    _keep(w, row + LENGTH, lengths[place], begin, end)
     for j in range(BLOCK):
         sums[0] += total[j]
         sums[1] += total[BLOCK + j]
-
-
-@parallel
-def chain_shards(
-    bounds: Ints,
-    keys: npt.NDArray[np.uint64],
-    beams: tuple[float, ...],
-    collision: bool,
-    ops: Ints,
-    numbers: Floats,
-    values: Floats,
-    masses: Floats,
-    parents: Ints,
-    flies: Ints,
-    sums: Floats,
-    momenta: Floats,
-    points: Floats,
-    lengths: Floats,
-    weights: Floats,
-) -> None:
-    """`chain_shard` for events bounds[i] to bounds[i + 1] - 1 into row i of sums, for all i."""
-    for shard in numba.prange(len(bounds) - 1):
-        chain_shard(
-            bounds[shard],
-            bounds[shard + 1],
-            keys,
-            beams,
-            collision,
-            ops,
-            numbers,
-            values,
-            masses,
-            parents,
-            flies,
-            sums[shard],
-            momenta,
-            points,
-            lengths,
-            weights,
-        )

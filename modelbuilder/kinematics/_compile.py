@@ -1,7 +1,7 @@
 """How kernels are compiled: once, cached on disk, and again whenever any kernel file has changed.
 
 numba's own cache looks at the file of a function only, and goes on using code that was compiled with the old version of
-a function from another file. Here the cache carries the digest of all kernel files (`_*.py` in this folder).
+a function from another file. Here the cache carries the digest of all kernel files: `_*.py` here and in `inference`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
+_FOLDERS = ("kinematics", "inference")
 # No `reassoc`, `arcp` or `afn`: a sum has one order and a quotient x/x is 1, whatever the width of the vectors.
 # No `contract`: which products LLVM fuses with a sum depends on what a kernel is inlined into, and so on the order in
 # which kernels were compiled: the first process, which compiles, and the second differed in last bits. It gains nothing
@@ -30,15 +31,16 @@ def kernel(function: Kernel) -> Kernel:
     return cast(Kernel, _cached(numba.njit(nogil=True, error_model="numpy", fastmath=_FLAGS)(function)))
 
 
+def inner(function: Kernel) -> Kernel:
+    """A stage that only other kernels call: without the door from Python, which takes long to compile."""
+    doors: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # which numba's types leave out
+    return cast(Kernel, _cached(numba.njit(nogil=True, error_model="numpy", fastmath=_FLAGS, **doors)(function)))
+
+
 def inlined(function: Kernel) -> Kernel:
     """A scalar helper of the stages: always inlined, since a call would stop the vectorisation of the loop."""
     compiled = numba.njit(nogil=True, error_model="numpy", fastmath=_FLAGS, forceinline=True)(function)
     return cast(Kernel, _cached(compiled))
-
-
-def parallel(function: Kernel) -> Kernel:
-    """A driver with a `prange` over shards."""
-    return cast(Kernel, _cached(numba.njit(parallel=True, error_model="numpy")(function)))
 
 
 class _SafeCache(FunctionCache):
@@ -53,8 +55,9 @@ class _SafeCache(FunctionCache):
 def sources_digest() -> str:
     """SHA-256 of all kernel files, in the order of their names."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("_*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    package = Path(__file__).parents[1]
+    for path in (path for folder in _FOLDERS for path in sorted((package / folder).glob("_*.py"))):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 

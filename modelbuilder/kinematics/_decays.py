@@ -12,17 +12,36 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from modelbuilder.kinematics._annihilation import (
+    direction,
+    generate_three_photons,
+    least_energy,
+    nominal_energy,
+)
 from modelbuilder.kinematics._compile import inlined, kernel
-from modelbuilder.kinematics._frames import WEIGHT
-from modelbuilder.kinematics._functions import exp, log, sincos_turns
+from modelbuilder.kinematics._constants import ALPHA, ELECTRON_MASS, HBARC2
+from modelbuilder.kinematics._frames import SCALE_MINUS, SCALE_PLUS, WEIGHT
+from modelbuilder.kinematics._functions import log, sincos_turns
 from modelbuilder.kinematics._matrix_elements import (
+    Momentum,
     heavy_to_light_pair,
     higgs_vector_law,
     leptonic_decay,
     neutral_lepton_decay,
 )
 from modelbuilder.kinematics._random import BLOCK, uniforms
-from modelbuilder.kinematics._three_body import PSEUDOSCALAR, SCALAR, VECTOR, generate_llx
+from modelbuilder.kinematics._three_body import (
+    GAMMA,
+    GAMMA_INITIAL,
+    MIXED_PSEUDOSCALAR,
+    MIXED_VECTOR,
+    PSEUDOSCALAR,
+    SCALAR,
+    VECTOR,
+    generate_ll_gamma,
+    generate_llx,
+    generate_mixed,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -42,9 +61,18 @@ NODES = 44 * BLOCK  # nine rows for each node
 P, MASS, LENGTH, POINT, PER_NODE = 0, 4 * BLOCK, 5 * BLOCK, 6 * BLOCK, 9 * BLOCK
 
 # Laws of the angle of two bodies
-FLAT, DIPOLE, SINE2, COSINE2, FERMION_PAIR, PHOTON_VECTOR, VECTOR_SCALAR = 0, 1, 2, 3, 4, 5, 6
+FLAT, DIPOLE, SINE2, COSINE2, FERMION_PAIR, PHOTON_VECTOR, VECTOR_SCALAR, TWO_PHOTONS = 0, 1, 2, 3, 4, 5, 6, 7
 # How the cross section of a pair depends on s
-PHASE_SPACE_S, SINE2_S, FERMION_PAIR_S, PSEUDOSCALAR_S, PHOTON_VECTOR_S, VECTOR_SCALAR_S = 0, 1, 2, 3, 4, 5
+PHASE_SPACE_S, SINE2_S, FERMION_PAIR_S, PSEUDOSCALAR_S, PHOTON_VECTOR_S, VECTOR_SCALAR_S, TWO_PHOTONS_S = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+)
+THREE_PHOTONS = 8  # besides the codes of `_three_body`
 # Matrix elements of three-body decays
 LEPTONIC, NEUTRAL_LEPTON, DARK_CURRENT = 1, 2, 3
 
@@ -204,20 +232,21 @@ def cosine_of(u1: float, u2: float, u3: float, u4: float, flat: float, upward: b
 @kernel
 def draw_cosine(w: Floats, law: int, parameter: float, first: int, draw: int, key0: np.uint64, key1: np.uint64) -> None:
     """COSINE by a law; the masses of PARENT, ONE and TWO are set. Uses two draw blocks."""
-    if law == PHOTON_VECTOR:
-        # drawn from 1/(1 - c^2), which the weight corrects; its mean is 1
+    if law in (PHOTON_VECTOR, TWO_PHOTONS):
+        # flat in rapidity, that is from 1/(1 - c^2), within |cos| < parameter of the nominal frame; the weight is the
+        # rest of dsigma/dcos over the density
         rapidity = 0.5 * math.log((1.0 + parameter) / (1.0 - parameter))
         for j in range(BLOCK):
             u, _ = uniforms(np.uint64(first + j), np.uint64(draw), key0, key1)
-            power = exp(2.0 * rapidity * (2.0 * u - 1.0))
-            c = (power - 1.0) / (power + 1.0)
+            shift = 0.5 * log(w[SCALE_MINUS + j] / w[SCALE_PLUS + j])
+            half = rapidity if law == PHOTON_VECTOR else max(rapidity - abs(shift), 0.0)
+            centre = shift if law == PHOTON_VECTOR else 0.0
+            c, _ = direction(half * (2.0 * u - 1.0) - centre)
             ratio = w[TWO + 4 * BLOCK + j] / w[PARENT + 4 * BLOCK + j]
             x = ratio * ratio
             x = x if x < 1.0 else 0.5
-            extra = 4.0 * x / ((1.0 - x) * (1.0 - x))
-            mean = 2.0 + extra - parameter / rapidity
             w[COSINE + j] = c
-            w[WEIGHT + j] *= (1.0 + c * c + extra) / mean
+            w[WEIGHT + j] *= (1.0 + c * c + 4.0 * x / ((1.0 - x) * (1.0 - x))) * (2.0 * half)
         return
     # 1 + a c^2: flat with probability 1/(1 + a/3), or (1 + a)/(1 + a/3) if a < 0 and the rest is sin^2
     for j in range(BLOCK):
@@ -245,7 +274,7 @@ def draw_cosine(w: Floats, law: int, parameter: float, first: int, draw: int, ke
 
 
 @inlined
-def pair_cross_section(code: int, mass: float, one: float, two: float, parameter: float) -> float:
+def pair_cross_section(code: int, mass: float, one: float, two: float) -> float:
     """Dependence on s of the cross section of a pair, up to a constant; 0 below threshold. mass: sqrt(s)."""
     s = mass * mass
     p = breakup_momentum(mass, one, two) if mass > one + two else 0.0
@@ -257,10 +286,10 @@ def pair_cross_section(code: int, mass: float, one: float, two: float, parameter
     elif code == PSEUDOSCALAR_S:
         result = p * p * p / (s * mass)
     elif code == PHOTON_VECTOR_S:
-        x = min(two * two / s, 0.999999999999)
-        extra = 4.0 * x / ((1.0 - x) * (1.0 - x))
-        logarithm = math.log((1.0 + parameter) / (1.0 - parameter))
-        result = (1.0 - x) / s * (2.0 * (logarithm - parameter) + extra * logarithm) if p > 0.0 else 0.0
+        # the rest is in the weight of the angle
+        result = (1.0 - two * two / s) / s if p > 0.0 else 0.0
+    elif code == TWO_PHOTONS_S:
+        result = HBARC2 * math.pi * ALPHA * ALPHA / s  # fb; half, since the photons are alike
     elif code == VECTOR_SCALAR_S:
         y = min(one * one / s, 0.999999999999)
         x = two * two / s
@@ -270,12 +299,24 @@ def pair_cross_section(code: int, mass: float, one: float, two: float, parameter
 
 
 @kernel
-def weigh_pair(w: Floats, code: int, parameter: float, norm: float) -> None:
+def weigh_pair(w: Floats, code: int, norm: float) -> None:
     """WEIGHT times the cross section of the pair at this energy and these masses, over `norm`."""
     for j in range(BLOCK):
         one = w[ONE + 4 * BLOCK + j]
         two = w[TWO + 4 * BLOCK + j]
-        w[WEIGHT + j] *= pair_cross_section(code, w[PARENT + 4 * BLOCK + j], one, two, parameter) / norm
+        w[WEIGHT + j] *= pair_cross_section(code, w[PARENT + 4 * BLOCK + j], one, two) / norm
+
+
+@kernel
+def require_energy(w: Floats, least: float, both: bool) -> None:
+    """WEIGHT 0 if photon ONE, or one of the photons ONE and TWO, has less in the nominal e+e- frame; GeV."""
+    for j in range(BLOCK):
+        live = w[WEIGHT + j] > 0.0
+        tilt = math.sqrt(w[SCALE_MINUS + j] / w[SCALE_PLUS + j]) if live else 1.0
+        live = live & (nominal_energy(w[ONE + j], w[ONE + 3 * BLOCK + j], tilt) >= least)
+        second = nominal_energy(w[TWO + j], w[TWO + 3 * BLOCK + j], tilt)
+        live = live & ((second >= least) | (not both))
+        w[WEIGHT + j] = w[WEIGHT + j] if live else 0.0
 
 
 @kernel
@@ -407,6 +448,29 @@ def weigh_decay(w: Floats, code: int, parameter: float, norm: float) -> None:
 
 
 @kernel
+def draw_leptonic_pair(
+    w: Floats, lepton: float, norm: float, first: int, draw: int, key0: np.uint64, key1: np.uint64
+) -> None:
+    """Mass of ONE, the lepton and the neutrino of L in L -> nu_L l nubar_l, by |M|^2; FACTOR 1. Uses two draw blocks.
+
+    |M|^2 is (L . nubar_l)(l . nu_L), that is (1 - y)(y - r) with y = m_pair^2/m_L^2 and r = m_l^2/m_L^2, and phase space
+    (1 - y)(y - r)/y: the rest is isotropic. The second of four uniforms has density t (1 - t)^2, t = (y - r)/(1 - r);
+    the weight is (y - r)/y over `norm`.
+    """
+    for j in range(BLOCK):
+        a, b = uniforms(np.uint64(first + j), np.uint64(draw), key0, key1)
+        c, d = uniforms(np.uint64(first + j), np.uint64(draw + 1), key0, key1)
+        second = min(max(min(a, b), min(c, d)), min(max(a, b), max(c, d)))
+        mass = w[PARENT + 4 * BLOCK + j]
+        ratio = lepton * lepton / (mass * mass)
+        above = (1.0 - ratio) * second
+        y = ratio + above
+        w[ONE + 4 * BLOCK + j] = mass * math.sqrt(y)
+        w[FACTOR + j] = 1.0
+        w[WEIGHT + j] *= above / (y * norm)
+
+
+@kernel
 def tabulate_decay(code: int, parameter: float, momenta: Floats, mass: float, results: Floats) -> None:
     """`decay_square` on arrays: momenta, shape (n, 4, 4), of the parent and the three products."""
     for i in range(len(results)):
@@ -419,8 +483,23 @@ def tabulate_decay(code: int, parameter: float, momenta: Floats, mass: float, re
 
 
 @kernel
-def produce_three(w: Floats, code: int, first: int, draw: int, key0: np.uint64, key1: np.uint64) -> None:
-    """e+e- -> ONE TWO THREE from a generator of `_three_body`; WEIGHT in fb per coupling^2. Uses three draw blocks."""
+def produce_three(
+    w: Floats,
+    code: int,
+    min_energy: float,
+    max_cos: float,
+    share: float,
+    first: int,
+    draw: int,
+    key0: np.uint64,
+    key1: np.uint64,
+) -> None:
+    """e+e- -> ONE TWO THREE by a generator; WEIGHT in fb per coupling^2. Uses three draw blocks.
+
+    min_energy, max_cos: of the photons, in the rest frame of the nominal beams; for those that make photons.
+    share: as in `generate_ll_gamma`.
+    """
+    # one loop for each that is used much, with the code as a constant
     if code == VECTOR:
         for j in range(BLOCK):
             _place_three(w, j, VECTOR, np.uint64(first + j), draw, key0, key1)
@@ -430,16 +509,109 @@ def produce_three(w: Floats, code: int, first: int, draw: int, key0: np.uint64, 
     elif code == PSEUDOSCALAR:
         for j in range(BLOCK):
             _place_three(w, j, PSEUDOSCALAR, np.uint64(first + j), draw, key0, key1)
+    elif MIXED_VECTOR <= code <= MIXED_PSEUDOSCALAR:
+        for j in range(BLOCK):
+            _place_mixed(w, j, code, np.uint64(first + j), draw, key0, key1)
+    elif code == GAMMA:
+        for j in range(BLOCK):
+            _place_radiated(w, j, GAMMA, min_energy, max_cos, share, np.uint64(first + j), draw, key0, key1)
+    elif code == GAMMA_INITIAL:
+        for j in range(BLOCK):
+            _place_radiated(w, j, GAMMA_INITIAL, min_energy, max_cos, 1.0, np.uint64(first + j), draw, key0, key1)
+    elif code == THREE_PHOTONS:
+        for j in range(BLOCK):
+            _place_photons(w, j, min_energy, max_cos, np.uint64(first + j), draw, key0, key1)
 
 
 @inlined
 def _place_three(w: Floats, j: int, code: int, index: np.uint64, draw: int, key0: np.uint64, key1: np.uint64) -> None:
+    u0, u1, u2, u3, u4, u5 = _six(index, draw, key0, key1)
+    mass = w[PARENT + 4 * BLOCK + j]
+    lepton = w[ONE + 4 * BLOCK + j]
+    event = generate_llx(u0, u1, u2, u3, u4, u5, mass * mass, lepton, w[THREE + 4 * BLOCK + j], code)
+    _write_three(w, j, event)
+
+
+@inlined
+def _place_mixed(w: Floats, j: int, code: int, index: np.uint64, draw: int, key0: np.uint64, key1: np.uint64) -> None:
+    u0, u1, u2, u3, u4, _ = _six(index, draw, key0, key1)
+    mass = w[PARENT + 4 * BLOCK + j]
+    one, two = w[ONE + 4 * BLOCK + j], w[TWO + 4 * BLOCK + j]
+    event = generate_mixed(u0, u1, u2, u3, u4, mass * mass, one, two, w[THREE + 4 * BLOCK + j], code)
+    _write_three(w, j, event)
+
+
+@inlined
+def _place_radiated(
+    w: Floats,
+    j: int,
+    code: int,
+    min_energy: float,
+    max_cos: float,
+    share: float,
+    index: np.uint64,
+    draw: int,
+    key0: np.uint64,
+    key1: np.uint64,
+) -> None:
+    u0, u1, u2, u3, u4, u5 = _six(index, draw, key0, key1)
+    mass = w[PARENT + 4 * BLOCK + j]
+    ratio = w[SCALE_MINUS + j] / w[SCALE_PLUS + j]
+    live = (w[WEIGHT + j] != 0.0) & (ratio > 0.0)
+    ratio = ratio if live else 1.0
+    tilt = math.sqrt(ratio)
+    # the cosine c of the nominal frame is (c - v)/(1 - v c) in that of the collision, v = tanh(log(tilt))
+    speed = (ratio - 1.0) / (ratio + 1.0)
+    high = (max_cos - speed) / (1.0 - speed * max_cos)
+    low = -(max_cos + speed) / (1.0 + speed * max_cos)
+    high, low = min(high, 1.0), max(low, -1.0)
+    least = least_energy(min_energy, max_cos, tilt)
+    weight, one, two, three = generate_ll_gamma(
+        u0,
+        u1,
+        u2,
+        u3,
+        u4,
+        u5,
+        mass * mass,
+        w[ONE + 4 * BLOCK + j],
+        ELECTRON_MASS,
+        least,
+        low,
+        high,
+        share,
+        code,
+    )
+    live = live & (nominal_energy(three[0], three[3], tilt) >= min_energy * (1.0 - 1e-12))
+    _write_three(w, j, (weight if live else 0.0, one, two, three))
+
+
+@inlined
+def _place_photons(
+    w: Floats, j: int, min_energy: float, max_cos: float, index: np.uint64, draw: int, key0: np.uint64, key1: np.uint64
+) -> None:
+    u0, u1, u2, u3, u4, u5 = _six(index, draw, key0, key1)
+    mass = w[PARENT + 4 * BLOCK + j]
+    ratio = w[SCALE_MINUS + j] / w[SCALE_PLUS + j]
+    live = (w[WEIGHT + j] != 0.0) & (ratio > 0.0)
+    tilt = math.sqrt(ratio) if live else 1.0
+    weight, one, two, three = generate_three_photons(u0, u1, u2, u3, u4, u5, mass * mass, tilt, min_energy, max_cos)
+    _write_three(w, j, (weight if live else 0.0, one, two, three))
+
+
+@inlined
+def _six(
+    index: np.uint64, draw: int, key0: np.uint64, key1: np.uint64
+) -> tuple[float, float, float, float, float, float]:
     u0, u1 = uniforms(index, np.uint64(draw), key0, key1)
     u2, u3 = uniforms(index, np.uint64(draw + 1), key0, key1)
     u4, u5 = uniforms(index, np.uint64(draw + 2), key0, key1)
-    mass = w[PARENT + 4 * BLOCK + j]
-    lepton = w[ONE + 4 * BLOCK + j]
-    weight, one, two, three = generate_llx(u0, u1, u2, u3, u4, u5, mass * mass, lepton, w[THREE + 4 * BLOCK + j], code)
+    return u0, u1, u2, u3, u4, u5
+
+
+@inlined
+def _write_three(w: Floats, j: int, event: tuple[float, Momentum, Momentum, Momentum]) -> None:
+    weight, one, two, three = event
     w[WEIGHT + j] *= weight
     w[ONE + j] = one[0]
     w[ONE + BLOCK + j] = one[1]
@@ -453,6 +625,84 @@ def _place_three(w: Floats, j: int, code: int, index: np.uint64, draw: int, key0
     w[THREE + BLOCK + j] = three[1]
     w[THREE + 2 * BLOCK + j] = three[2]
     w[THREE + 3 * BLOCK + j] = three[3]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Spins of two tau
+
+# What tells the direction of the spin of a tau: a particle of full analysing power, the pion of tau -> pi nu, the
+# vector meson of tau -> rho nu whose own decay is not looked at
+FULL, PION, MESON = 1, 2, 3
+
+
+@inlined
+def analysing_power(kind: int, mass: float, own: float, other: float) -> float:
+    """A of dGamma/dcos = (1 + A P cos)/2 in the decay of a tau- of this mass: cos of the particle to the spin, V - A.
+
+    own, other: mass of the particle and of what it recoils against, GeV. PION: pi- and a neutrino of any mass, 1 if that
+    is zero. MESON: a massless neutrino and a vector meson, (m^2 - 2 M^2)/(m^2 + 2 M^2); Tsai, Phys. Rev. D 4 (1971) 2821.
+    """
+    m2 = mass * mass
+    own2 = own * own
+    gap = m2 - other * other
+    pion = 2.0 * mass * breakup_momentum(mass, own, other) * gap / (gap * gap - own2 * (m2 + other * other))
+    meson = (m2 - 2.0 * own2) / (m2 + 2.0 * own2)
+    return 1.0 if kind == FULL else (pion if kind == PION else meson)
+
+
+@inlined
+def in_rest_frame(p: tuple[float, float, float, float, float], q: Momentum) -> tuple[float, float, float]:
+    """Unit vector of q in the rest frame of p (E, px, py, pz, mass), reached without a rotation."""
+    shift = ((q[1] * p[1] + q[2] * p[2] + q[3] * p[3]) / (p[0] + p[4]) - q[0]) / p[4]
+    x, y, z = q[1] + p[1] * shift, q[2] + p[2] * shift, q[3] + p[3] * shift
+    inverse = 1.0 / math.sqrt(max(x * x + y * y + z * z, 1e-300))
+    return x * inverse, y * inverse, z * inverse
+
+
+@inlined
+def pair_spins(
+    p: tuple[float, float, float, float, float], h1: tuple[float, float, float], h2: tuple[float, float, float]
+) -> float:
+    """1 + sum_ij C_ij h1_i h2_j of e+e- -> gamma* -> f(p) fbar with spin directions h1 of f and h2 of fbar.
+
+    Both in rest frames reached without a rotation from the e+e- frame, third axis along the electron; massless
+    unpolarised beams. With c the cosine of f to the electron, a the parts along f, b those along the electron across f:
+    (1 + c^2 + s^2/gamma^2) C = 2 [(c^2 + beta^2 s^2) a1 a2 + b1 b2 + c/gamma (a1 b2 + b1 a2)] - beta^2 s^2 h1.h2.
+    """
+    size = math.sqrt(max(p[1] * p[1] + p[2] * p[2] + p[3] * p[3], 1e-300))
+    inverse = 1.0 / size
+    nx, ny, nz = p[1] * inverse, p[2] * inverse, p[3] * inverse
+    c = nz
+    s2 = nx * nx + ny * ny
+    gamma = p[4] / p[0]  # its inverse
+    beta2 = 1.0 - gamma * gamma
+    a1 = h1[0] * nx + h1[1] * ny + h1[2] * nz
+    a2 = h2[0] * nx + h2[1] * ny + h2[2] * nz
+    b1 = h1[2] - c * a1
+    b2 = h2[2] - c * a2
+    product = h1[0] * h2[0] + h1[1] * h2[1] + h1[2] * h2[2]
+    top = 2.0 * ((c * c + beta2 * s2) * a1 * a2 + b1 * b2 + c * gamma * (a1 * b2 + b1 * a2)) - beta2 * s2 * product
+    return 1.0 + top / (1.0 + c * c + s2 * gamma * gamma)
+
+
+@kernel
+def weigh_spins(w: Floats, kind1: int, other1: float, kind2: int, other2: float) -> None:
+    """WEIGHT times the correlation of the spins of ONE (tau-) and TWO (tau+), seen by THREE and INNER: two rows of 5.
+
+    other1, other2: mass of what THREE, and the particle in INNER, recoil against in the decays of the tau.
+    """
+    for j in range(BLOCK):
+        one = (w[ONE + j], w[ONE + BLOCK + j], w[ONE + 2 * BLOCK + j], w[ONE + 3 * BLOCK + j], w[ONE + 4 * BLOCK + j])
+        two = (w[TWO + j], w[TWO + BLOCK + j], w[TWO + 2 * BLOCK + j], w[TWO + 3 * BLOCK + j], w[TWO + 4 * BLOCK + j])
+        q1 = (w[THREE + j], w[THREE + BLOCK + j], w[THREE + 2 * BLOCK + j], w[THREE + 3 * BLOCK + j])
+        q2 = (w[INNER + j], w[INNER + BLOCK + j], w[INNER + 2 * BLOCK + j], w[INNER + 3 * BLOCK + j])
+        power1 = analysing_power(kind1, one[4], w[THREE + 4 * BLOCK + j], other1)
+        power2 = -analysing_power(kind2, two[4], w[INNER + 4 * BLOCK + j], other2)
+        x1, y1, z1 = in_rest_frame(one, q1)
+        x2, y2, z2 = in_rest_frame(two, q2)
+        h1 = (power1 * x1, power1 * y1, power1 * z1)
+        h2 = (power2 * x2, power2 * y2, power2 * z2)
+        w[WEIGHT + j] *= pair_spins(one, h1, h2)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -15,11 +15,10 @@ Arguments that are plain tuples of numbers:
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from modelbuilder.kinematics._compile import inlined, kernel, parallel
+from modelbuilder.kinematics._compile import inlined, kernel
 from modelbuilder.kinematics._functions import log, sincos_turns
 from modelbuilder.kinematics._random import BLOCK, uniforms
 
@@ -290,46 +289,6 @@ def measure_shard(
             _store(w, kinds[i], photon, track, cosines[0], cosines[1], start, n, measured[i], flags[i])
         if photon[8] > 0.0:
             _merge(kinds, photon[8], start, start + n, measured, flags)
-
-
-@parallel
-def measure_shards(
-    bounds: Ints,
-    first_event: int,
-    keys: npt.NDArray[np.uint64],
-    places: Ints,
-    kinds: Ints,
-    masses: Floats,
-    photon: tuple[float, ...],
-    track: tuple[float, ...],
-    surface: tuple[float, float, float],
-    photon_cosines: Floats,
-    track_cosines: Floats,
-    momenta: Floats,
-    points: Floats,
-    measured: Floats,
-    flags: Flags,
-) -> None:
-    """`measure_shard` for events bounds[i] to bounds[i + 1] - 1, for all i."""
-    for shard in numba.prange(len(bounds) - 1):
-        measure_shard(
-            bounds[shard],
-            bounds[shard + 1],
-            first_event,
-            keys,
-            places,
-            kinds,
-            masses,
-            photon,
-            track,
-            surface,
-            photon_cosines,
-            track_cosines,
-            momenta,
-            points,
-            measured,
-            flags,
-        )
 
 
 @kernel

@@ -192,24 +192,21 @@ def fill(
 ) -> None:
     """Add events start to stop - 1 to values and variances, shape (n_bins + 2,): below, bins, above.
 
-    entries: shape (n_entries, n), NaN for none. A bin holds its lower edge and not its upper one. An event with k
-    entries in one bin adds (k w)^2 to its variance, since the entries of an event are not independent.
+    entries, weights: shape (n_entries, n), NaN for no entry. A bin holds its lower edge and not its upper one. Entries
+    of an event in one bin add the square of the sum of their weights to its variance, since they are not independent.
     """
     n_entries = entries.shape[0]
     places = np.zeros(n_entries, dtype=np.int64)
     for j in range(start, stop):
-        weight = weights[j]
-        if weight == 0.0:
-            continue
         for i in range(n_entries):
-            value = entries[i, j]
+            value, weight = entries[i, j], weights[i, j]
             places[i] = -1
-            if math.isnan(value):
+            if math.isnan(value) or weight == 0.0:
                 continue
             place = np.searchsorted(edges, value, side="right")
-            same = 0
+            others = 0.0
             for k in range(i):
-                same += 1 if places[k] == place else 0
+                others += weights[k, j] if places[k] == place else 0.0
             places[i] = place
             values[place] += weight
-            variances[place] += weight * weight * (1 + 2 * same)
+            variances[place] += weight * (weight + 2.0 * others)

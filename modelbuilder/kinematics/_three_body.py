@@ -1,4 +1,4 @@
-"""Weighted events of e+e- -> l- l+ X and e+e- -> l- l+ gamma, from uniforms to momenta, by importance sampling.
+"""Weighted events of e+e- -> l- l+ X, l- l'+ X and l- l+ gamma, from uniforms to momenta, by importance sampling.
 
 A generator is a scalar function of uniforms
 in (0, 1) that returns the weight and the momenta in the e+e- rest frame; the mean weight is the cross section in fb.
@@ -7,7 +7,7 @@ The kernels below run them over counters: `fill_events` stores, `add_weights` on
 Three bodies are X against the pair: s12 = (p1 + p2)^2, direction of X in the e+e- frame, direction of l- in the rest
 frame of the pair to the direction of X there (cosine c). The two propagators are D1 = A - B c and D2 = A + B c with
 A = (s - s12 + m_X^2)/2 and B^2 = A^2 - m_X^2 s - (m^2/s12) lambda(s, s12, m_X^2); c = tanh(Y v) A/B, v flat in (-1, 1),
-Y = artanh(B/A), makes 1/(D1 D2) flat.
+Y = artanh(B/A), makes 1/(D1 D2) flat. Leptons of two masses: see `generate_mixed`.
 """
 
 import math
@@ -21,6 +21,8 @@ from modelbuilder.kinematics._functions import exp, log, sincos_turns
 from modelbuilder.kinematics._matrix_elements import (
     Momentum,
     across,
+    emu_scalar,
+    emu_vector,
     ll_gamma,
     ll_gamma_initial,
     scalar_current,
@@ -35,7 +37,9 @@ SCALAR = 1
 PSEUDOSCALAR = 2
 GAMMA = 3  # all diagrams of l l gamma
 GAMMA_INITIAL = 4  # those with radiation of the beams
-
+MIXED_VECTOR = 5
+MIXED_SCALAR = 6
+MIXED_PSEUDOSCALAR = 7
 
 N_ROWS = 13  # weight and 12 components
 SHARE = 0.8  # of l l gamma drawn as radiation of the beams, where all diagrams count
@@ -49,7 +53,9 @@ def place_three_bodies(
     s12: float,
     k: float,
     x_energy: float,
-    beta: float,
+    rest1: float,
+    rest2: float,
+    momentum: float,
     cosine: float,
     sine: float,
     top_cosine: float,
@@ -59,7 +65,8 @@ def place_three_bodies(
 ) -> tuple[Momentum, Momentum, Momentum]:
     """Momenta of l-, l+, X in the e+e- frame.
 
-    k, x_energy: momentum and energy of X there.    beta: velocity of the leptons in the rest frame of the pair.
+    k, x_energy: momentum and energy of X there.    rest1, rest2, momentum: energies of the leptons and their momentum
+    in the rest frame of the pair.
     cosine, sine: of l- to the direction of X, in that frame.    top_*: of X to the electron, in the e+e- frame.
     """
     root = math.sqrt(s12)
@@ -67,13 +74,12 @@ def place_three_bodies(
     boost = k / root  # gamma beta, against X
     sf, cf = sincos_turns(u_top_azimuth)
     sp, cp = sincos_turns(u_azimuth)
-    half = 0.5 * root
-    along = half * beta * cosine
-    up = half * beta * sine
-    energy1 = gamma * half - boost * along
-    energy2 = gamma * half + boost * along
-    along1 = gamma * along - boost * half
-    along2 = -gamma * along - boost * half
+    along = momentum * cosine
+    up = momentum * sine
+    energy1 = gamma * rest1 - boost * along
+    energy2 = gamma * rest2 + boost * along
+    along1 = gamma * along - boost * rest1
+    along2 = -gamma * along - boost * rest2
     # X along n = (st cf, st sf, c); (c cf, c sf, -st) and (-sf, cf, 0) are orthogonal to it
     ux = up * (cp * top_cosine * cf - sp * sf)
     uy = up * (cp * top_cosine * sf + sp * cf)
@@ -150,7 +156,10 @@ def generate_llx(
     top_sine = math.sqrt(1.0 - top_cosine * top_cosine)
     k = math.sqrt(lam) / (2.0 * sqrt_s)
     x_energy = (s + x_mass2 - s12) / (2.0 * sqrt_s)
-    p1, p2, px = place_three_bodies(sqrt_s, s12, k, x_energy, beta, cosine, sine, top_cosine, top_sine, u3, u4)
+    half = 0.5 * math.sqrt(s12)
+    p1, p2, px = place_three_bodies(
+        sqrt_s, s12, k, x_energy, half, half, half * beta, cosine, sine, top_cosine, top_sine, u3, u4
+    )
     p11 = across(p1, p1)
     p22 = across(p2, p2)
     p12 = across(p1, p2)
@@ -167,6 +176,74 @@ def generate_llx(
 
 
 @inlined
+def generate_mixed(
+    u0: float,
+    u1: float,
+    u2: float,
+    u3: float,
+    u4: float,
+    s: float,
+    mass1: float,
+    mass2: float,
+    x_mass: float,
+    kind: int,
+) -> tuple[float, Momentum, Momentum, Momentum]:
+    """Weight and momenta of l1-, l2+, X in e+e- -> l1- l2+ X of two flavours; X radiated by the leptons.
+
+    x_mass: above |mass1 - mass2|, or D1 or D2 has a zero.    kind: MIXED_VECTOR, ..., which may change from event to
+    event: one loop for all of them is compiled.    Weight: fb per coupling^2.
+    D1 = A + G - B c and D2 = A - G + B c with A as above, B = p sqrt(lambda)/sqrt(s12), p the momentum of the leptons in
+    their rest frame, and G = (mass1^2 - mass2^2)(s + s12 - m_X^2)/(2 s12). 1/(D1 D2) is flat in log(D2/D1). A has density
+    1/A for the vector, A for the others.
+    """
+    sqrt_s = math.sqrt(s)
+    x_mass2 = x_mass * x_mass
+    low = (mass1 + mass2) * (mass1 + mass2)
+    gap = (mass1 - mass2) * (mass1 + mass2)
+    live = sqrt_s > mass1 + mass2 + x_mass
+    least = sqrt_s * x_mass
+    most = 0.5 * (s - low + x_mass2)
+    most = most if live else least + s
+    span = 0.5 * (most - least) * (most + least)
+    width = log(most / least)
+    is_vector = kind == MIXED_VECTOR
+    soft = least * exp(width * u0)
+    hard = math.sqrt(least * least + 2.0 * span * u0)
+    a = min(max(soft if is_vector else hard, least), most)
+    s12 = max(s + x_mass2 - 2.0 * a, low)
+    root = math.sqrt(s12)
+    lam = 4.0 * (a - least) * (a + least)
+    split = mass1 - mass2
+    momentum = 0.5 * math.sqrt((s12 - low) * (s12 - split * split)) / root
+    b = momentum * math.sqrt(lam) / root + 1e-14 * a
+    g = gap * (s + s12 - x_mass2) / (2.0 * s12)
+    t_low = log((a - g - b) / (a + g + b))
+    t_span = log((a - g + b) / (a + g - b)) - t_low
+    power = exp(t_low + t_span * u1)
+    d1 = 2.0 * a / (1.0 + power)
+    d2 = d1 * power
+    cosine = min(max((a + g - d1) / b, -1.0), 1.0)
+    sine = math.sqrt(1.0 - cosine * cosine)
+    spread = (width * a if is_vector else span / a) * t_span * d1 * d2 / (2.0 * a * b)
+    top_cosine = 2.0 * u2 - 1.0
+    top_sine = math.sqrt(1.0 - top_cosine * top_cosine)
+    k = math.sqrt(lam) / (2.0 * sqrt_s)
+    x_energy = (s + x_mass2 - s12) / (2.0 * sqrt_s)
+    rest1 = 0.5 * (s12 + gap) / root
+    rest2 = 0.5 * (s12 - gap) / root
+    p1, p2, px = place_three_bodies(
+        sqrt_s, s12, k, x_energy, rest1, rest2, momentum, cosine, sine, top_cosine, top_sine, u3, u4
+    )
+    vector = emu_vector(s, p1, p2, px, mass1, mass2, x_mass)
+    scalar = emu_scalar(s, p1, p2, px, mass1, -mass2 if kind == MIXED_PSEUDOSCALAR else mass2, x_mass)
+    square = vector if is_vector else scalar
+    # as in `generate_llx`, with current = 2s |M|^2
+    factor = HBARC2 * E2 * E2 / (128.0 * math.pi * math.pi * math.pi * s * s)
+    weight = factor * square * b * spread
+    return weight if live else 0.0, p1, p2, px
+
+
+@inlined
 def generate_ll_gamma(
     u0: float,
     u1: float,
@@ -178,12 +255,14 @@ def generate_ll_gamma(
     mass: float,
     electron_mass: float,
     min_energy: float,
+    low_cos: float,
+    high_cos: float,
     share: float,
     kind: int,
 ) -> tuple[float, Momentum, Momentum, Momentum]:
     """Weight (fb) and momenta of l-, l+, gamma in e+e- -> l- l+ gamma at lowest order, photon above min_energy.
 
-    min_energy: GeV, in the e+e- frame.    share: of the events drawn as radiation of the beams; 1 with kind =
+    min_energy: GeV, in the e+e- frame.    low_cos, high_cos: of the photon to the electron there.    share: of the events drawn as radiation of the beams; 1 with kind =
     GAMMA_INITIAL. Two ways of drawing, each event weighted with the density of both:
     beams: s12 with density 1/s12 + 1/(s - s12), photon with 1/(1 - beta^2 cos^2) to the beams, pair isotropic;
     leptons: s12 with density 1/(s - s12), photon isotropic, l- with 1/(D1 D2) to the photon.
@@ -208,17 +287,19 @@ def generate_ll_gamma(
     # the photon to the beams; (1 - velocity c)(1 + velocity c) = 1 - velocity^2 c^2
     tiny = 4.0 * electron_mass * electron_mass / s
     velocity = math.sqrt(1.0 - tiny)
-    y_beam = log((1.0 + velocity) / math.sqrt(tiny))
-    power = exp(2.0 * y_beam * (2.0 * u1 - 1.0))
+    y_low = 0.5 * log((1.0 + velocity * low_cos) / (1.0 - velocity * low_cos))
+    y_high = 0.5 * log((1.0 + velocity * high_cos) / (1.0 - velocity * high_cos))
+    power = exp(2.0 * (y_low + (y_high - y_low) * u1))
     cosh2 = 4.0 * power / ((1.0 + power) * (1.0 + power))  # 1 - tanh^2
     c_peaked = (power - 1.0) / ((power + 1.0) * velocity)
-    c_flat = 2.0 * u1 - 1.0
-    flat2 = 4.0 * u1 * (1.0 - u1)  # 1 - c^2
-    top_cosine = min(max(c_peaked if beams else c_flat, -1.0), 1.0)
+    c_flat = low_cos + (high_cos - low_cos) * u1
+    flat2 = (1.0 - c_flat) * (1.0 + c_flat)  # 1 - c^2
+    top_cosine = min(max(c_peaked if beams else c_flat, low_cos), high_cos)
     top_sine2 = (cosh2 - tiny) / (1.0 - tiny) if beams else flat2
     top_sine2 = max(top_sine2, 0.0)
     top_sine = math.sqrt(top_sine2)
-    density_top = velocity / (y_beam * (top_sine2 + tiny * (1.0 - top_sine2)))  # to the flat one
+    # to the flat one
+    density_top = velocity * (high_cos - low_cos) / ((y_high - y_low) * (top_sine2 + tiny * (1.0 - top_sine2)))
     # l- to the photon in the rest frame of the pair
     beta = math.sqrt(max(1.0 - low / s12, 0.0))
     tiny_pair = low / s12
@@ -231,14 +312,17 @@ def generate_ll_gamma(
     sine = math.sqrt(max(1.0 - cosine * cosine, 0.0))
     density_pair = beta / (y_pair * one_minus)
     k = (s - s12) / (2.0 * sqrt_s)
-    q1, q2, photon = place_three_bodies(sqrt_s, s12, k, k, beta, cosine, sine, top_cosine, top_sine, u3, u4)
+    half = 0.5 * math.sqrt(s12)
+    q1, q2, photon = place_three_bodies(
+        sqrt_s, s12, k, k, half, half, half * beta, cosine, sine, top_cosine, top_sine, u3, u4
+    )
     if kind == GAMMA:
         square = ll_gamma(s, q1, q2, photon, mass, electron_mass)
     else:
         square = ll_gamma_initial(s, q1, q2, photon, mass, electron_mass)
     density = share * density_beams * density_top + (1.0 - share) * density_leptons * density_pair
-    # 1/(2s) |M|^2 ds12/2pi (s - s12)/(8 pi s) beta/(8 pi)
-    factor = HBARC2 * E2 * E2 * E2 / (256.0 * math.pi * math.pi * math.pi * s * s)
+    # 1/(2s) |M|^2 ds12/2pi (s - s12)/(8 pi s) beta/(8 pi), share of the sphere that is within the cuts
+    factor = HBARC2 * E2 * E2 * E2 / (512.0 * math.pi * math.pi * math.pi * s * s) * (high_cos - low_cos)
     # within the dead cone, |theta| << m_e/E of a beam, |M|^2 goes to 0 and rounding may take it below
     weight = factor * max(square, 0.0) * (s - s12) * beta / density
     return weight if live else 0.0, q1, q2, photon
@@ -266,13 +350,15 @@ def make_block(
     elif kind == GAMMA:
         for j in range(BLOCK):
             u = draw_six(np.uint64(first + j), key0, key1)
-            event = generate_ll_gamma(u[0], u[1], u[2], u[3], u[4], u[5], s, mass, x_mass, min_energy, share, GAMMA)
+            event = generate_ll_gamma(
+                u[0], u[1], u[2], u[3], u[4], u[5], s, mass, x_mass, min_energy, -1.0, 1.0, share, GAMMA
+            )
             write(w, j, event)
     elif kind == GAMMA_INITIAL:
         for j in range(BLOCK):
             u = draw_six(np.uint64(first + j), key0, key1)
             event = generate_ll_gamma(
-                u[0], u[1], u[2], u[3], u[4], u[5], s, mass, x_mass, min_energy, share, GAMMA_INITIAL
+                u[0], u[1], u[2], u[3], u[4], u[5], s, mass, x_mass, min_energy, -1.0, 1.0, share, GAMMA_INITIAL
             )
             write(w, j, event)
 

@@ -27,11 +27,10 @@ Arguments come as plain tuples, unpacked on the first line of the stage that use
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from modelbuilder.kinematics._compile import inlined, kernel, parallel
+from modelbuilder.kinematics._compile import inlined, kernel
 from modelbuilder.kinematics._constants import ALPHA, HBARC2
 from modelbuilder.kinematics._frames import SCALE_MINUS, SCALE_PLUS, WEIGHT, collide, to_laboratory
 from modelbuilder.kinematics._functions import cos_dipole, exp, log, sincos_turns
@@ -81,21 +80,26 @@ def _generate_gamma_alp(
     mass2 = mass * mass
     e_minus, e_plus, sin_half, cos_half, sqrt_s, _, _, _ = beams
     s_nominal = sqrt_s * sqrt_s
+    threshold = mass2 / s_nominal
+    share_minus = e_minus / sqrt_s
+    share_plus = e_plus / sqrt_s
+    half_inverse = 0.5 / sqrt_s
     for j in range(BLOCK):
         index = np.uint64(first + j)
         u0, u1 = uniforms(index, np.uint64(DRAW_GENERATOR), key0, key1)
         u2, u3 = uniforms(index, np.uint64(DRAW_GENERATOR + 1), key0, key1)
-        s = s_nominal * (w[SCALE_MINUS + j] * w[SCALE_PLUS + j])
-        open_ = s > mass2
-        s = s if open_ else s_nominal
-        ratio = (1.0 - mass2 / s) / (1.0 - mass2 / s_nominal)
+        open_ = s_nominal * (w[SCALE_MINUS + j] * w[SCALE_PLUS + j]) > mass2
+        scale_minus = w[SCALE_MINUS + j] if open_ else 1.0
+        scale_plus = w[SCALE_PLUS + j] if open_ else 1.0
+        product = scale_minus * scale_plus
+        inverse = 1.0 / math.sqrt(product)  # one root and one division for 1/sqrt(s), the tilt and 1/tilt
+        ratio = (1.0 - threshold * (inverse * inverse)) / (1.0 - threshold)
         w[WEIGHT + j] *= ratio * ratio * ratio if open_ else 0.0
-        tilt = math.sqrt(w[SCALE_MINUS + j] / w[SCALE_PLUS + j]) if open_ else 1.0
-        minus = e_minus / sqrt_s * tilt
-        plus = e_plus / sqrt_s / tilt
-        root = math.sqrt(s)
-        momentum = (s - mass2) / (2.0 * root)
-        energy = (s + mass2) / (2.0 * root)
+        minus = share_minus * (scale_minus * inverse)
+        plus = share_plus * (scale_plus * inverse)
+        s = s_nominal * product
+        momentum = (s - mass2) * (half_inverse * inverse)
+        energy = (s + mass2) * (half_inverse * inverse)
 
         c = cos_dipole(u0)
         st = math.sqrt(1.0 - c * c)
@@ -306,7 +310,8 @@ def _survivors(
     """Positions of the events that smearing could bring into the polar angles, in `passed`; how many they are.
 
     Exact, not an approximation: a uniform is at least 2^-53, so a normal is at most sqrt(106 ln 2) = 8.572 and the two
-    of a direction together at most 12.13. The end of a unit vector moves by less than its tangent displacement.
+    of a direction together at most 12.13. The end of a unit vector moves by less than its tangent displacement, that is
+    reach/sqrt(E). All is compared times E, without a root or a quotient: sqrt(E) - 0.36 E is at most 1/1.44 < 0.7.
     """
     reach = 12.13 * response[3]
     for j in range(BLOCK):
@@ -316,13 +321,13 @@ def _survivors(
         for j in range(BLOCK):
             w[VALUE + j] = 1.0 if keep_all else 0.0
         for interval in range(len(cos_low)):
-            low = cos_low[interval]
-            high = cos_high[interval]
+            low = cos_low[interval] - 1e-9
+            high = cos_high[interval] + 1e-9
             for j in range(BLOCK):
-                inverse = 1.0 / math.sqrt(w[row + j])
-                cosine = w[row + 3 * BLOCK + j] * inverse * inverse
-                margin = reach * inverse + 1e-9
-                near = (cosine >= low - margin) & (cosine <= high + margin)
+                energy = w[row + j]
+                z = w[row + 3 * BLOCK + j]
+                margin = reach * (0.36 * energy + 0.7)
+                near = (z >= low * energy - margin) & (z <= high * energy + margin)
                 w[VALUE + j] = 1.0 if near else w[VALUE + j]
         for j in range(BLOCK):
             w[NORMAL + j] *= w[VALUE + j]
@@ -339,12 +344,10 @@ def _collect(g: Floats, passed: Ints, start: int, n: int, first: int, w: Floats,
     for k in range(n):
         j = passed[start + k]
         index[filled + k] = first + j
-        w[WEIGHT + filled + k] = g[WEIGHT + j]
-    for row in range(12):
-        source = TRUE + row * BLOCK
-        target = source + filled
-        for k in range(n):
-            w[target + k] = g[source + passed[start + k]]
+        # unsigned: an index that could be negative costs more than the copy
+        w[np.uint64(WEIGHT + filled + k)] = g[np.uint64(WEIGHT + j)]
+        for row in range(12):
+            w[np.uint64(TRUE + row * BLOCK + filled + k)] = g[np.uint64(TRUE + row * BLOCK + j)]
 
 
 @kernel
@@ -413,12 +416,23 @@ def _count(w: Floats, step: int) -> None:
         w[row + BLOCK + j] += weight * weight
 
 
+@inlined
+def _cuts_mass(selection: tuple[float, ...]) -> bool:
+    return (selection[1] > -math.inf) | (selection[2] < math.inf)
+
+
+@inlined
+def _cuts_opening(selection: tuple[float, ...]) -> bool:
+    return selection[3] < 1.0
+
+
 @kernel
 def _select(w: Floats, cos_low: Floats, cos_high: Floats, selection: tuple[float, ...]) -> None:
     """Set the weight to 0 where a cut fails; cut flow after each: (generated,) angles, energies, mass, opening angle.
 
     cos_low, cos_high: accepted intervals of the cosine of the laboratory polar angle, shape (n_intervals,).
-    selection: least energy; bounds of M^2(3 gamma); largest cosine of the angle between two photons.
+    selection: least energy; bounds of M^2(3 gamma); largest cosine of the angle between two photons. A cut that cannot
+    fail is skipped and not counted: `simulate_shard` repeats the step before.
     """
     min_energy, min_mass2, max_mass2, max_cos_opening = selection
     for photon in range(3):
@@ -446,18 +460,20 @@ def _select(w: Floats, cos_low: Floats, cos_high: Floats, selection: tuple[float
             y = w[one + BLOCK + j] - w[two + BLOCK + j]
             z = w[one + 2 * BLOCK + j] - w[two + 2 * BLOCK + j]
             w[CHORD2 + photon * BLOCK + j] = x * x + y * y + z * z
-    for j in range(BLOCK):
-        e0 = w[RECO + j]
-        e1 = w[RECO + 4 * BLOCK + j]
-        e2 = w[RECO + 8 * BLOCK + j]
-        mass2 = e1 * e2 * w[CHORD2 + j] + e2 * e0 * w[CHORD2 + BLOCK + j] + e0 * e1 * w[CHORD2 + 2 * BLOCK + j]
-        w[WEIGHT + j] = w[WEIGHT + j] if (mass2 >= min_mass2) & (mass2 <= max_mass2) else 0.0
-    _count(w, 3)
-    min_chord2 = 2.0 - 2.0 * max_cos_opening
-    for j in range(BLOCK):
-        least = min(min(w[CHORD2 + j], w[CHORD2 + BLOCK + j]), w[CHORD2 + 2 * BLOCK + j])
-        w[WEIGHT + j] = w[WEIGHT + j] if least >= min_chord2 else 0.0
-    _count(w, 4)
+    if _cuts_mass(selection):
+        for j in range(BLOCK):
+            e0 = w[RECO + j]
+            e1 = w[RECO + 4 * BLOCK + j]
+            e2 = w[RECO + 8 * BLOCK + j]
+            mass2 = e1 * e2 * w[CHORD2 + j] + e2 * e0 * w[CHORD2 + BLOCK + j] + e0 * e1 * w[CHORD2 + 2 * BLOCK + j]
+            w[WEIGHT + j] = w[WEIGHT + j] if (mass2 >= min_mass2) & (mass2 <= max_mass2) else 0.0
+        _count(w, 3)
+    if _cuts_opening(selection):
+        min_chord2 = 2.0 - 2.0 * max_cos_opening
+        for j in range(BLOCK):
+            least = min(min(w[CHORD2 + j], w[CHORD2 + BLOCK + j]), w[CHORD2 + 2 * BLOCK + j])
+            w[WEIGHT + j] = w[WEIGHT + j] if least >= min_chord2 else 0.0
+        _count(w, 4)
 
 
 @kernel
@@ -491,6 +507,7 @@ def _fill(
     n_entries: int,
     edges: Floats,
     guide: Ints,
+    places: Ints,
     values: Floats,
     variances: Floats,
 ) -> None:
@@ -498,38 +515,43 @@ def _fill(
 
     A bin holds its lower edge and not its upper one. guide[k] is a bin at or below that of the k-th of len(guide)
     equal cells between the outer edges. An event with k entries in one bin adds (k w)^2 to its variance, since the
-    entries of an event are not independent.
+    entries of an event are not independent. places: room for 3 BLOCK numbers.
+
+    Indices are unsigned, since one that could be negative costs more than the rest; and no array goes to a helper
+    within a loop, which would count references to it there.
     """
     n_bins = len(edges) - 1
     low = edges[0]
     high = edges[n_bins]
     per_cell = len(guide) / (high - low)
-    for k in range(n_passed):
-        j = passed[k]
-        weight = w[WEIGHT + j]
-        weight2 = weight * weight
-        first = -1
-        second = -1
-        for entry in range(n_entries):
-            value = w[VALUE + entry * BLOCK + j]
-            if value < low:
+    last_cell = len(guide) - 1
+    for entry in range(n_entries):
+        row = VALUE + entry * BLOCK
+        for k in range(n_passed):
+            value = w[np.uint64(row + passed[k])]
+            place = n_bins + 1
+            if value < high:
                 place = 0
-            elif value < high:
-                cell = min(int((value - low) * per_cell), len(guide) - 1)
-                place = guide[cell]
-                place += 1 if value >= edges[place + 1] else 0  # mostly enough, and no branch
-                while value >= edges[place + 1]:
-                    place += 1
-                place += 1
-            else:
-                place = n_bins + 1
-            values[place] += weight
-            same = (1 if place == first else 0) + (1 if place == second else 0)
-            variances[place] += weight2 * (1 + 2 * same)
-            if entry == 0:
-                first = place
-            else:
-                second = place
+                if value >= low:
+                    place = guide[np.uint64(min(int((value - low) * per_cell), last_cell))] + 1
+                    place += 1 if value >= edges[np.uint64(place)] else 0  # mostly enough, and no branch
+                    while value >= edges[np.uint64(place)]:
+                        place += 1
+            places[np.uint64(entry * BLOCK + k)] = place
+    for k in range(n_passed):
+        weight = w[np.uint64(WEIGHT + passed[k])]
+        weight2 = weight * weight
+        first = np.uint64(places[k])
+        values[first] += weight
+        variances[first] += weight2
+        if n_entries == 3:
+            second = np.uint64(places[np.uint64(BLOCK + k)])
+            third = np.uint64(places[np.uint64(2 * BLOCK + k)])
+            values[second] += weight
+            variances[second] += weight2 * (3.0 if second == first else 1.0)
+            same = (2.0 if third == first else 0.0) + (2.0 if third == second else 0.0)
+            values[third] += weight
+            variances[third] += weight2 * (1.0 + same)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -592,6 +614,7 @@ def simulate_shard(
     passed = np.zeros(BLOCK, dtype=np.int64)
     chosen = np.zeros(BLOCK, dtype=np.int64)
     index = np.zeros(BLOCK, dtype=np.int64)
+    places = np.zeros(3 * BLOCK, dtype=np.int64)
     key0, key1, pseudo_key0, pseudo_key1 = keys[0], keys[1], keys[2], keys[3]
     keep = len(weights) > 0
     start = first
@@ -643,6 +666,7 @@ def simulate_shard(
                 n_entries,
                 edges[low:high],
                 guide[guide_offsets[i] : guide_offsets[i + 1]],
+                places,
                 values[low + i : high + i + 1],
                 variances[low + i : high + i + 1],
             )
@@ -652,60 +676,11 @@ def simulate_shard(
         for j in range(BLOCK):
             sums[step, 0] += g[row + j] + w[row + j]
             sums[step, 1] += g[row + BLOCK + j] + w[row + BLOCK + j]
-
-
-@parallel
-def simulate_shards(
-    bounds: Ints,
-    code: int,
-    keys: npt.NDArray[np.uint64],
-    beams: tuple[float, ...],
-    process: tuple[float, ...],
-    response: tuple[float, ...],
-    cos_low: Floats,
-    cos_high: Floats,
-    selection: tuple[float, ...],
-    events_per_weight: float,
-    n_entries: int,
-    observables: Ints,
-    edges: Floats,
-    edge_offsets: Ints,
-    guide: Ints,
-    guide_offsets: Ints,
-    values: Floats,
-    variances: Floats,
-    sums: Floats,
-    true: Floats,
-    reconstructed: Floats,
-    weights: Floats,
-) -> None:
-    """`simulate_shard` for events bounds[i] to bounds[i + 1] - 1 into row i of values, variances and sums, for all i."""
-    for shard in numba.prange(len(bounds) - 1):
-        simulate_shard(
-            bounds[shard],
-            bounds[shard + 1],
-            code,
-            keys,
-            beams,
-            process,
-            response,
-            cos_low,
-            cos_high,
-            selection,
-            events_per_weight,
-            n_entries,
-            observables,
-            edges,
-            edge_offsets,
-            guide,
-            guide_offsets,
-            values[shard],
-            variances[shard],
-            sums[shard],
-            true,
-            reconstructed,
-            weights,
-        )
+    for i in range(2):
+        if not _cuts_mass(selection):
+            sums[3, i] = sums[2, i]
+        if not _cuts_opening(selection):
+            sums[4, i] = sums[3, i]
 
 
 @kernel

@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from modelbuilder.errors import KinematicsError
 from modelbuilder.kinematics import phase_space
+from modelbuilder.kinematics._constants import ELECTRON_MASS
 from modelbuilder.kinematics.beams import Beams
-from modelbuilder.kinematics.shards import available_threads, numba_threads, ordered_sum, shard_bounds, stream_key
-from modelbuilder.kinematics.topology import Topology, Vertex, check_energy, decay_threshold
+from modelbuilder.kinematics.shards import ordered_sum, run_shards, shard_bounds, stream_key
+from modelbuilder.spec.topology import Topology, Vertex, check_energy, decay_threshold, known_particle
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -22,6 +23,7 @@ Ints = npt.NDArray[np.int64]
 # Energies of the collision that are reached by the spread of the beams, in standard deviations
 REACH = 6.0
 MOST_LIFETIMES = 8
+MOST_EVENTS = 2**62
 _TABLE = 512  # points of a table over the mass of a wide parent
 _FIRST_DRAW = 32  # the draw blocks below belong to the beams
 
@@ -35,8 +37,22 @@ _PAIRS = {
     "photon-pseudoscalar": (1, 3),
     "photon-vector": (5, 4),
     "vector-scalar": (6, 5),
+    "two-photons": (7, 6),
 }
-_PRODUCTIONS = {"leptons-vector": 0, "leptons-scalar": 1, "leptons-pseudoscalar": 2}
+# `leptons-photon` is 4 for electrons
+_PRODUCTIONS = {
+    "leptons-vector": 0,
+    "leptons-scalar": 1,
+    "leptons-pseudoscalar": 2,
+    "leptons-photon": 3,
+    "mixed-leptons-vector": 5,
+    "mixed-leptons-scalar": 6,
+    "mixed-leptons-pseudoscalar": 7,
+    "three-photons": 8,
+}
+# pi+, K+; rho(770)+, K*(892)+, a(1)(1260)+, by their PDG numbers
+_PSEUDOSCALAR_MESONS = {211, 321}
+_VECTOR_MESONS = {213, 323, 20213}
 _SQUARES = {"leptonic": 1, "neutral-lepton": 2, "dark-current": 3}
 
 
@@ -148,6 +164,76 @@ class ChainWeight:
         return self.sum_weights**2 / self.sum_squared_weights if self.sum_squared_weights > 0.0 else 0.0
 
 
+class ChainGenerator:
+    """A chain at given beams, ready to be simulated, as a whole or in pieces.
+
+    isr: collinear radiation of both beams.
+    lifetimes: by species, up to eight ctau in cm from which the proper lengths are drawn in equal parts; the weights
+        turn them into the lifetime of the topology, or another one (`ChainEvents.at_lifetimes`). Without: that of the
+        topology.
+
+    The tables that the kernels run on are made here, once: milliseconds, or a second with several wide masses.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        beams: Beams,
+        *,
+        isr: bool,
+        lifetimes: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        self.topology = topology
+        self.beams = beams
+        self._plan = _Plan(topology, beams, isr, dict(lifetimes or {}))
+
+    @property
+    def weight_unit(self) -> str:
+        """As in `ChainEvents`."""
+        return self._plan.weight_unit
+
+    def events(
+        self, *, n_events: int, seed: int, stream: str, first_event: int = 0, n_threads: int | None = None
+    ) -> ChainEvents:
+        """Events first_event, first_event + 1, ...: 32 bytes for each node and event, 24 more for those that fly.
+
+        seed, stream: the random numbers are a function of these and of the number of the event. So pieces that follow
+            each other, of any length, are bit for bit the events of one long run.
+        n_threads: None for one per processor. The result is the same bit for bit.
+        """
+        plan, topology = self._plan, self.topology
+        arrays = _simulate(plan, first_event, n_events, n_events, seed, stream, n_threads)
+        base = arrays["weights"]
+        weights = base
+        lengths = arrays["lengths"]
+        for name, drawn in plan.lifetimes.items():
+            place = topology.place(name)
+            if drawn != (topology.nodes[place].ctau,):
+                weights = weights * _lifetime_ratio(lengths[place], topology.nodes[place].ctau, drawn)
+        return ChainEvents(
+            topology=topology,
+            momenta=arrays["momenta"].transpose(2, 0, 1),
+            points=arrays["points"].transpose(2, 0, 1),
+            proper_lengths=lengths.T,
+            weights=weights,
+            base_weights=base,
+            weight_unit=plan.weight_unit,
+            lifetimes=plan.lifetimes,
+        )
+
+    def weigh(
+        self, *, n_events: int, seed: int, stream: str, first_event: int = 0, n_threads: int | None = None
+    ) -> ChainWeight:
+        """The sums of the weights of `events` before those for the lifetimes, in memory that does not grow."""
+        sums = ordered_sum(_simulate(self._plan, first_event, n_events, 0, seed, stream, n_threads)["sums"])
+        return ChainWeight(
+            n_events=n_events,
+            sum_weights=float(sums[0]),
+            sum_squared_weights=float(sums[1]),
+            weight_unit=self.weight_unit,
+        )
+
+
 def simulate_chain(
     topology: Topology,
     beams: Beams,
@@ -156,37 +242,13 @@ def simulate_chain(
     n_events: int,
     seed: int,
     stream: str,
+    first_event: int = 0,
     n_threads: int | None = None,
     lifetimes: Mapping[str, Sequence[float]] | None = None,
 ) -> ChainEvents:
-    """Simulate a chain and keep all events: 32 bytes for each node and event, 24 more for those away from the origin.
-
-    isr: collinear radiation of both beams.
-    seed, stream: the random numbers are a function of these and of the number of the event.
-    n_threads: None for the current number of numba threads. The result is the same bit for bit.
-    lifetimes: by species, up to eight ctau in cm from which the proper lengths are drawn in equal parts; the weights
-        turn them into the lifetime of the topology, or another one (`ChainEvents.at_lifetimes`). Without: that of the
-        topology.
-    """
-    plan = _Plan(topology, beams, isr, dict(lifetimes or {}))
-    arrays = _simulate(plan, n_events, n_events, seed, stream, n_threads)
-    base = arrays["weights"]
-    weights = base
-    lengths = arrays["lengths"]
-    for name, drawn in plan.lifetimes.items():
-        place = topology.place(name)
-        if drawn != (topology.nodes[place].ctau,):
-            weights = weights * _lifetime_ratio(lengths[place], topology.nodes[place].ctau, drawn)
-    return ChainEvents(
-        topology=topology,
-        momenta=arrays["momenta"].transpose(2, 0, 1),
-        points=arrays["points"].transpose(2, 0, 1),
-        proper_lengths=lengths.T,
-        weights=weights,
-        base_weights=base,
-        weight_unit=plan.weight_unit,
-        lifetimes=plan.lifetimes,
-    )
+    """Simulate a chain and keep all events; arguments as in `ChainGenerator`, which is to be kept for many pieces."""
+    generator = ChainGenerator(topology, beams, isr=isr, lifetimes=lifetimes)
+    return generator.events(n_events=n_events, seed=seed, stream=stream, first_event=first_event, n_threads=n_threads)
 
 
 def weigh_chain(
@@ -197,17 +259,12 @@ def weigh_chain(
     n_events: int,
     seed: int,
     stream: str,
+    first_event: int = 0,
     n_threads: int | None = None,
 ) -> ChainWeight:
     """The sums of the weights of `simulate_chain`, in memory that does not grow with n_events."""
-    plan = _Plan(topology, beams, isr, {})
-    sums = ordered_sum(_simulate(plan, n_events, 0, seed, stream, n_threads)["sums"])
-    return ChainWeight(
-        n_events=n_events,
-        sum_weights=float(sums[0]),
-        sum_squared_weights=float(sums[1]),
-        weight_unit=plan.weight_unit,
-    )
+    generator = ChainGenerator(topology, beams, isr=isr)
+    return generator.weigh(n_events=n_events, seed=seed, stream=stream, first_event=first_event, n_threads=n_threads)
 
 
 def _lifetime_ratio(lengths: Floats, ctau: float, drawn: tuple[float, ...]) -> Floats:
@@ -221,10 +278,14 @@ def _lifetime_ratio(lengths: Floats, ctau: float, drawn: tuple[float, ...]) -> F
 
 
 def _simulate(
-    plan: _Plan, n_events: int, n_kept: int, seed: int, stream: str, n_threads: int | None
+    plan: _Plan, first_event: int, n_events: int, n_kept: int, seed: int, stream: str, n_threads: int | None
 ) -> dict[str, Floats]:
+    """Events first_event to first_event + n_events - 1: the sums of their weights, and n_kept of them or none."""
     if n_events < 1:
         msg = f"simulation: n_events is {n_events}; it must be at least 1"
+        raise KinematicsError(msg)
+    if not 0 <= first_event <= MOST_EVENTS - n_events:
+        msg = f"simulation: first_event is {first_event}; the events of a stream are 0 to {MOST_EVENTS - 1}"
         raise KinematicsError(msg)
     if n_threads is not None and n_threads < 1:
         msg = f"simulation: n_threads is {n_threads}; it must be at least 1"
@@ -232,7 +293,7 @@ def _simulate(
 
     from modelbuilder.kinematics import _chain, _random
 
-    bounds = shard_bounds(n_events, _random.BLOCK)
+    bounds = first_event + shard_bounds(n_events, _random.BLOCK)
     n_shards = len(bounds) - 1
     n_nodes = len(plan.topology.nodes)
     arrays: dict[str, Floats] = {
@@ -244,6 +305,7 @@ def _simulate(
         "weights": np.zeros(n_kept),
     }
     physics: tuple[Any, ...] = (
+        first_event,
         np.array(stream_key(seed, stream), dtype=np.uint64),
         plan.beam_numbers,
         plan.topology.is_collision,
@@ -255,15 +317,12 @@ def _simulate(
         plan.flies,
     )
     kept = (arrays["momenta"], arrays["points"], arrays["lengths"], arrays["weights"])
-    threads = min(available_threads(n_threads), n_shards)
-    if threads == 1:
-        for shard in range(n_shards):
-            arguments = (int(bounds[shard]), int(bounds[shard + 1]), *physics, arrays["sums"][shard], *kept)
-            _chain.chain_shard(*arguments)
-    else:
-        arguments = (bounds, *physics, arrays["sums"], *kept)
-        with numba_threads(threads):
-            _chain.chain_shards(*arguments)
+
+    def run(shard: int) -> None:
+        arguments = (int(bounds[shard]), int(bounds[shard + 1]), *physics, arrays["sums"][shard], *kept)
+        _chain.chain_shard(*arguments)
+
+    run_shards(run, n_shards, n_threads)
     return arrays
 
 
@@ -298,7 +357,7 @@ class _Plan:
             beams.positron_energy_spread / beams.positron_energy if on else 0.0,
             beams.isr_beta if isr else 0.0,
         )
-        self.weight_unit = "fb" if first.law.name in _PRODUCTIONS else "1"
+        self.weight_unit = "fb" if first.law.name in {*_PRODUCTIONS, "two-photons"} else "1"
         self.ranges = self._ranges()
         self.parents = np.zeros(len(topology.nodes), dtype=np.int64)
         for vertex in topology.vertices:
@@ -311,6 +370,7 @@ class _Plan:
                 self._add_mass(place)
         for vertex in topology.vertices:
             self._add_vertex(vertex)
+        self._add_spins()
         self.lifetimes = self._add_flights(lifetimes)
         self.flies = self._flies()
         self.ops: Ints = np.array([row for row, _ in self._rows], dtype=np.int64)
@@ -411,19 +471,59 @@ class _Plan:
             norm = 1.0 / ((self.sqrt_s**2 - node.mass**2) ** 2 + (node.mass * width) ** 2)
             self._add(1, 0, vertex.children, (node.mass, width, norm), 0)
         elif name in _PRODUCTIONS:
-            self._require_fixed(vertex)
-            self._add(4, 0, self._in_order(vertex), (), 3, law=_PRODUCTIONS[name])
+            self._add_production(vertex)
         elif len(vertex.children) == 2:
             self._add_pair(vertex, produced)
+        elif name == "leptonic" and all(self.topology.nodes[vertex.children[i]].mass == 0.0 for i in (0, 2)):
+            self._add_leptonic(vertex)
         else:
             self._add_n_body(vertex, produced)
             if name in _SQUARES:
                 self._add_square(vertex)
 
-    def _in_order(self, vertex: Vertex) -> tuple[int, ...]:
-        """l-, l+, X."""
+    def _add_production(self, vertex: Vertex) -> None:
+        law = vertex.law
+        self._require_fixed(vertex)
         one, two, three = vertex.children
-        return (one, two, three) if self.topology.nodes[one].charge < 0 else (two, one, three)
+        nodes = self.topology.nodes
+        code = _PRODUCTIONS[law.name]
+        if "leptons-" in law.name and nodes[one].charge > 0:
+            one, two = two, one
+        if law.name == "leptons-photon" and nodes[one].species == "e-":
+            code = 4
+        if law.name in ("three-photons", "leptons-photon"):
+            most = self.sqrt_s / 3.0
+            if law.name == "leptons-photon":
+                most = 0.5 * (self.sqrt_s - 4.0 * nodes[one].mass ** 2 / self.sqrt_s)
+            self._check_photons(vertex, most)
+        # the wider the angles, the more photons come from the beams; found by trying
+        along = (law.max_cos or 0.0) * math.sqrt(1.0 - 4.0 * ELECTRON_MASS**2 / self.sqrt_s**2)
+        rapidities = 2.0 * math.atanh(along)
+        numbers = (law.min_energy, law.max_cos or 0.0, rapidities / (rapidities + 4.0))
+        self._add(4, 0, (one, two, three), numbers, 3, law=code)
+
+    def _check_photons(self, vertex: Vertex, most: float) -> None:
+        """KinematicsError if the photons cannot have min_energy, or may have none where that makes too many of them.
+
+        most: the most that the softest photon can have, GeV.
+        """
+        law = vertex.law
+        products = " ".join(self.topology.nodes[child].species for child in vertex.children)
+        if law.min_energy >= most:
+            msg = (
+                f"e+ e- -> {products}: min_energy is {law.min_energy:g} GeV, but"
+                f" {'the softest' if law.name == 'three-photons' else 'the'} photon has at most {most:.4g} GeV"
+            )
+            raise KinematicsError(msg)
+        if self.isr and law.min_energy == 0.0:
+            msg = f"e+ e- -> {products}: with isr the law {law.name!r} needs a min_energy of the photon"
+            raise KinematicsError(msg)
+        if self.isr and law.max_cos == 1.0:
+            msg = (
+                f"e+ e- -> {products}: with isr the law {law.name!r} needs a max_cos below 1; photons along the beams"
+                " would be counted twice, with the matrix element and as isr"
+            )
+            raise KinematicsError(msg)
 
     def _require_fixed(self, vertex: Vertex) -> None:
         wide = [place for place in (vertex.parent, *vertex.children) if self._is_wide(place)]
@@ -442,34 +542,24 @@ class _Plan:
         from_beams = produced or (vertex.parent == self.resonance)
         axis = 1 if from_beams else 2
         draws = 1 if angle == 0 else 3
-        varying = self.isr or self.spread > 0.0 or any(self._is_wide(child) for child in vertex.children)
         if not produced:
             mode, norm, least, most, values = self._normalisation(vertex)
             numbers = (parameter, norm, least, most)
             self._add(2, vertex.parent, vertex.children, numbers, draws, law=angle, axis=axis, mode=mode, values=values)
             return
+        varying = self.isr or self.spread > 0.0 or any(self._is_wide(child) for child in vertex.children)
         norm = 1.0
-        least = vertex.law.min_energy
-        if vertex.law.name == "photon-vector":
-            self._check_photon(vertex, least)
-        if varying:
+        with_photons = vertex.law.max_cos is not None
+        if with_photons:
+            mass = self.topology.nodes[vertex.children[1]].mass
+            parameter = vertex.law.max_cos or 0.0
+            self._check_photons(vertex, (self.sqrt_s**2 - mass**2) / (2.0 * self.sqrt_s))
+        if vertex.law.name != "two-photons" and (varying or with_photons):
             one, two = self._masses_of(vertex.children)
             norm = float(np.mean(_pair_cross_section(vertex.law.name, self.sqrt_s, one, two, parameter)))
-        numbers = (parameter, norm, parameter, least)
-        self._add(
-            2, 0, vertex.children, numbers, draws, n=cross_section, law=angle, axis=axis, mode=1 if varying else 0
-        )
-
-    def _check_photon(self, vertex: Vertex, least: float) -> None:
-        names = " ".join(self.topology.nodes[child].species for child in vertex.children)
-        mass = self.topology.nodes[vertex.children[1]].mass
-        energy = (self.sqrt_s**2 - mass**2) / (2.0 * self.sqrt_s)
-        if least >= energy:
-            msg = f"e+ e- -> {names}: min_energy is {least:g} GeV, but the photon has {energy:.4g} GeV"
-            raise KinematicsError(msg)
-        if self.isr and least == 0.0:
-            msg = f"e+ e- -> {names}: with isr the law 'photon-vector' needs a min_energy of the photon"
-            raise KinematicsError(msg)
+        numbers = (parameter, norm, 0.0, vertex.law.min_energy)
+        mode = 1 if varying or with_photons else 0
+        self._add(2, 0, vertex.children, numbers, draws, n=cross_section, law=angle, axis=axis, mode=mode)
 
     def _add_n_body(self, vertex: Vertex, produced: bool) -> None:
         n = len(vertex.children)
@@ -510,6 +600,49 @@ class _Plan:
 
         norm = phase_space.mean_square(self.topology.nodes[vertex.parent].mass, masses, square)
         self._add(5, vertex.parent, vertex.children, (parameter, norm), 0, law=code)
+
+    def _add_leptonic(self, vertex: Vertex) -> None:
+        self._require_fixed(vertex)
+        nodes = self.topology.nodes
+        lepton = nodes[vertex.children[1]].mass
+        ratio = (lepton / nodes[vertex.parent].mass) ** 2
+        # mean of (y - r)/y over the density 12 t (1 - t)^2 of t = (y - r)/(1 - r), with t = v^2 for small r
+        points, weights = np.polynomial.legendre.leggauss(200)
+        root = 0.5 * (points + 1.0)
+        t = root**2
+        density = 12.0 * t * (1.0 - t) ** 2 * 2.0 * root * 0.5 * weights
+        norm = float(np.sum(density * (1.0 - ratio) * t / (ratio + (1.0 - ratio) * t)))
+        self._add(8, vertex.parent, vertex.children, (lepton, norm), 4)
+
+    def _add_spins(self) -> None:
+        """The correlation of the spins of tau- and tau+ from e+e-, if both decays tell their direction."""
+        first = self.topology.vertices[0]
+        nodes = self.topology.nodes
+        if first.law.name != "fermion-pair" or {nodes[child].species for child in first.children} != {"tau-", "tau+"}:
+            return
+        minus, plus = sorted(first.children, key=lambda child: nodes[child].charge)
+        seen = [self._polarimeter(place) for place in (minus, plus)]
+        if seen[0] is not None and seen[1] is not None:
+            (place1, kind1, rest1), (place2, kind2, rest2) = seen[0], seen[1]
+            self._add(7, 0, (minus, plus, place1, place2), (kind1, rest1, kind2, rest2), 0)
+
+    def _polarimeter(self, tau: int) -> tuple[int, float, float] | None:
+        """The particle that tells the spin of a tau, how, and the mass of the rest; None if there is none."""
+        nodes = self.topology.nodes
+        vertex = next((vertex for vertex in self.topology.vertices if vertex.parent == tau), None)
+        if vertex is None:
+            return None
+        if vertex.law.name == "leptonic":
+            return vertex.children[2], 1.0, 0.0
+        if vertex.law.name != "phase-space" or len(vertex.children) != 2:
+            return None
+        charged, neutral = sorted(vertex.children, key=lambda child: nodes[child].charge == 0)
+        number = getattr(known_particle(nodes[charged].species), "number", 0)
+        if number in _PSEUDOSCALAR_MESONS:
+            return charged, 2.0, nodes[neutral].mass
+        if number in _VECTOR_MESONS and nodes[neutral].mass == 0.0:
+            return charged, 3.0, 0.0
+        return None
 
     def _add_flights(self, lifetimes: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
         topology = self.topology

@@ -12,10 +12,11 @@ import numpy.typing as npt
 from modelbuilder.errors import KinematicsError
 from modelbuilder.kinematics.beams import Beams
 from modelbuilder.kinematics.measure import MeasuredEvents
-from modelbuilder.kinematics.observables import Observable, evaluate_entries
+from modelbuilder.kinematics.observables import evaluate_entries
 from modelbuilder.kinematics.resolution import CENTRAL_FRACTION, central_half_width
 from modelbuilder.kinematics.shards import ordered_sum, shard_bounds
 from modelbuilder.kinematics.simulate import SimulatedHistogram
+from modelbuilder.spec.observables import Observable
 
 Floats = npt.NDArray[np.float64]
 
@@ -170,17 +171,30 @@ def select(events: MeasuredEvents, cuts: Sequence[Cut | TurnOn], beams: Beams) -
 
 
 def _step(text: str, weights: Floats, before: Floats) -> Step:
-    """A line of the cut flow, with the error of a ratio of sums over the same events."""
-    total, n = float(np.sum(before)), len(before)
-    left = float(np.sum(weights))
+    return step_of(text, _sums(weights, before), _sums(before, before), len(before))
+
+
+def _sums(weights: Floats, before: Floats) -> Floats:
+    """What a line of the cut flow needs: sums of w, w^2 and w times the simulated weight."""
+    return np.array([np.sum(weights), np.sum(weights**2), np.sum(weights * before)])
+
+
+def step_of(text: str, sums: Floats, simulated: Floats, n_events: int) -> Step:
+    """A line of the cut flow, with the error of a ratio of sums over the same events.
+
+    sums: of w, w^2 and w times the simulated weight, of what is left; simulated: the same of all events.
+    """
+    left, squares, products = (float(value) for value in sums)
+    total = float(simulated[0])
     ratio = left / total if total > 0.0 else math.nan
-    spread = float(np.sum((weights - ratio * before) ** 2)) if total > 0.0 else math.nan
+    # sum of (w - ratio b)^2; rounding may leave a little less than nothing
+    spread = max(squares - 2.0 * ratio * products + ratio**2 * float(simulated[1]), 0.0) if total > 0.0 else math.nan
     return Step(
         text=text,
         sum_weights=left,
-        sum_squared_weights=float(np.sum(weights**2)),
+        sum_squared_weights=squares,
         efficiency=ratio,
-        efficiency_stdev=math.sqrt(spread * n / max(n - 1, 1)) / total if total > 0.0 else math.nan,
+        efficiency_stdev=math.sqrt(spread * n_events / max(n_events - 1, 1)) / total if total > 0.0 else math.nan,
     )
 
 
@@ -188,31 +202,45 @@ def fill(
     observable: Observable, events: MeasuredEvents, weights: Floats, edges: npt.ArrayLike, beams: Beams
 ) -> SimulatedHistogram:
     """Histogram of all entries; sums of weights, and variances with the correlated entries of an event in one bin."""
-    checked = np.array(edges, dtype=float)
-    if checked.ndim != 1 or len(checked) < 2 or not np.all(np.isfinite(checked)) or not np.all(np.diff(checked) > 0.0):
-        msg = f"edges of {observable.text} must be at least two finite ascending numbers"
-        raise KinematicsError(msg)
     if weights.shape != (len(events.weights),):
         msg = f"{observable.text}: {len(events.weights)} events, but weights of shape {weights.shape}"
         raise KinematicsError(msg)
+    checked = checked_edges(observable.text, edges)
+    entries = evaluate_entries(observable, events, beams)
+    values, variances = fill_entries(entries, np.broadcast_to(weights, entries.shape), checked)
+    return SimulatedHistogram(
+        edges=checked,
+        values=values[1:-1].copy(),
+        variances=variances[1:-1].copy(),
+        underflow=float(values[0]),
+        overflow=float(values[-1]),
+    )
+
+
+def checked_edges(text: str, edges: npt.ArrayLike) -> Floats:
+    """The edges of a histogram; KinematicsError if they are none."""
+    checked = np.array(edges, dtype=float)
+    if checked.ndim != 1 or len(checked) < 2 or not np.all(np.isfinite(checked)) or not np.all(np.diff(checked) > 0.0):
+        msg = f"edges of {text} must be at least two finite ascending numbers"
+        raise KinematicsError(msg)
+    return checked
+
+
+def fill_entries(entries: Floats, weights: Floats, edges: Floats) -> tuple[Floats, Floats]:
+    """Sums of weights and variances, shape (n_bins + 2,) with what lies below and above.
+
+    entries, weights: shape (n_entries, n_events), NaN for no entry.
+    """
     from modelbuilder.kinematics import _observables, _random
 
-    entries = evaluate_entries(observable, events, beams)
-    bounds = shard_bounds(len(weights), _random.BLOCK)
-    values = np.zeros((len(bounds) - 1, len(checked) + 1))
+    bounds = shard_bounds(entries.shape[1], _random.BLOCK)
+    values = np.zeros((len(bounds) - 1, len(edges) + 1))
     variances = np.zeros_like(values)
     contiguous = np.ascontiguousarray(weights)
     for shard in range(len(bounds) - 1):
         start, stop = int(bounds[shard]), int(bounds[shard + 1])
-        _observables.fill(entries, contiguous, checked, start, stop, values[shard], variances[shard])
-    total, squares = ordered_sum(values), ordered_sum(variances)
-    return SimulatedHistogram(
-        edges=checked,
-        values=total[1:-1].copy(),
-        variances=squares[1:-1].copy(),
-        underflow=float(total[0]),
-        overflow=float(total[-1]),
-    )
+        _observables.fill(entries, contiguous, edges, start, stop, values[shard], variances[shard])
+    return ordered_sum(values), ordered_sum(variances)
 
 
 @dataclass(frozen=True, kw_only=True)

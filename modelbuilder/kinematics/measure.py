@@ -14,24 +14,18 @@ import numpy.typing as npt
 from modelbuilder.errors import KinematicsError
 from modelbuilder.kinematics.chain import ChainEvents
 from modelbuilder.kinematics.response import PERFECT, PhotonResponse
-from modelbuilder.kinematics.shards import available_threads, numba_threads, shard_bounds, stream_key
-from modelbuilder.kinematics.topology import Kind, Node, Topology, known_particle
+from modelbuilder.kinematics.shards import run_shards, shard_bounds, stream_key
+from modelbuilder.spec.topology import TRACKS, Kind, Node, Topology, known_particle, visible_places
 
 if TYPE_CHECKING:
-    from modelbuilder.spec.experiment import Experiment
+    from modelbuilder.spec.experiment import ConstantEfficiency, Experiment, TableEfficiency
 
 Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 Variable = Literal["momentum", "transverse momentum", "theta", "cos theta", "rho", "z"]
 
-TRACKS: dict[Kind, str] = {"electron": "e-", "muon": "mu-", "pion": "pi-", "kaon": "K-", "proton": "p"}
 FULL: tuple[Interval, ...] = ((0.0, math.pi),)
 ANYWHERE: Interval = (-math.inf, math.inf)
-
-
-def visible_places(topology: Topology) -> tuple[int, ...]:
-    """Places of what a detector may see: photons and tracks that do not decay."""
-    return tuple(i for i, node in enumerate(topology.nodes) if node.kind == "photon" or node.kind in TRACKS)
 
 
 def _check_polar(what: str, theta: tuple[Interval, ...]) -> None:
@@ -296,7 +290,8 @@ class MeasuredEvents:
         is given.
     flags: why a particle is not found, bits of `_measure`; 0 and 16 (a cluster of several photons) are found;
         shape (n_events, n_visible).
-    efficiencies: to find a particle and take it for what it is taken for, inside the acceptance; same shape.
+    finding: efficiency to find a particle inside the acceptance, same shape.
+    efficiencies: the same times that to take it for what it is taken for.
     weights: of the event: the simulated one, times what the required particles and vertices are found with and the
         vetoed ones not found with; 0 if that cannot be. Shape (n_events,).
     true_weights: the simulated ones.
@@ -308,6 +303,7 @@ class MeasuredEvents:
     momenta: Floats
     points: Floats
     flags: npt.NDArray[np.uint8]
+    finding: Floats
     efficiencies: Floats
     weights: Floats
     true_weights: Floats
@@ -320,6 +316,19 @@ class MeasuredEvents:
 
         found: npt.NDArray[np.bool_] = (self.flags & _measure.LOST) == 0
         return found
+
+    def candidate_weights(self, seen: Sequence[int], vetoed: Sequence[int]) -> Floats:
+        """Weights of the events in which these are found and those are not; shape (n_events,).
+
+        seen, vetoed: positions among the visible particles.
+        """
+        found = self.found
+        weights = self.weights.copy()
+        for i in seen:
+            weights *= np.where(found[:, i], self.efficiencies[:, i], 0.0)
+        for i in vetoed:
+            weights *= np.where(found[:, i], 1.0 - self.finding[:, i], 1.0)
+        return weights
 
 
 def measure(
@@ -344,7 +353,7 @@ def measure(
     seen_as: by name, what a track is taken for if not for what it is.
     vertices: by name of a particle that decays, where the decay must be found.
     first_event: number of the first of these events, if they are a part of a larger sample.
-    n_threads: None for the current number of numba threads. The result is the same bit for bit.
+    n_threads: None for one per processor. The result is the same bit for bit.
     """
     topology = events.topology
     if first_event < 0:
@@ -373,10 +382,11 @@ def measure(
     measured, flags = _run(detector, momenta, points, places, nodes, masses, key, first_event, n_threads)
 
     n = momenta.shape[2]
-    factors = np.ones((len(places), n))
+    factors, finding = np.ones((len(places), n)), np.ones((len(places), n))
     for i, (place, node, kind) in enumerate(zip(places, nodes, seen, strict=True)):
         part = detector.photons if node.kind == "photon" else detector.tracks
-        _multiply_particle(part.efficiency, momenta[place], factors[i])
+        _multiply_particle(part.efficiency, momenta[place], finding[i])
+        factors[i] = finding[i]
         if node.kind != "photon":
             _multiply_particle(detector.tracks.identification_of(node.kind, kind), momenta[place], factors[i])
     weights = events.weights.copy()
@@ -386,7 +396,7 @@ def measure(
     for i in needs:
         weights *= np.where(found[i], factors[i], 0.0)
     for i in vetoes:
-        weights *= np.where(found[i], 1.0 - factors[i], 1.0)
+        weights *= np.where(found[i], 1.0 - finding[i], 1.0)
     measured_points = points
     for name, vertex in (vertices or {}).items():
         if measured_points is points:
@@ -398,6 +408,7 @@ def measure(
         momenta=measured.transpose(2, 0, 1),
         points=measured_points.transpose(2, 0, 1),
         flags=flags.T,
+        finding=finding.T,
         efficiencies=factors.T,
         weights=weights,
         true_weights=events.weights,
@@ -416,6 +427,7 @@ def truth(events: ChainEvents) -> MeasuredEvents:
         momenta=events.momenta[:, list(places)],
         points=events.points,
         flags=np.zeros(shape, dtype=np.uint8),
+        finding=np.ones(shape),
         efficiencies=np.ones(shape),
         weights=events.weights,
         true_weights=events.weights,
@@ -423,10 +435,10 @@ def truth(events: ChainEvents) -> MeasuredEvents:
     )
 
 
-def detector_of(experiment: Experiment, calorimeter: Calorimeter | None = None) -> Detector:
+def detector_of(experiment: Experiment) -> Detector:
     """The detector of an experiment file."""
     photons, tracks = experiment.photons, experiment.tracks
-    energy, momentum = photons.energy_resolution, tracks.momentum_resolution
+    energy, momentum, surface = photons.energy_resolution, tracks.momentum_resolution, photons.surface
     return Detector(
         photons=PhotonDetector(
             response=PhotonResponse(
@@ -438,16 +450,87 @@ def detector_of(experiment: Experiment, calorimeter: Calorimeter | None = None) 
             theta=tuple(sorted((part.low, part.high) for part in photons.acceptance)),
             min_energy=photons.minimum_energy,
             min_opening_angle=photons.minimum_opening_angle,
-            efficiency=photons.efficiency.value,
-            calorimeter=calorimeter,
+            efficiency=_efficiency_of(photons.efficiency),
+            calorimeter=None
+            if surface is None
+            else Calorimeter(radius=surface.radius, z_low=surface.z_low, z_high=surface.z_high),
         ),
         tracks=TrackDetector(
             response=TrackResponse(slope=momentum.slope, constant=momentum.constant, angle=tracks.angle_resolution),
             theta=tuple(sorted((part.low, part.high) for part in tracks.acceptance)),
             min_transverse_momentum=tracks.minimum_transverse_momentum,
-            efficiency=tracks.efficiency.value,
+            efficiency=_efficiency_of(tracks.efficiency),
+            identification=tuple(
+                (entry.particle, entry.taken_for, _efficiency_of(entry.efficiency)) for entry in tracks.identification
+            ),
         ),
     )
+
+
+_VARIABLES: dict[str, Variable] = {
+    "momentum": "momentum",
+    "transverse_momentum": "transverse momentum",
+    "theta": "theta",
+    "cos_theta": "cos theta",
+}
+
+
+def _efficiency_of(given: ConstantEfficiency | TableEfficiency) -> Efficiency:
+    if not hasattr(given, "binned"):
+        return given.value
+    table = given.binned()
+    first, second = (_VARIABLES[name] for name in table.variables)
+    return EfficiencyTable(
+        variables=(first, second),
+        first_edges=table.first_edges,
+        second_edges=table.second_edges,
+        values=table.values,
+        uncertainties=table.uncertainties,
+    )
+
+
+def varied_detector(detector: Detector, vary: str, change: float) -> Detector:
+    """The detector with one of its parameters, named as in a shape systematic, changed by a relative amount.
+
+    Efficiencies stay within 0 and 1.
+    """
+    part, _, what = vary.partition(".")
+    factor = max(0.0, 1.0 + change)
+    if part == "photons":
+        photons = _varied_photons(detector.photons, what, factor)
+        return replace(detector, photons=photons)
+    return replace(detector, tracks=_varied_tracks(detector.tracks, what, factor))
+
+
+def _varied_photons(photons: PhotonDetector, what: str, factor: float) -> PhotonDetector:
+    if what == "efficiency":
+        return replace(photons, efficiency=_scaled(photons.efficiency, factor))
+    return replace(photons, response=photons.response.varied(what, factor))
+
+
+def _varied_tracks(tracks: TrackDetector, what: str, factor: float) -> TrackDetector:
+    response = tracks.response
+    if what == "momentum_scale":
+        return replace(tracks, response=replace(response, momentum_scale=response.momentum_scale * factor))
+    if what == "momentum_resolution":
+        return replace(tracks, response=replace(response, resolution_scale=response.resolution_scale * factor))
+    if what == "angle_resolution":
+        return replace(tracks, response=replace(response, angle=response.angle * factor))
+    if what == "efficiency":
+        return replace(tracks, efficiency=_scaled(tracks.efficiency, factor))
+    right = {"identification": True, "misidentification": False}[what]
+    identification = tuple(
+        (true, seen, _scaled(efficiency, factor) if (true == seen) == right else efficiency)
+        for true, seen, efficiency in tracks.identification
+    )
+    return replace(tracks, identification=identification)
+
+
+def _scaled(efficiency: Efficiency, factor: float) -> Efficiency:
+    if isinstance(efficiency, EfficiencyTable):
+        values = np.minimum(factor * np.array(efficiency.values), 1.0)
+        return replace(efficiency, values=tuple(tuple(float(value) for value in row) for row in values))
+    return min(factor * efficiency, 1.0)
 
 
 def _run(
@@ -505,12 +588,11 @@ def _run(
         flags,
     )
     bounds = shard_bounds(n, _random.BLOCK)
-    threads = min(available_threads(n_threads), len(bounds) - 1)
-    if threads <= 1:
-        _measure.measure_shard(0, n, *physics)
-    else:
-        with numba_threads(threads):
-            _measure.measure_shards(bounds, *physics)
+
+    def run(shard: int) -> None:
+        _measure.measure_shard(int(bounds[shard]), int(bounds[shard + 1]), *physics)
+
+    run_shards(run, len(bounds) - 1, n_threads)
     return measured, flags
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelbuilder.errors import KinematicsError
 
@@ -51,6 +51,16 @@ class PhotonResponse:
     def angular_resolution(self, energy: float) -> float:
         """Standard deviation of the direction in each of two transverse directions, rad; `energy` in GeV."""
         return self.angle / math.sqrt(energy)
+
+    def varied(self, what: str, factor: float) -> PhotonResponse:
+        """With energy_scale, energy_resolution, angle_resolution or resolution (both) multiplied by a factor."""
+        changes = {
+            "energy_scale": {"energy_scale": self.energy_scale * factor},
+            "energy_resolution": {"resolution_scale": self.resolution_scale * factor},
+            "angle_resolution": {"angle": self.angle * factor},
+            "resolution": {"resolution_scale": self.resolution_scale * factor, "angle": self.angle * factor},
+        }
+        return replace(self, **changes[what])
 
 
 PERFECT = PhotonResponse(noise=0.0, stochastic=0.0, constant=0.0, angle=0.0)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,26 +38,28 @@ def shard_bounds(n_events: int, block: int) -> npt.NDArray[np.int64]:
     return np.array([*first, n_events], dtype=np.int64)
 
 
-# numba's simplest threading layer aborts the process if two threads enter it at the same time.
-_THREADING_LAYER = threading.Lock()
-
-
-@contextmanager
-def numba_threads(n_threads: int) -> Iterator[None]:
-    import numba  # slow to import
-
-    with _THREADING_LAYER:
-        before = numba.get_num_threads()
-        numba.set_num_threads(n_threads)
-        try:
-            yield
-        finally:
-            numba.set_num_threads(before)
-
-
 def available_threads(requested: int | None) -> int:
-    import numba
+    """The number of threads that was asked for, or one for each processor that this process may use."""
+    if requested is not None:
+        return requested
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    if requested is None:
-        return int(numba.get_num_threads())
-    return min(requested, int(vars(numba.config)["NUMBA_NUM_THREADS"]))
+
+def run_shards(work: Callable[[int], None], n_shards: int, n_threads: int | None) -> None:
+    """Call `work` with 0 to n_shards - 1, on threads: kernels release the interpreter lock.
+
+    Each shard must write to places of its own; then the result does not depend on the threads.
+    """
+    threads = min(available_threads(n_threads), n_shards)
+    if threads <= 1:
+        for shard in range(n_shards):
+            work(shard)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(work, range(n_shards)):
+            pass
+
+
+def is_compiled(kernel: Any) -> bool:
+    """Whether compiled code of a kernel, as its files are now, lies on disk."""
+    return bool(kernel._cache._cache_file._load_index())

@@ -15,7 +15,7 @@ from modelbuilder.kinematics.beams import Beams
 from modelbuilder.kinematics.processes import Process
 from modelbuilder.kinematics.response import PhotonResponse
 from modelbuilder.kinematics.selection import STEPS, PhotonSelection
-from modelbuilder.kinematics.shards import available_threads, numba_threads, ordered_sum, shard_bounds, stream_key
+from modelbuilder.kinematics.shards import ordered_sum, run_shards, shard_bounds, stream_key
 
 Floats = npt.NDArray[np.float64]
 Pairing = Literal["all", "true"]
@@ -134,8 +134,7 @@ def simulate_histograms(
     isr: collinear radiation of both beams.
     seed, stream: the random numbers are a function of these and of the number of the event.
     pairing: "all" for three entries per event, "true" for the pair from the decay and the photon recoiling against it.
-    n_threads: None for the current number of numba threads; more than numba has is the same as all it has. The result
-        is the same bit for bit.
+    n_threads: None for one per processor. The result is the same bit for bit.
     """
     if not axes:
         msg = f"simulation: no observable; known: {', '.join(sorted(OBSERVABLES))}"
@@ -305,16 +304,13 @@ def _run(
         np.cumsum([0, *(len(guide) for guide in guides)], dtype=np.int64),
     )
     kept = (arrays["true"], arrays["reconstructed"], arrays["weights"])
-    threads = min(available_threads(n_threads), n_shards)
-    if threads == 1:
-        for shard in range(n_shards):
-            outputs = (arrays["values"][shard], arrays["variances"][shard], arrays["sums"][shard])
-            arguments = (int(bounds[shard]), int(bounds[shard + 1]), *physics, *outputs, *kept)
-            _three_photons.simulate_shard(*arguments)
-    else:
-        arguments = (bounds, *physics, arrays["values"], arrays["variances"], arrays["sums"], *kept)
-        with numba_threads(threads):
-            _three_photons.simulate_shards(*arguments)
+
+    def run(shard: int) -> None:
+        outputs = (arrays["values"][shard], arrays["variances"][shard], arrays["sums"][shard])
+        arguments = (int(bounds[shard]), int(bounds[shard + 1]), *physics, *outputs, *kept)
+        _three_photons.simulate_shard(*arguments)
+
+    run_shards(run, n_shards, n_threads)
     return arrays
 
 

@@ -12,25 +12,38 @@ from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from modelbuilder.errors import Problem
+from modelbuilder.errors import KinematicsError, Problem
 from modelbuilder.spec.base import SpecModel
 from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.functions import Bounded
-from modelbuilder.spec.grid import GridError, GridPoint, expand_grid
+from modelbuilder.spec.grid import GridError, GridPoint, expand_grid, spread
+from modelbuilder.spec.observables import arguments_of, parse_observable
 from modelbuilder.spec.problems import nearest
+from modelbuilder.spec.process import (
+    SOFT_PHOTONS,
+    FinalState,
+    Simulated,
+    brings_cross_section,
+    candidates_of,
+    chain_of,
+    hypotheses,
+    seen_kinds,
+)
 from modelbuilder.spec.search import (
     SIGNAL,
     Background,
     BernsteinShape,
+    Channel,
     Cut,
-    EnergyCut,
+    Radiation,
     SearchSpec,
     ShapeSystematic,
     Signal,
     SpuriousSignal,
     Systematic,
 )
+from modelbuilder.spec.topology import Topology, visible_places
 from modelbuilder.spec.tree import Mapping, Node, child, path_text, plain
 
 MAX_ORDER = 8
@@ -54,6 +67,8 @@ def _sound_parts(tree: Mapping) -> dict[str, Any]:
     for name, field in SearchSpec.model_fields.items():
         node = tree.get(field.alias or name)
         if node is None:
+            if not field.is_required():
+                parts[name] = field.get_default(call_default_factory=True)
             continue
         try:
             annotation: Any = field.annotation
@@ -73,9 +88,11 @@ def _on_the_grid(parts: dict[str, Any]) -> Iterator[Finding]:
     if "grid" not in parts:
         return
     variable: str = next(iter(parts["grid"]))
-    if "signal" in parts and (wanted := _mass_of(parts["signal"])) != variable:
-        yield ("grid", variable), f"found {variable!r}; the mass of the signal process is named {wanted!r}"
-        return  # under a wrong name nothing else would fit either
+    if "signal" in parts:
+        named = [f"m_{name}" for name in hypotheses(parts["signal"].process) if name not in parts["signal"].masses]
+        if variable not in named:
+            yield ("grid", variable), f"found {variable!r}; {_names_of_masses(named)}"
+            return  # under a wrong name nothing else would fit either
     unknown = {name: list(_unknown_variables(parts[name], name, variable)) for name in _WITH_VARIABLES if name in parts}
     for findings in unknown.values():
         yield from findings
@@ -91,9 +108,12 @@ def _on_the_grid(parts: dict[str, Any]) -> Iterator[Finding]:
             yield from _missing_values(parts[name], name, parts["points"])
 
 
-def _mass_of(signal: Signal) -> str:
-    """`m_a` for a process in which `a` is looked for."""
-    return f"m_{signal.process.split('->')[1].split(',')[0].split()[-1]}"
+def _names_of_masses(names: list[str]) -> str:
+    if not names:
+        return "the signal process has no particle whose mass is not known"
+    if len(names) == 1:
+        return f"the mass of the signal process is named {names[0]!r}"
+    return f"the masses of the signal process are named {', '.join(names)}"
 
 
 def _unknown_variables(part: object, name: str, known: str) -> Iterator[Finding]:
@@ -164,12 +184,6 @@ def _orders_are_whole(points: tuple[GridPoint, ...], backgrounds: dict[str, Back
                 break
 
 
-def _cuts_are_ordered(selection: list[Cut]) -> Iterator[Finding]:
-    for index, cut in enumerate(selection):
-        if not isinstance(cut, EnergyCut) and cut.between[0] >= cut.between[1]:
-            yield ("selection", index, "between"), "found the lower end at or above the upper end; write [low, high]"
-
-
 def _samples_exist(backgrounds: dict[str, Background], systematics: dict[str, Systematic]) -> Iterator[Finding]:
     if SIGNAL in backgrounds:
         yield ("backgrounds", SIGNAL), f"a background cannot be named {SIGNAL!r}"
@@ -196,6 +210,154 @@ def _samples_exist(backgrounds: dict[str, Background], systematics: dict[str, Sy
                 yield path, f"acts on nothing: the rate of {sample!r} is free; remove it from the list"
 
 
+def _processes_are_possible(
+    signal: Signal,
+    backgrounds: dict[str, Background],
+    experiment: Experiment,
+    final_state: FinalState | None,
+    radiation: Radiation,
+    selection: list[Cut],
+    channels: dict[str, Channel],
+    points: tuple[GridPoint, ...],
+) -> Iterator[Finding]:
+    """Every chain, its particles in the final state, and the observables of them; nothing is simulated for it."""
+    sqrt_s = experiment.beams.sqrt_s
+    if points[-1].mass >= sqrt_s:
+        return  # reported already
+    chains: dict[str, Topology] = {}
+    for point in _some(points):
+        try:
+            chains[SIGNAL] = chain_of(signal, point.values, sqrt_s=sqrt_s, model=signal.model)
+        except KinematicsError as error:
+            chains.pop(SIGNAL, None)
+            yield ("signal", "process"), f"at {point.variable} = {point.mass:g} GeV: {error}"
+            break
+        except ValueError:
+            return  # a function without a value there, reported already
+    for name, background in backgrounds.items():
+        path: Path = ("backgrounds", name)
+        if _depends_on_the_grid(background):
+            yield path, "found a mass, lifetime or law that depends on the grid; a background does not"
+            continue
+        try:
+            chains[name] = chain_of(background, {}, sqrt_s=sqrt_s)
+        except KinematicsError as error:
+            yield (*path, "process"), str(error)
+            continue
+        if brings_cross_section(chains[name]) and background.cross_section is not None:
+            yield (*path, "cross_section"), "this process brings its own cross section at lowest order; remove the key"
+        if not brings_cross_section(chains[name]) and background.cross_section is None:
+            reason = "missing; this process does not bring one of its own, so give `cross_section: {value: ..., source: ...}`"
+            yield (*path, "cross_section"), reason
+    for sample, chain in chains.items():
+        law = chain.vertices[0].law
+        if radiation.initial_state == "collinear" and law.name in SOFT_PHOTONS and law.min_energy == 0.0:
+            reason = f"with radiation of the beams the law {law.name!r} needs a min_energy of its photons"
+            yield (*((SIGNAL,) if sample == SIGNAL else ("backgrounds", sample)), "laws"), reason
+    if final_state is None and SIGNAL in chains:
+        final_state = FinalState(found=[chains[SIGNAL].nodes[place].species for place in visible_places(chains[SIGNAL])]
+                                 or ["nothing"])  # fmt: skip
+    faulty: set[Path] = set()
+    for sample, chain in chains.items():
+        process = signal if sample == SIGNAL else backgrounds[sample]
+        for path, message in _final_state(sample, process, chain, final_state, experiment, selection, channels):
+            if path not in faulty:  # what is wrong with the signal is not said again of every background
+                yield path, message
+            if sample == SIGNAL:
+                faulty.add(path)
+    for name in final_state.vertices if final_state and len(chains) == 1 + len(backgrounds) else ():
+        lifetimes = [ctau for chain in chains.values() for ctau in _lifetimes_of(chain, name)]
+        if not lifetimes:
+            yield ("final_state", "vertices", name), f"found {name!r}; no particle of this name decays in any sample"
+        elif not any(lifetimes):
+            reason = f"{name} decays promptly, at the collision point; give its c tau in `lifetimes` of the sample"
+            yield ("final_state", "vertices", name), reason
+
+
+def _some(points: tuple[GridPoint, ...]) -> tuple[GridPoint, ...]:
+    """The ends of the grid, and some points between: what is possible changes at thresholds only."""
+    return spread(points, 200)
+
+
+def _depends_on_the_grid(background: Background) -> bool:
+    parts = (background.masses, background.lifetimes, background.laws)
+    return any(isinstance(value, Bounded) and value.variables for part in parts for _, value in _leaves(part, ()))
+
+
+def _lifetimes_of(chain: Topology, name: str) -> list[float]:
+    """c tau, cm, of a particle that decays in a chain; none if it does not."""
+    return [node.ctau for v in chain.vertices[1:] if (node := chain.nodes[v.parent]).name == name]
+
+
+def _windows_have_a_resolution(
+    channels: dict[str, Channel], points: tuple[GridPoint, ...], experiment: Experiment
+) -> Iterator[Finding]:
+    """Windows reach beyond the grid, and bins are made for all masses that the observable may have."""
+    for name, channel in channels.items():
+        key = "resolution" if channel.resolution is not None else "resolution2"
+        function = channel.resolution or channel.resolution2
+        own = [point for point in points if point.channel == name]
+        if channel.window is None or function is None or not own or not function.variables <= {own[0].variable}:
+            continue
+        try:
+            for step in range(101):
+                function.at({own[0].variable: 0.01 * step * experiment.beams.sqrt_s})
+        except ValueError as error:
+            yield ("channels", name, key), f"windows reach further than the grid: {error}"
+
+
+def _final_state(
+    sample: str,
+    process: Simulated,
+    chain: Topology,
+    final_state: FinalState | None,
+    experiment: Experiment,
+    selection: list[Cut],
+    channels: dict[str, Channel],
+) -> Iterator[Finding]:
+    """What can be wrong with the final state, the cuts and the observables of one sample."""
+    own: Path = (SIGNAL,) if sample == SIGNAL else ("backgrounds", sample)
+    try:
+        kinds = seen_kinds(chain, process.taken_for)
+    except KinematicsError as error:
+        yield (*own, "taken_for"), str(error)
+        return
+    for name, kind in kinds.items():
+        true = chain.nodes[chain.place(name)].kind
+        known = [(entry.particle, entry.taken_for) for entry in experiment.tracks.identification]
+        if (true, kind) not in known:
+            there = ", ".join(f"{one} as {two}" for one, two in known) or "none"
+            reason = (
+                f"the experiment has no probability to take a {true} for a {kind}; tracks.identification has {there}"
+            )
+            yield (*own, "taken_for"), reason
+    try:
+        candidates = candidates_of(chain, final_state, process.taken_for)
+    except KinematicsError as error:
+        yield (("final_state", "found") if sample == SIGNAL else (*own, "process")), str(error)
+        return
+    where = "" if sample == SIGNAL else f"in {sample}: "
+    wanted: list[tuple[Path, str, Cut | None]] = [
+        (("selection", index, "quantity"), cut.quantity, cut) for index, cut in enumerate(selection)
+    ]
+    wanted += [(("channels", name, "observable"), channel.observable, None) for name, channel in channels.items()]
+    for path, text, cut in wanted:
+        try:
+            entries = len(parse_observable(text, chain, candidates[0].seen).entries)
+        except KinematicsError as error:
+            yield path, f"{where}{error}"
+            continue
+        if cut is not None and cut.turn_on is not None and entries != 1:
+            yield path, f"{where}{text} has {entries} values in an event; a turn-on needs one, as in {_one_of(text)}"
+        if cut is not None and cut.at_least is not None and cut.at_least > entries:
+            yield (*path[:-1], "at_least"), f"{where}found {cut.at_least}; {text} has {entries} values in an event"
+
+
+def _one_of(text: str) -> str:
+    function, arguments = arguments_of(text)
+    return f"{function}({arguments.split()[0]}[1])" if arguments else text
+
+
 def _leaves(part: object, path: Path) -> Iterator[tuple[Path, object]]:
     """Every value below a part of a spec, with its path in the words of the spec."""
     if isinstance(part, SpecModel):
@@ -214,6 +376,7 @@ def _leaves(part: object, path: Path) -> Iterator[tuple[Path, object]]:
 _CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     _masses_are_possible,
     _orders_are_whole,
-    _cuts_are_ordered,
+    _processes_are_possible,
+    _windows_have_a_resolution,
     _samples_exist,
 )

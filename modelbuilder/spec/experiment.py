@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from modelbuilder.spec.base import Name, Source, SpecModel, refusal
-from modelbuilder.spec.quantities import ANGLE, Angle, Energy, Fraction, Number, PositiveEnergy, Quantity
+from modelbuilder.spec.functions import RawValue, parsed
+from modelbuilder.spec.quantities import (
+    ANGLE,
+    ENERGY,
+    LENGTH,
+    NUMBER_OF,
+    Angle,
+    Energy,
+    Fraction,
+    Number,
+    Position,
+    PositiveEnergy,
+    Quantity,
+)
 
+ParticleKind = Literal["electron", "muon", "pion", "kaon", "proton"]
 PolarAngle = Annotated[float, Quantity(ANGLE, low=0.0, high=math.pi)]
 
 
@@ -67,6 +82,118 @@ class ConstantEfficiency(SpecModel):
     source: Source
 
 
+_MOMENTA = ("momentum", "transverse_momentum")
+_ANGLES = ("theta", "cos_theta")
+
+
+class TableEfficiency(SpecModel):
+    """Efficiency in bins of momentum and polar angle of the true particle; beyond the table, that of the nearest bin."""
+
+    table: dict[str, list[RawValue]] = Field(
+        description=(
+            "one list per column, one entry per bin: momentum_low and momentum_high (or transverse_momentum_...), "
+            "theta_low and theta_high (or cos_theta_...), value, and uncertainty if there is one"
+        )
+    )
+    source: Source
+
+    @model_validator(mode="after")
+    def _tiles(self) -> TableEfficiency:
+        self.binned()
+        return self
+
+    @property
+    def variables(self) -> tuple[str, str]:
+        """The names of the two variables, as the columns have them."""
+        momentum = next((name for name in _MOMENTA if f"{name}_low" in self.table), _MOMENTA[0])
+        return momentum, next((name for name in _ANGLES if f"{name}_low" in self.table), _ANGLES[0])
+
+    def binned(self) -> BinnedEfficiency:
+        """Edges (GeV, rad or cosine) and values of the bins."""
+        first, second = self.variables
+        limits = [f"{first}_low", f"{first}_high", f"{second}_low", f"{second}_high"]
+        wanted, allowed = {*limits, "value"}, {*limits, "value", "uncertainty"}
+        if not wanted <= set(self.table) <= allowed:
+            reason = f"found the columns {', '.join(self.table) or 'none'}; expected {', '.join((*limits, 'value'))}"
+            raise refusal(reason, ("table",))
+        angle = Quantity(ANGLE, low=0.0, high=math.pi) if second == "theta" else Quantity(NUMBER_OF, low=-1.0, high=1.0)
+        dimensions = [Quantity(ENERGY, low=0.0)] * 2 + [angle] * 2
+        columns = [self._column(name, quantity) for name, quantity in zip(limits, dimensions, strict=True)]
+        fraction = Quantity(NUMBER_OF, low=0.0, high=1.0)
+        values = self._column("value", fraction)
+        errors = self._column("uncertainty", fraction) if "uncertainty" in self.table else []
+        if len({len(column) for column in (*columns, values, errors or values)}) != 1:
+            reason = "found lists of different lengths; each bin needs one entry in every column"
+            raise refusal(reason, ("table",))
+        axes = []
+        for low, high, name in ((columns[0], columns[1], first), (columns[2], columns[3], second)):
+            edges = sorted({*low, *high})
+            if any(two <= one or edges.index(two) != edges.index(one) + 1 for one, two in zip(low, high, strict=True)):
+                reason = f"found bins in {name} that overlap or are empty; every bin goes from one edge to the next"
+                raise refusal(reason, ("table",))
+            axes.append(edges)
+        rows = {
+            (axes[0].index(one), axes[1].index(two)): number
+            for number, (one, two) in enumerate(zip(columns[0], columns[2], strict=True))
+        }
+        shape = len(axes[0]) - 1, len(axes[1]) - 1
+        if len(rows) != len(values) or len(values) != shape[0] * shape[1]:
+            reason = f"found {len(values)} bins, {len(rows)} of them different; the edges make {shape[0]} x {shape[1]}"
+            raise refusal(reason, ("table",))
+
+        def laid_out(column: list[float]) -> tuple[tuple[float, ...], ...]:
+            return tuple(tuple(column[rows[i, j]] for j in range(shape[1])) for i in range(shape[0]))
+
+        return BinnedEfficiency(
+            variables=(first, second),
+            first_edges=tuple(axes[0]),
+            second_edges=tuple(axes[1]),
+            values=laid_out(values),
+            uncertainties=laid_out(errors) if errors else (),
+        )
+
+    def _column(self, name: str, quantity: Quantity) -> list[float]:
+        return [parsed(quantity, value, ("table", name, index)) for index, value in enumerate(self.table[name])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinnedEfficiency:
+    """A table in two variables: edges (GeV, rad or cosine), and values of shape (n_first, n_second)."""
+
+    variables: tuple[str, str]
+    first_edges: tuple[float, ...]
+    second_edges: tuple[float, ...]
+    values: tuple[tuple[float, ...], ...]
+    uncertainties: tuple[tuple[float, ...], ...]
+
+
+def _kind_of_efficiency(value: object) -> str:
+    keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", ())
+    return "bins" if "table" in keys or "csv" in keys else "one number"
+
+
+EfficiencyOfParticle = Annotated[
+    Annotated[ConstantEfficiency, Tag("one number")] | Annotated[TableEfficiency, Tag("bins")],
+    Discriminator(_kind_of_efficiency),
+]
+
+
+class Surface(SpecModel):
+    """The inner surface of the calorimeter, where the direction of a photon is measured: a cylinder with two ends."""
+
+    radius: Annotated[float, Quantity(LENGTH, low=0.0, exclusive=True)]
+    z_low: Position
+    z_high: Position
+    source: Source
+
+    @model_validator(mode="after")
+    def _around_the_origin(self) -> Surface:
+        if not self.z_low < 0.0 < self.z_high:
+            reason = f"found ends at {self.z_low:g} and {self.z_high:g} cm; the collision lies between them, at 0"
+            raise refusal(reason)
+        return self
+
+
 class Photons(SpecModel):
     """Acceptance and response for photons."""
 
@@ -75,7 +202,10 @@ class Photons(SpecModel):
     minimum_opening_angle: Angle = Field(description="photons closer than this merge into one")
     energy_resolution: PhotonEnergyResolution
     angle_resolution: PhotonAngleResolution
-    efficiency: ConstantEfficiency = Field(description="to find a photon within the acceptance")
+    efficiency: EfficiencyOfParticle = Field(description="to find a photon within the acceptance")
+    surface: Surface | None = Field(
+        None, description="of the calorimeter: photons from displaced decays seem to come from the collision point"
+    )
     source: Source = Field(description="of the minimum energy and the minimum opening angle")
 
 
@@ -87,6 +217,14 @@ class TrackMomentumResolution(SpecModel):
     source: Source
 
 
+class Identification(SpecModel):
+    """The probability that a charged particle is taken for what it is, or for another."""
+
+    particle: ParticleKind = Field(description="what it is")
+    taken_for: ParticleKind = Field(description="what it is taken for")
+    efficiency: EfficiencyOfParticle
+
+
 class Tracks(SpecModel):
     """Acceptance and response for charged particles."""
 
@@ -94,8 +232,20 @@ class Tracks(SpecModel):
     minimum_transverse_momentum: Energy
     momentum_resolution: TrackMomentumResolution
     angle_resolution: Angle = Field(description="standard deviation of the direction in each transverse direction")
-    efficiency: ConstantEfficiency
+    efficiency: EfficiencyOfParticle
+    identification: list[Identification] = Field(
+        default_factory=list, description="without an entry a particle is taken for what it is, and for nothing else"
+    )
     source: Source = Field(description="of the minimum transverse momentum and the angle resolution")
+
+    @model_validator(mode="after")
+    def _once(self) -> Tracks:
+        known = [(entry.particle, entry.taken_for) for entry in self.identification]
+        for index, pair in enumerate(known):
+            if pair in known[:index]:
+                reason = f"found {pair[0]} taken for {pair[1]} a second time; give one probability"
+                raise refusal(reason, ("identification", index))
+        return self
 
 
 class Experiment(SpecModel):

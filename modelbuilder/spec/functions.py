@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from modelbuilder.spec.base import PlainNumber, Source, SpecModel, refusal
 from modelbuilder.spec.conditions import Condition
-from modelbuilder.spec.quantities import ENERGY, NUMBER_OF, Quantity
+from modelbuilder.spec.quantities import ENERGY, ENERGY_SQUARED, LENGTH, NUMBER_OF, Quantity
 
 Interpolation = Literal["linear", "logarithmic", "monotone-cubic", "step"]
 
@@ -273,13 +273,13 @@ class FunctionIn:
         if isinstance(form, str | float | int):
             return Constant(self.quantity.parse(form))
         if isinstance(form, ConstantForm):
-            return Constant(_parsed(self.quantity, form.value, ("value",)), form.source)
+            return Constant(parsed(self.quantity, form.value, ("value",)), form.source)
         if isinstance(form, PolynomialForm):
-            scale = _parsed(Quantity(self.quantity.dimension), f"1 {form.unit}".strip(), ("unit",))
+            scale = parsed(Quantity(self.quantity.dimension), f"1 {form.unit}".strip(), ("unit",))
             return Polynomial(form.of, tuple(form.polynomial), scale, form.source)
         if isinstance(form, PiecesForm):
             pieces = tuple(
-                (piece.where, _parsed(self.quantity, piece.value, ("pieces", index, "value")))
+                (piece.where, parsed(self.quantity, piece.value, ("pieces", index, "value")))
                 for index, piece in enumerate(form.pieces)
             )
             return Pieces(pieces, form.source)
@@ -296,10 +296,10 @@ class FunctionIn:
             raise refusal(reason, ("table",))
         variable = variables[0]
         masses = tuple(
-            _parsed(_MASS, mass, ("table", variable, index)) for index, mass in enumerate(form.table[variable])
+            parsed(_MASS, mass, ("table", variable, index)) for index, mass in enumerate(form.table[variable])
         )
         values = tuple(
-            _parsed(self.quantity, value, ("table", "value", index)) for index, value in enumerate(form.table["value"])
+            parsed(self.quantity, value, ("table", "value", index)) for index, value in enumerate(form.table["value"])
         )
         if len(masses) != len(values) or len(masses) < 2:
             numbers = f"{len(masses)} of {variable} and {len(values)} of value"
@@ -317,7 +317,8 @@ class FunctionIn:
         return Table(variable, masses, values, form.interpolation, form.outside, form.source)
 
 
-def _parsed(quantity: Quantity, value: Any, at: tuple[str | int, ...]) -> float:
+def parsed(quantity: Quantity, value: Any, at: tuple[str | int, ...]) -> float:
+    """The value in the internal unit; a refusal at `at` if it is not of this quantity."""
     try:
         return quantity.parse(value)
     except PydanticCustomError as error:
@@ -328,6 +329,9 @@ def _parsed(quantity: Quantity, value: Any, at: tuple[str | int, ...]) -> float:
 Efficiency = Annotated[Function, FunctionIn(Quantity(NUMBER_OF, low=0.0, high=1.0))]
 RelativeSizeOfMass = Annotated[Function, FunctionIn(Quantity(NUMBER_OF, low=0.0))]
 PositiveEnergyOfMass = Annotated[Function, FunctionIn(Quantity(ENERGY, low=0.0, exclusive=True))]
+PositiveSquaredEnergyOfMass = Annotated[Function, FunctionIn(Quantity(ENERGY_SQUARED, low=0.0, exclusive=True))]
+EnergyOfMass = Annotated[Function, FunctionIn(Quantity(ENERGY, low=0.0))]
+LengthOfMass = Annotated[Function, FunctionIn(Quantity(LENGTH, low=0.0))]
 IntegerOfMass = Annotated[Function, FunctionIn(Quantity(NUMBER_OF, low=0.0))]
 
 

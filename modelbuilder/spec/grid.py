@@ -60,10 +60,18 @@ def expand_grid(variable: str, axis: GridAxis, channels: Mapping[str, Channel]) 
     def resolution(mass: float) -> float:
         point = {variable: mass}
         name = channel_of(channels, point)
+        key, function = "resolution", channels[name].resolution
+        if function is None and channels[name].resolution2 is not None:
+            key, function = "resolution2", channels[name].resolution2
+        if function is None:
+            msg = "missing; the grid has steps in resolutions, so every channel needs one"
+            raise GridError(("channels", name, key), msg)
         try:
-            return channels[name].resolution.at(point)
+            # d(m^2) = 2 m dm, as long as the mass is not within its resolution of zero
+            square = function.at(point)
+            return square if key == "resolution" else min(square / (2.0 * mass), math.sqrt(square))
         except ValueError as error:
-            raise GridError(("channels", name, "resolution"), str(error)) from None
+            raise GridError(("channels", name, key), str(error)) from None
 
     masses: list[float] = []
     end = 0.0

@@ -41,6 +41,7 @@ class Dimension:
 
 
 ENERGY = Dimension("an energy", "GeV", "0.2 GeV")
+ENERGY_SQUARED = Dimension("a squared energy", "GeV^2", "0.2 GeV^2")
 LENGTH = Dimension("a length", "cm", "10 cm")
 ANGLE = Dimension("an angle", "rad", "83 mrad")
 LUMINOSITY = Dimension("an integrated luminosity", "fb^-1", "445 pb^-1")
@@ -177,3 +178,5 @@ RelativeSize = Annotated[float, Quantity(NUMBER_OF, low=0.0)]
 Number = Annotated[float, Quantity(NUMBER_OF)]
 PositiveStep = Annotated[float, Quantity(STEP, low=0.0, exclusive=True)]
 PositiveResolutions = Annotated[float, Quantity(RESOLUTIONS, low=0.0, exclusive=True)]
+Length = Annotated[float, Quantity(LENGTH, low=0.0)]
+Position = Annotated[float, Quantity(LENGTH)]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from modelbuilder.errors import KinematicsError
 from modelbuilder.spec.base import Name, Source, SpecModel, WholeNumber, refusal
 from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.experiment import ConstantEfficiency, Experiment
@@ -15,32 +18,37 @@ from modelbuilder.spec.functions import (
     HasSource,
     IntegerOfMass,
     PositiveEnergyOfMass,
+    PositiveSquaredEnergyOfMass,
+    RawValue,
     RelativeSizeOfMass,
+    parsed,
 )
+from modelbuilder.spec.observables import FUNCTIONS, arguments_of, unit_of
+from modelbuilder.spec.process import FinalState, Simulated
 from modelbuilder.spec.quantities import (
-    Angle,
+    ANGLE,
+    ENERGY,
+    ENERGY_SQUARED,
+    LENGTH,
+    NUMBER_OF,
     CrossSection,
+    Dimension,
     Energy,
     Fraction,
     Luminosity,
-    Number,
     PositiveEnergy,
     PositiveResolutions,
     PositiveStep,
+    Quantity,
     RelativeSize,
 )
 
 SIGNAL = "signal"
 
-THREE_PHOTONS = "e+ e- -> gamma gamma gamma"
-SignalProcess = Literal["e+ e- -> gamma a, a -> gamma gamma"]
-BackgroundProcess = Literal[
-    "e+ e- -> gamma pi0, pi0 -> gamma gamma",
-    "e+ e- -> gamma eta, eta -> gamma gamma",
-    "e+ e- -> gamma eta_prime, eta_prime -> gamma gamma",
-    "e+ e- -> gamma gamma gamma",
-]
-Observable = Literal["mass2(gamma gamma)", "recoil2(gamma)"]
+# The observables whose peak a window follows, and how: the mass itself, its square, or sqrt(M^2 - 4 m^2).
+MASS_LIKE = {"mass": "mass", "recoil": "mass", "mass2": "mass2", "recoil2": "mass2", "reduced_mass": "reduced_mass"}
+_OBSERVABLE = rf"^\s*({'|'.join(sorted(FUNCTIONS, key=len, reverse=True))})\b.*$"
+ObservableText = Annotated[str, Field(json_schema_extra={"pattern": _OBSERVABLE})]
 Method = Literal["profile-likelihood", "cls"]
 
 
@@ -119,54 +127,199 @@ class GridAxis(SpecModel):
     gaps: list[Gap] = Field(default_factory=list)
 
 
-class Signal(HasSource):
+class Signal(Simulated, HasSource):
     """The process that is searched for, and the model that its limit is turned into."""
 
-    process: SignalProcess
-    model: Literal["alp-photon"] = Field(description="cross section as a function of mass and coupling")
+    model: Literal["alp-photon", "z-prime-invisible", "l-mu-l-tau-invisible"] | None = Field(
+        None, description="cross section as a function of mass and coupling; without it there is no limit on a coupling"
+    )
     events: WholeNumber = Field(ge=1000, le=1_000_000_000, description="simulated events per grid point")
     efficiency: Efficiency = Field(description="of everything that the simulated selection does not contain")
 
 
-class AngleCut(SpecModel):
-    """Laboratory polar angle of every photon."""
+class ThresholdTurnOn(SpecModel):
+    """Efficiency plateau/2 (1 + erf((x - threshold) / (sqrt(2) width)))."""
 
-    quantity: Literal["theta(gamma)"]
-    between: tuple[Angle, Angle]
+    threshold: RawValue = Field(description="where half of the plateau is reached, in the unit of the quantity")
+    width: RawValue = Field(description="standard deviation of the quantity as the trigger sees it")
+    plateau: Fraction = 1.0
+
+
+class MeasuredTurnOn(SpecModel):
+    """Efficiency at points of the quantity; linear between, constant beyond."""
+
+    values: list[RawValue] = Field(min_length=2, description="rising values of the quantity")
+    efficiency: list[Fraction] = Field(min_length=2)
+
+
+def _kind_of_turn_on(value: object) -> str:
+    keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", ())
+    return "a threshold" if "threshold" in keys or "width" in keys else "points"
+
+
+TurnOn = Annotated[
+    Annotated[ThresholdTurnOn, Tag("a threshold")] | Annotated[MeasuredTurnOn, Tag("points")],
+    Discriminator(_kind_of_turn_on),
+]
+
+
+class Cut(SpecModel):
+    """A cut on an observable, for every combination of particles that it may stand for; or the turn-on of a trigger."""
+
+    quantity: ObservableText = Field(
+        description="an observable of the particles that are found", examples=["theta(gamma)", "pt(mu+ mu-)"]
+    )
+    between: tuple[RawValue, RawValue] | None = Field(None, description="[low, high], with units")
+    above: RawValue | None = Field(None, description="with its unit")
+    below: RawValue | None = Field(None, description="with its unit")
+    turn_on: TurnOn | None = Field(None, description="an efficiency that rises with the quantity")
+    at_least: WholeNumber | None = Field(
+        None, ge=1, description="so many combinations must pass, not all, as in two of three photons"
+    )
     where: Condition | None = None
     source: Source
 
+    @model_validator(mode="after")
+    def _complete(self) -> Cut:
+        dimension_of(self.quantity)
+        forms = [key for key in ("between", "above", "below", "turn_on") if getattr(self, key) is not None]
+        if len(forms) != 1:
+            found = f"found {' and '.join(forms)}" if forms else "found none"
+            reason = f"{found}; a cut has one of between, above, below, turn_on"
+            raise refusal(reason)
+        if self.turn_on is None:
+            low, high = self.bounds
+            if not low < high:
+                reason = "found the lower end at or above the upper end; write [low, high]"
+                raise refusal(reason, (forms[0],))
+        elif self.at_least is not None:
+            reason = "a turn-on is an efficiency of one combination; remove at_least"
+            raise refusal(reason, ("at_least",))
+        elif isinstance(self.turn_on, ThresholdTurnOn):
+            if self.threshold[1] <= 0.0:
+                reason = f"found {self.turn_on.width!r}; a width must be above 0"
+                raise refusal(reason, ("turn_on", "width"))
+        elif len(self.turn_on.values) != len(self.turn_on.efficiency):
+            reason = f"found {len(self.turn_on.values)} values and {len(self.turn_on.efficiency)} efficiencies"
+            raise refusal(reason, ("turn_on",))
+        elif any(two <= one for (one, _), (two, _) in itertools.pairwise(self.points)):
+            reason = "found values that do not rise; write them in rising order"
+            raise refusal(reason, ("turn_on", "values"))
+        return self
 
-class EnergyCut(SpecModel):
-    """Laboratory energy of every photon."""
+    @property
+    def text(self) -> str:
+        """The cut as it is written."""
+        if self.between is not None:
+            low, high = self.between
+            text = f"{self.quantity} between {low} and {high}"
+        elif self.turn_on is not None:
+            text = f"turn-on in {self.quantity}"
+        else:
+            text = (
+                f"{self.quantity} above {self.above}"
+                if self.above is not None
+                else f"{self.quantity} below {self.below}"
+            )
+        return text if self.at_least is None else f"{text} ({self.at_least} at least)"
 
-    quantity: Literal["energy(gamma)"]
-    above: Energy
-    where: Condition | None = None
-    source: Source
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Low and high in the unit of the quantity; infinite where there is none."""
+        if self.between is not None:
+            low, high = (self._parsed(value, "between", index) for index, value in enumerate(self.between))
+            return low, high
+        low = -math.inf if self.above is None else self._parsed(self.above, "above")
+        return low, math.inf if self.below is None else self._parsed(self.below, "below")
+
+    @property
+    def threshold(self) -> tuple[float, float, float]:
+        """Threshold and width, in the unit of the quantity, and plateau of a turn-on that is given by them."""
+        assert isinstance(self.turn_on, ThresholdTurnOn)
+        threshold = self._parsed(self.turn_on.threshold, "turn_on", "threshold")
+        return threshold, self._parsed(self.turn_on.width, "turn_on", "width"), self.turn_on.plateau
+
+    @property
+    def points(self) -> tuple[tuple[float, float], ...]:
+        """Values, in the unit of the quantity, and efficiencies of a turn-on that is given by points."""
+        assert isinstance(self.turn_on, MeasuredTurnOn)
+        values = [self._parsed(value, "turn_on", "values", i) for i, value in enumerate(self.turn_on.values)]
+        return tuple(zip(values, self.turn_on.efficiency, strict=False))
+
+    def _parsed(self, value: object, *at: str | int) -> float:
+        return parsed(Quantity(dimension_of(self.quantity)), value, at)
 
 
-class MassCut(SpecModel):
-    """Invariant mass of the three photons in units of the collision energy."""
-
-    quantity: Literal["mass(gamma gamma gamma) / sqrt_s"]
-    between: tuple[Number, Number]
-    where: Condition | None = None
-    source: Source
-
-
-Cut = Annotated[AngleCut | EnergyCut | MassCut, Discriminator("quantity")]
+def dimension_of(quantity: str, at: str = "quantity") -> Dimension:
+    """The dimension of an observable; raises the refusal if it is none."""
+    try:
+        unit = unit_of(quantity)
+    except KinematicsError as error:
+        raise refusal(str(error), (at,)) from None
+    return {"GeV": ENERGY, "GeV^2": ENERGY_SQUARED, "rad": ANGLE, "cm": LENGTH}.get(unit, NUMBER_OF)
 
 
 class Channel(SpecModel):
-    """An observable and the masses that it is fitted for."""
+    """An observable and the masses that it is fitted for: in a window that follows the mass, or in a fixed range."""
 
-    observable: Observable
+    observable: ObservableText = Field(examples=["mass2(gamma gamma)", "recoil(mu+ mu-)"])
     where: Condition | None = Field(None, description="the grid points of this channel; all, if absent")
-    resolution: PositiveEnergyOfMass = Field(description="standard deviation of the mass; sets grid, bins and windows")
-    window: PositiveResolutions = Field(description="full width of the fit window around the mass")
-    bin_width: PositiveResolutions = Field(description="of the fine binning that all windows share")
+    resolution: PositiveEnergyOfMass | None = Field(
+        None, description="standard deviation of the mass; sets grid, bins and windows"
+    )
+    resolution2: PositiveSquaredEnergyOfMass | None = Field(
+        None, description="standard deviation of the squared mass, for squared masses whose windows reach zero"
+    )
+    window: PositiveResolutions | None = Field(None, description="full width of the fit window around the mass")
+    bin_width: PositiveResolutions | None = Field(None, description="of the fine binning that all windows share")
+    range: tuple[RawValue, RawValue] | None = Field(None, description="a fixed range, in place of window")
+    bins: WholeNumber | None = Field(None, ge=1, le=100_000, description="number of equal bins of the range")
     source: Source = Field(description="of the switch between the channels, the window and the bin width")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Channel:
+        dimension_of(self.observable, "observable")
+        if (self.range is None) == (self.window is None):
+            both = self.range is not None
+            reason = f"found {'both range and window' if both else 'neither range nor window'}; give one of them"
+            raise refusal(reason, ("window",) if both else ())
+        if self.window is not None and self.resolution is None and self.resolution2 is None:
+            reason = "missing; with `window` a channel needs it"
+            raise refusal(reason, ("resolution",))
+        if self.resolution is not None and self.resolution2 is not None:
+            reason = "found both resolution and resolution2; give one of them"
+            raise refusal(reason, ("resolution2",))
+        if self.resolution2 is not None and unit_of(self.observable) != "GeV^2":
+            reason = f"{self.observable!r} is no squared mass; give `resolution`"
+            raise refusal(reason, ("resolution2",))
+        wanted = "bin_width" if self.window is not None else "bins"
+        if getattr(self, wanted) is None:
+            other = "window" if self.window is not None else "range"
+            reason = f"missing; with `{other}` a channel needs it"
+            raise refusal(reason, (wanted,))
+        if self.range is not None:
+            low, high = self.limits
+            if self.bin_width is not None:
+                reason = "a fixed range has `bins`; remove bin_width"
+                raise refusal(reason, ("bin_width",))
+            if low >= high:
+                reason = "found the lower end at or above the upper end; write [low, high]"
+                raise refusal(reason, ("range",))
+        elif self.bins is not None:
+            reason = "a window has `bin_width`; remove bins"
+            raise refusal(reason, ("bins",))
+        elif arguments_of(self.observable)[0] not in MASS_LIKE or " / " in self.observable:
+            reason = f"a window follows a mass: {', '.join(MASS_LIKE)}; give `range` and `bins` for {self.observable!r}"
+            raise refusal(reason, ("window",))
+        return self
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Ends of the fixed range, in the unit of the observable."""
+        assert self.range is not None
+        quantity = Quantity(dimension_of(self.observable, "observable"))
+        low, high = (parsed(quantity, value, ("range", index)) for index, value in enumerate(self.range))
+        return low, high
 
 
 class BernsteinShape(SpecModel):
@@ -193,11 +346,10 @@ class KnownCrossSection(SpecModel):
     source: Source
 
 
-class Background(SpecModel):
+class Background(Simulated):
     """A background. Without `cross_section` the simulated process brings its own (lowest order)."""
 
     title: str = Field(description="for figures")
-    process: BackgroundProcess
     events: WholeNumber = Field(ge=1000, le=1_000_000_000, description="simulated events")
     cross_section: KnownCrossSection | None = None
     efficiency: ConstantEfficiency = Field(description="of everything that the simulated selection does not contain")
@@ -209,13 +361,6 @@ class Background(SpecModel):
         if isinstance(self.shape, BernsteinShape) and self.rate == "fixed":
             reason = "a Bernstein shape has free coefficients; write `rate: free`"
             raise refusal(reason, ("rate",))
-        has_own = self.process == THREE_PHOTONS
-        if has_own and self.cross_section is not None:
-            reason = "this process brings its own cross section at lowest order; remove the key"
-            raise refusal(reason, ("cross_section",))
-        if not has_own and self.cross_section is None:
-            reason = "missing; this process does not bring one of its own, so give `cross_section: {value: ..., source: ...}`"
-            raise refusal(reason, ("cross_section",))
         return self
 
 
@@ -233,13 +378,26 @@ class RateSystematic(HasSource):
     on: list[str] = Field(min_length=1, description="samples: `signal` or names of backgrounds")
 
 
+Varied = Literal[
+    "photons.energy_scale",
+    "photons.energy_resolution",
+    "photons.angle_resolution",
+    "photons.resolution",
+    "photons.efficiency",
+    "tracks.momentum_scale",
+    "tracks.momentum_resolution",
+    "tracks.angle_resolution",
+    "tracks.efficiency",
+    "tracks.identification",
+    "tracks.misidentification",
+]
+
+
 class ShapeSystematic(HasSource):
     """The change of a template when a parameter of the response is varied by one standard deviation."""
 
     kind: Literal["shape"]
-    vary: Literal[
-        "photons.energy_scale", "photons.energy_resolution", "photons.angle_resolution", "photons.resolution"
-    ] = Field(description="photons.resolution: energy and angle together")
+    vary: Varied = Field(description="a parameter of the response; photons.resolution: energy and angle together")
     size: RelativeSizeOfMass = Field(description="relative change of the parameter")
     on: list[str] = Field(min_length=1, description="samples: `signal` or names of backgrounds")
 
@@ -310,6 +468,9 @@ class SearchSpec(SpecModel):
     seed: WholeNumber = Field(1, ge=0, lt=2**63, description="of the simulation")
     signal: Signal
     grid: dict[Name, GridAxis] = Field(min_length=1, max_length=1, description="the mass hypotheses, by grid variable")
+    final_state: FinalState | None = Field(
+        None, description="the particles that are looked for; without it all visible ones of the signal"
+    )
     selection: list[Cut] = Field(description="a list of cuts, which may be empty: []")
     channels: dict[Name, Channel] = Field(min_length=1, description="observables and fit windows, by name")
     backgrounds: dict[Name, Background] = Field(min_length=1, description="backgrounds, by name")

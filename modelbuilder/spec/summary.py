@@ -43,14 +43,17 @@ def _summary(search: LoadedSearch) -> Iterator[str]:
     yield f"papers       {', '.join(spec.papers) or 'none'}"
     yield f"experiment   {spec.experiment.title}, sqrt(s) = {spec.experiment.beams.sqrt_s:.4f} GeV"
     yield f"luminosity   {spec.luminosity.value:g} fb^-1 +- {100 * spec.luminosity.uncertainty:g} %"
-    yield f"signal       {spec.signal.process}; model {spec.signal.model}, {spec.signal.events} events per point"
+    yield f"signal       {spec.signal.process}; model {spec.signal.model or 'none'}, {spec.signal.events} events per point"
     yield f"grid         {len(search.points)} points, {first.mass:g} to {last.mass:g} GeV"
     for name, channel in spec.channels.items():
         number = sum(point.channel == name for point in search.points)
         yield f"channel      {name}: {channel.observable}, {number} points, {channel.where or 'everywhere'}"
+    if spec.final_state is not None:
+        vetoed = f"; vetoed {', '.join(spec.final_state.vetoed)}" if spec.final_state.vetoed else ""
+        yield f"final state  {' '.join(spec.final_state.found)}{vetoed}"
     for cut in spec.selection:
         where = f" where {cut.where}" if cut.where else ""
-        yield f"cut          {cut.quantity} {_bounds(cut)}{where}"
+        yield f"cut          {cut.text}{where}"
     for name, background in spec.backgrounds.items():
         shape = "Bernstein polynomial" if isinstance(background.shape, BernsteinShape) else background.shape
         yield f"background   {name}: {background.process}; shape {shape}, rate {background.rate}"
@@ -62,15 +65,3 @@ def _summary(search: LoadedSearch) -> Iterator[str]:
     yield f"data         {data} (there is no public event sample)"
     yield f"inputs       {counted_sources(search)}"
     yield f"digest       {search.digest}"
-
-
-def _bounds(cut: object) -> str:
-    """The bounds of a cut in the units that people use: degrees for angles."""
-    quantity = str(getattr(cut, "quantity", ""))
-    above = getattr(cut, "above", None)
-    if above is not None:
-        return f"above {above:g} GeV"
-    low, high = getattr(cut, "between", (0.0, 0.0))
-    if quantity.startswith("theta"):
-        return f"between {57.29577951308232 * low:.4g} and {57.29577951308232 * high:.4g} deg"
-    return f"between {low:g} and {high:g}"

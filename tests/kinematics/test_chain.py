@@ -22,10 +22,13 @@ from modelbuilder.kinematics.processes import GammaAlp
 from modelbuilder.kinematics.response import PERFECT
 from modelbuilder.kinematics.selection import PhotonSelection
 from modelbuilder.kinematics.simulate import simulate_events
-from modelbuilder.kinematics.topology import Law, parse_chain
+from modelbuilder.spec.topology import Law, parse_chain
 
 BELLE2 = Beams(electron_energy=7.004, positron_energy=4.002, crossing_angle=0.083)
 SYMMETRIC = Beams(electron_energy=5.29, positron_energy=5.29)
+
+
+FLAT = {"e+ e-": Law(name="phase-space")}
 
 
 def simulate(
@@ -199,7 +202,8 @@ def test_phase_space_has_the_distributions_of_rambo(masses: list[float]) -> None
     n = len(masses)
     names = [f"x{i}" for i in range(n)]
     text = f"e+ e- -> X Y, X -> {' '.join(names)}"
-    events = simulate(text, masses={"X": 2.0, "Y": 1.0, **dict(zip(names, masses, strict=True))}, n_events=60_000)
+    values = {"X": 2.0, "Y": 1.0, **dict(zip(names, masses, strict=True))}
+    events = simulate(text, masses=values, laws=FLAT, n_events=60_000)
     frame = events.momentum("X")
     ours = np.stack([boosted_to_rest(events.momentum(name), frame) for name in names], axis=1)
     other, weights = rambo(2.0, masses, 60_000, 3)
@@ -222,7 +226,7 @@ def test_a_decay_does_not_know_how_its_parent_moves() -> None:
     """Invariant (boosts and rotations): a distribution in the rest frame that depends on the momentum of the parent."""
     masses = {"X": 2.0, "a": 0.5}
     rest = simulate("X -> a pi+ pi-", masses=masses, n_events=40_000)
-    flying = simulate("e+ e- -> X X, X -> a pi+ pi-", masses=masses, n_events=40_000, seed=2)
+    flying = simulate("e+ e- -> X X, X -> a pi+ pi-", masses=masses, laws=FLAT, n_events=40_000, seed=2)
     pair = mass2(rest.momentum("a") + rest.momentum("pi+"))
     pair2 = mass2(flying.momentum("a") + flying.momentum("pi+"))
     w1 = rest.weights
@@ -266,7 +270,7 @@ LAM = (1 - 1 / S - 16 / S) ** 2 - 4 * 16 / S**2
         (
             "e+ e- -> gamma Ap",
             {"Ap": 4.0},
-            Law(name="photon-vector", parameter=0.9),
+            Law(name="photon-vector", max_cos=0.9),
             lambda c: (1 + c * c + 4 * S * 16 / (S - 16) ** 2) / (1 - c * c),
             0.9,
         ),
@@ -307,7 +311,7 @@ def test_helicity_angles(law: Law, density: Callable[[float], float]) -> None:
     """Reference: an axis in another frame than that of the grandparent, which moves here, or the opposite of it."""
     text = "e+ e- -> B X, B -> V Y, V -> a b"
     masses = {"B": 5.0, "X": 1.0, "V": 1.5, "Y": 1.0, "a": 0.5, "b": 0.1}
-    events = simulate(text, masses=masses, laws={"V": law}, n_events=200_000)
+    events = simulate(text, masses=masses, laws={"V": law, **FLAT}, n_events=200_000)
     parent, grandparent = events.momentum("V"), events.momentum("B")
     child = boosted_to_rest(events.momentum("a"), parent)[:, 1:]
     back = -boosted_to_rest(grandparent, parent)[:, 1:]
@@ -357,6 +361,42 @@ def test_gamma_alp_is_that_of_the_fast_path(real_beams: Beams, isr: bool) -> Non
         abs(np.mean(chain.weights) - np.mean(fast.weights))
         < 4.5 * 2 * np.std(fast.weights) / math.sqrt(100_000) + 1e-12
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["tau- -> nu_tau mu- nubar_mu", "mu+ -> nubar e+ nu", "L -> nu l nu", "tau- -> N mu- nu", "tau- -> nu mu- N"],
+)
+def test_leptonic_decays_have_their_spectra(text: str) -> None:
+    """Reference (quadrature of |M|^2): mean energies and pair masses, with and without masses; mean weight 1.
+
+    Massless neutrinos are drawn by |M|^2 itself, massive ones weighted: a pair of the wrong two, a wrong norm.
+    """
+    masses = {name: m for name, m in {"L": 1.0, "l": 0.6, "N": 0.5}.items() if name in text.split()}
+    parent = text.split()[0]
+    topology = parse_chain(text, masses=masses, ctaus={parent: 0.0}, laws={parent: Law(name="leptonic")})
+    events = simulate_chain(topology, BELLE2, isr=False, n_events=100_000, seed=1, stream="leptonic")
+    nodes = topology.nodes
+
+    def square(momenta: np.ndarray) -> np.ndarray:
+        metric = np.array([1.0, -1.0, -1.0, -1.0])
+        dots = np.einsum("nik,njk,k->nij", momenta, momenta, metric)
+        return np.asarray(dots[:, 0, 3] * dots[:, 1, 2])
+
+    own = [node.mass for node in nodes]
+    n = events.effective_sample_size
+    assert n > 100_000 * (0.6 if "N" in masses else 0.85 if "L" in masses else 0.97)
+    assert events.weights.mean() == pytest.approx(1.0, abs=4.5 * np.std(events.weights) / math.sqrt(100_000) + 1e-9)
+    p = events.momenta
+    for one, two in ((1, 2), (2, 3), (1, 3)):
+        values = mass2(p[:, one] + p[:, two])
+
+        def weighted(momenta: np.ndarray, one: int = one, two: int = two) -> np.ndarray:
+            return square(momenta) * mass2(momenta[:, one] + momenta[:, two])
+
+        expected = phase_space.mean_square(own[0], own[1:], weighted) / phase_space.mean_square(own[0], own[1:], square)
+        mean = np.average(values, weights=events.weights)
+        assert abs(mean - expected) < 4.5 * np.std(values) / math.sqrt(n)
 
 
 def test_michel_spectrum() -> None:
@@ -619,7 +659,7 @@ def test_same_bits_in_another_process() -> None:
         "import hashlib, numpy as np\n"
         "from modelbuilder.kinematics.beams import Beams\n"
         "from modelbuilder.kinematics.chain import simulate_chain\n"
-        "from modelbuilder.kinematics.topology import parse_chain\n"
+        "from modelbuilder.spec.topology import parse_chain\n"
         f"t = parse_chain({MANY!r}, masses={{'alpha': 0.5}})\n"
         "b = Beams(electron_energy=7.004, positron_energy=4.002, crossing_angle=0.083)\n"
         "e = simulate_chain(t, b, isr=True, n_events=3000, seed=1, stream='test')\n"

@@ -36,8 +36,8 @@ from modelbuilder.kinematics.measure import (
 )
 from modelbuilder.kinematics.resolution import central_half_width
 from modelbuilder.kinematics.response import PhotonResponse
-from modelbuilder.kinematics.topology import Law, Topology, parse_chain
 from modelbuilder.spec.load import load_experiment
+from modelbuilder.spec.topology import Law, Topology, parse_chain
 
 Table = Callable[[str], dict[str, np.ndarray]]
 
@@ -62,6 +62,9 @@ def tracks(low: float = 0.0, high: float = 180.0, pt: float = 0.0, **more: Any) 
     )
 
 
+FLAT = {"e+ e-": Law(name="phase-space")}
+
+
 def simulated(text: str, n_events: int = 20_000, beams: Beams = BELLE2, **arguments: Any) -> ChainEvents:
     topology = parse_chain(text, **arguments)
     return simulate_chain(topology, beams, isr=False, n_events=n_events, seed=3, stream="measure")
@@ -84,7 +87,7 @@ def by_hand(topology: Topology, momenta: np.ndarray, points: np.ndarray | None =
 
 def photons_by_hand(directions: list[tuple[float, float]], energies: list[float]) -> ChainEvents:
     """One event with photons at (theta, phi)."""
-    topology = parse_chain("e+ e- -> " + " ".join("gamma" for _ in energies))
+    topology = parse_chain("e+ e- -> " + " ".join("gamma" for _ in energies), laws=FLAT if len(energies) > 1 else None)
     momenta = np.zeros((1, len(energies) + 1, 4))
     for i, ((theta, phi), energy) in enumerate(zip(directions, energies, strict=True), start=1):
         x, y, z = math.sin(theta) * math.cos(phi), math.sin(theta) * math.sin(phi), math.cos(theta)
@@ -263,7 +266,7 @@ def test_smearing_is_normal(text: str, response: PhotonResponse | TrackResponse)
     Catches one number used twice, a direction smeared on one side only, beta of the wrong mass.
     """
     n = 50_000
-    numbers = np.array(standardised(simulated(text, n), response))
+    numbers = np.array(standardised(simulated(text, n, laws=FLAT), response))
     assert np.all(np.abs(numbers.mean(axis=1)) < 5.0 / math.sqrt(n))
     covariance = np.cov(numbers)
     assert np.all(np.abs(covariance - np.eye(3)) < 5.0 * math.sqrt(2.0 / n))
@@ -305,7 +308,7 @@ def test_acceptance_is_that_of_the_measured_momenta(low: float, gap: float, widt
     assert np.array_equal(measured.weights > 0.0, np.all(inside & hard, axis=1))
 
 
-SMALL = simulated("e+ e- -> gamma A, A -> mu- mu+", 2_000, masses={"A": 5.0})
+SMALL = simulated("e+ e- -> gamma A, A -> mu- mu+", 2_000, masses={"A": 5.0}, laws=FLAT)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -321,7 +324,7 @@ REAL = Detector(
 def test_threads_and_pieces_give_the_same_bits() -> None:
     """Invariant: catches random numbers that depend on a block, a piece of the sample, or a thread."""
     text = "e+ e- -> gamma A, A -> a gamma, a -> gamma gamma"
-    events = simulated(text, 30_001, masses={"A": 5.0, "a": 0.5}, ctaus={"a": 10.0})
+    events = simulated(text, 30_001, masses={"A": 5.0, "a": 0.5}, ctaus={"a": 10.0}, laws=FLAT)
     detector = replace(REAL, photons=replace(REAL.photons, min_opening_angle=0.06))
     vertex = {"a": VertexAcceptance(resolution=0.3, rho=(1.0, 50.0))}
     whole = seen(events, detector, n_threads=1, vertices=vertex)
@@ -354,7 +357,7 @@ def test_another_process_gives_the_same_bits() -> None:
 
 def test_events_without_energy_are_harmless() -> None:
     """Catches a warning or a weight from events whose momenta mean nothing: radiation below threshold."""
-    topology = parse_chain("e+ e- -> gamma A, A -> mu- mu+", masses={"A": 10.0})
+    topology = parse_chain("e+ e- -> gamma A, A -> mu- mu+", masses={"A": 10.0}, laws=FLAT)
     events = simulate_chain(topology, BELLE2, isr=True, n_events=5_000, seed=3, stream="measure")
     assert np.any(events.weights == 0.0)
     momenta = events.momenta.copy()
@@ -531,7 +534,7 @@ def test_misidentification() -> None:
 
 def test_a_displaced_photon_points_where_it_hits() -> None:
     """Reference: hand geometry at barrel, both ends and off axis; catches an exit taken for the entry."""
-    topology = parse_chain("e+ e- -> gamma gamma")
+    topology = parse_chain("e+ e- -> gamma gamma", laws=FLAT)
     cases = [
         # start, direction, where it hits
         ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (125.0, 0.0, 0.0)),
@@ -563,7 +566,7 @@ def test_photons_from_outside_are_lost(start: tuple[float, float, float]) -> Non
     momenta, points = np.zeros((1, 3, 4)), np.zeros((1, 3, 3))
     momenta[0, 1:] = [1.0, -0.6, 0.0, 0.8]
     points[0, 1] = start
-    event = by_hand(parse_chain("e+ e- -> gamma gamma"), momenta, points)
+    event = by_hand(parse_chain("e+ e- -> gamma gamma", laws=FLAT), momenta, points)
     measured = seen(event, Detector(photons=PhotonDetector(calorimeter=CALORIMETER)))
     assert list(measured.flags[0]) == [_measure.MISSED, 0]
     assert measured.weights[0] == 0.0
@@ -575,7 +578,7 @@ def test_mass_from_the_wrong_vertex() -> None:
     A pair at +-alpha to the x axis from (d, 0, 0) in the transverse plane hits the cylinder at an angle psi from the
     origin with sin(alpha - psi) = d sin(alpha)/R, so M = 2 E sin(psi) for the true 2 E sin(alpha).
     """
-    topology = parse_chain("e+ e- -> gamma gamma")
+    topology = parse_chain("e+ e- -> gamma gamma", laws=FLAT)
     alpha, distances = 0.3, np.linspace(0.0, 100.0, 11)
     momenta, points = np.zeros((11, 3, 4)), np.zeros((11, 3, 3))
     for node, sign in ((1, 1.0), (2, -1.0)):
@@ -649,7 +652,7 @@ def test_detector_of_an_experiment_file(name: str) -> None:
     """Catches a number of the file that has no effect, or lands in the wrong place."""
     path = Path(__file__).resolve().parents[2] / "specs" / "experiments" / f"{name}.yaml"
     experiment = load_experiment(path)
-    detector = detector_of(experiment, CALORIMETER)
+    detector = detector_of(experiment)
     assert len(detector.photons.theta) == len(experiment.photons.acceptance)
     assert detector.photons.theta[0][0] == pytest.approx(math.radians(15.8 if name == "babar" else 12.4))
     assert detector.photons.response.constant == pytest.approx(0.0185 if name == "babar" else 0.0134)
@@ -657,8 +660,10 @@ def test_detector_of_an_experiment_file(name: str) -> None:
     assert detector.photons.min_opening_angle == pytest.approx(math.radians(4.4 if name == "babar" else 3.4))
     assert detector.photons.min_energy == pytest.approx(0.03 if name == "babar" else 0.05)
     assert detector.photons.efficiency == 0.97
-    assert detector.photons.calorimeter == CALORIMETER
+    surface = Calorimeter(radius=92.0, z_low=-113.0, z_high=180.0) if name == "babar" else CALORIMETER
+    assert detector.photons.calorimeter == surface
     assert detector.tracks.efficiency == 0.98
+    assert detector.tracks.identification_of("pion", "muon") == 0.03
     assert detector.tracks.min_transverse_momentum == pytest.approx(0.1)
     assert detector.tracks.response.slope == pytest.approx(0.0013 if name == "babar" else 0.0019)
     assert detector.tracks.response.constant == pytest.approx(0.0045 if name == "babar" else 0.003)
@@ -694,7 +699,7 @@ def test_refused_measurements(arguments: dict[str, Any], reason: str) -> None:
 
 def test_an_invisible_particle_is_not_required() -> None:
     """Catches a required particle that no detector sees."""
-    events = simulated("e+ e- -> mu- mu+ X", 10, masses={"X": 1.0})
+    events = simulated("e+ e- -> mu- mu+ X", 10, masses={"X": 1.0}, laws=FLAT)
     with pytest.raises(KinematicsError) as raised:
         seen(events, Detector(), required=["X"])
     assert str(raised.value) == "e+ e- -> mu- mu+ X: X is not seen by the detector; visible are mu-, mu+"

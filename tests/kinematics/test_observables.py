@@ -28,9 +28,10 @@ from modelbuilder.kinematics.measure import (
     measure,
     truth,
 )
-from modelbuilder.kinematics.observables import FUNCTIONS, evaluate, parse_observable
+from modelbuilder.kinematics.observables import evaluate
 from modelbuilder.kinematics.response import PhotonResponse
-from modelbuilder.kinematics.topology import Law, Topology, parse_chain
+from modelbuilder.spec.observables import FUNCTIONS, parse_observable
+from modelbuilder.spec.topology import Law, Topology, parse_chain
 
 METRIC = np.array([1.0, -1.0, -1.0, -1.0])
 BELLE2 = Beams(electron_energy=7.004, positron_energy=4.002, crossing_angle=0.083)
@@ -46,7 +47,8 @@ def simulated(text: str, n_events: int = 3_000, beams: Beams = BELLE2, **argumen
     )
 
 
-FOUR = truth(simulated("e+ e- -> gamma A, A -> mu- mu+ gamma gamma", masses={"A": 8.0}))
+FLAT = {"e+ e-": Law(name="phase-space")}
+FOUR = truth(simulated("e+ e- -> gamma A, A -> mu- mu+ gamma gamma", masses={"A": 8.0}, laws=FLAT))
 
 
 def value(text: str, events: MeasuredEvents = FOUR, beams: Beams = BELLE2) -> np.ndarray:
@@ -257,7 +259,7 @@ def test_lepton_spectrum_in_the_pseudo_frame() -> None:
 def test_flight() -> None:
     """Reference: numpy; a particle from the origin points along its momentum, one from a flying parent does not."""
     text = "e+ e- -> gamma A, A -> S gamma, S -> pi+ pi-"
-    events = truth(simulated(text, masses={"A": 5.0, "S": 1.0}, ctaus={"A": 0.5, "S": 1.0}))
+    events = truth(simulated(text, masses={"A": 5.0, "S": 1.0}, ctaus={"A": 0.5, "S": 1.0}, laws=FLAT))
     point = events.points[:, events.topology.place("S")]
     assert value("flight_distance(S)", events) == pytest.approx(np.linalg.norm(point, axis=1), rel=1e-12)
     assert value("flight_distance_xy(S)", events) == pytest.approx(np.hypot(point[:, 0], point[:, 1]), rel=1e-12)
@@ -332,7 +334,7 @@ def test_any_of_several() -> None:
 
 def test_particles_that_are_not_found() -> None:
     """Catches an entry of a lost particle; events with enough of the others keep theirs."""
-    events = simulated("e+ e- -> gamma A, A -> mu- mu+ gamma gamma", masses={"A": 8.0})
+    events = simulated("e+ e- -> gamma A, A -> mu- mu+ gamma gamma", masses={"A": 8.0}, laws=FLAT)
     detector = Detector(photons=PhotonDetector(theta=((0.6, 2.2),)))
     measured = measure(events, detector, seed=1, stream="a", required=["mu-", "mu+"])
     lost = ~measured.found
@@ -359,7 +361,7 @@ def test_cuts_on_several_entries() -> None:
         within = (energies >= 1.0) & (energies <= 3.0)
         assert np.array_equal(some.passed(FOUR, BELLE2), within.sum(axis=1) >= number)
         assert some.text == f"1 GeV <= energy(gamma) <= 3 GeV, at least {number}"
-    events = simulated("e+ e- -> gamma A, A -> mu- mu+ gamma gamma", masses={"A": 8.0})
+    events = simulated("e+ e- -> gamma A, A -> mu- mu+ gamma gamma", masses={"A": 8.0}, laws=FLAT)
     detector = Detector(photons=PhotonDetector(theta=((0.6, 2.2),)))
     measured = measure(events, detector, seed=1, stream="a", required=[])
     found = measured.found[:, [i for i, name in enumerate(measured.names) if name.startswith("gamma")]]
@@ -417,7 +419,7 @@ def test_histograms() -> None:
 
 def test_resolution() -> None:
     """Reference: sigma(E) of the calorimeter for the energy of a line, and a normal sample for the width itself."""
-    chain = simulated("e+ e- -> gamma A", 40_000, masses={"A": 5.0})
+    chain = simulated("e+ e- -> gamma A", 40_000, masses={"A": 5.0}, laws=FLAT)
     detector = Detector(photons=PhotonDetector(response=PHOTONS))
     measured, exact = measure(chain, detector, seed=1, stream="r"), truth(chain)
     observable = parse_observable("energy_cm(gamma)", chain.topology)
@@ -520,7 +522,7 @@ CHAIN = "e+ e- -> gamma A, A -> S gamma X, S -> mu- mu+"
 
 @pytest.fixture(scope="module")
 def chain() -> Topology:
-    return parse_chain(CHAIN, masses={"A": 5.0, "S": 1.0, "X": 0.5})
+    return parse_chain(CHAIN, masses={"A": 5.0, "S": 1.0, "X": 0.5}, laws=FLAT)
 
 
 @pytest.mark.parametrize(
@@ -585,7 +587,7 @@ def test_refused_observables(chain: Topology, text: str, reason: str) -> None:
 
 def test_refused_by_size() -> None:
     """Catches time and memory without bound: a long text, many combinations."""
-    topology = parse_chain("e+ e- -> S S S S S S, S -> gamma gamma", masses={"S": 0.5})
+    topology = parse_chain("e+ e- -> S S S S S S, S -> gamma gamma", masses={"S": 0.5}, laws=FLAT)
     with pytest.raises(KinematicsError) as raised:
         parse_observable("mass(gamma gamma gamma gamma)", topology)
     assert str(raised.value) == (

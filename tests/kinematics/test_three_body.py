@@ -330,6 +330,7 @@ def test_the_ends_of_the_maps(u: float) -> None:
         assert math.isfinite(event[0])
         assert event[0] >= 0.0
     for way in (0.1, 0.9):
-        event = tb.generate_ll_gamma.py_func(u, u, u, u, u, way, S, MUON, constants.ELECTRON_MASS, 0.01, 0.5, tb.GAMMA)
+        numbers = (S, MUON, constants.ELECTRON_MASS, 0.01, -1.0, 1.0, 0.5)
+        event = tb.generate_ll_gamma.py_func(u, u, u, u, u, way, *numbers, tb.GAMMA)
         assert math.isfinite(event[0])
         assert event[0] >= 0.0

@@ -11,7 +11,9 @@ import pytest
 from modelbuilder.errors import KinematicsError
 from modelbuilder.kinematics.beams import Beams
 from modelbuilder.kinematics.chain import simulate_chain
-from modelbuilder.kinematics.topology import Law, Topology, parse_chain
+from modelbuilder.spec.topology import Law, Topology, parse_chain
+
+FLAT = {"e+ e-": Law(name="phase-space")}
 
 
 def tree(topology: Topology) -> list[tuple[str, list[str], str]]:
@@ -22,12 +24,6 @@ def tree(topology: Topology) -> list[tuple[str, list[str], str]]:
 @pytest.mark.parametrize(
     ("text", "masses", "expected"),
     [
-        (
-            "e+ e- -> gamma a, a -> gamma gamma",
-            {"a": 1.0},
-            [("e+ e-", ["gamma", "a"], "phase-space"), ("a", ["gamma[2]", "gamma[3]"], "phase-space")],
-        ),
-        ("e+ e- -> mu+ mu- Zp, Zp -> invisible", {"Zp": 1.0}, [("e+ e-", ["mu+", "mu-", "Zp"], "phase-space")]),
         (
             "e+ e- -> Y(4S), Y(4S) -> B+ B-, B+ -> K+ S, S -> pi+ pi-",
             {"S": 1.0},
@@ -61,11 +57,89 @@ def test_chains_of_the_searches(
     assert tree(parse_chain(text, masses=masses)) == expected
 
 
+@pytest.mark.parametrize(
+    ("products", "law"),
+    [
+        ("mu- mu+", "fermion-pair"),
+        ("tau+ tau-", "fermion-pair"),
+        ("gamma pi0", "photon-pseudoscalar"),
+        ("gamma eta, eta -> gamma gamma", "photon-pseudoscalar"),
+        ("gamma eta'(958)", "photon-pseudoscalar"),
+        ("Y(4S)", "resonance"),
+    ],
+)
+def test_known_particles_have_their_law_of_lowest_order(products: str, law: str) -> None:
+    """Catches a known production that is flat, or asked for."""
+    assert parse_chain(f"e+ e- -> {products}").vertices[0].law == Law(name=law)
+
+
+UNNAMED = [
+    ("gamma a", "'photon-pseudoscalar', 'photon-vector', or"),
+    ("a gamma, a -> gamma gamma", "'photon-pseudoscalar', 'photon-vector', or"),
+    ("tau+ tau- a", "'leptons-vector', 'leptons-scalar', 'leptons-pseudoscalar', or"),
+    ("e+ e- a, a -> invisible", "'leptons-vector', 'leptons-scalar', 'leptons-pseudoscalar', or"),
+    ("e+ mu- a", "'mixed-leptons-vector', 'mixed-leptons-scalar', 'mixed-leptons-pseudoscalar', or"),
+    ("a b, b -> a a", "'vector-scalar', 'fermion-pair', 'sine-squared', or"),
+    ("a a a", ""),
+    ("pi+ pi-", "'vector-scalar', 'fermion-pair', 'sine-squared', or"),
+    ("gamma gamma pi0", ""),
+]
+
+
+@pytest.mark.parametrize(("products", "laws"), UNNAMED)
+def test_no_production_is_silently_flat(products: str, laws: str) -> None:
+    """Catches a search that is simulated flat because nobody said how its particles are made."""
+    text, first = f"e+ e- -> {products}", products.split(",")[0]
+    masses = {name: mass for name, mass in {"a": 0.5, "b": 2.0}.items() if name in products.split()}
+    with pytest.raises(KinematicsError) as raised:
+        parse_chain(text, masses=masses)
+    flat = "'phase-space' if a flat distribution is meant"
+    reason = " ".join(part for part in (f"e+ e- -> {first}: name the law of e+ e-:", laws, flat) if part)
+    assert str(raised.value) == f"{text}: {reason}"
+    named = parse_chain(text, masses=masses, laws=FLAT)
+    assert named.vertices[0].law.name == "phase-space"
+
+
+@pytest.mark.parametrize(("products", "law"), [("e+ e-", "fermion-pair"), ("e- e+ gamma", "leptons-photon")])
+def test_bhabha_scattering_is_not_simulated(products: str, law: str) -> None:
+    """Catches electrons made by annihilation alone, a hundredth of them, without a word."""
+    with pytest.raises(KinematicsError) as raised:
+        parse_chain(f"e+ e- -> {products}")
+    assert str(raised.value) == (
+        f"e+ e- -> {products}: e+ e- -> {products}: electrons also come from the exchange of a photon between the beams"
+        f" (Bhabha scattering), which cannot be simulated; name the law of e+ e-: {law!r} for the part of annihilation"
+        " alone, or 'phase-space' if a flat distribution is meant"
+    )
+
+
+@pytest.mark.parametrize(
+    ("products", "law", "energy"),
+    [
+        ("gamma gamma", "two-photons", ""),
+        ("gamma gamma gamma", "three-photons", "min_energy (GeV) and "),
+        ("mu+ mu- gamma", "leptons-photon", "min_energy (GeV) and "),
+        ("tau+ tau- gamma", "leptons-photon", "min_energy (GeV) and "),
+    ],
+)
+def test_infinite_cross_sections_need_cuts(products: str, law: str, energy: str) -> None:
+    """Catches a generator that chases soft or collinear photons for ever; with cuts the law is as named."""
+    text = f"e+ e- -> {products}"
+    for laws in ({}, {"e+ e-": Law(name=law)}, {"e+ e-": Law(name=law, min_energy=0.1)}):
+        with pytest.raises(KinematicsError) as raised:
+            parse_chain(text, laws=laws)
+        assert str(raised.value) == (
+            f"{text}: the cross section of the law {law!r} has no bound without {energy}max_cos of the photons in the"
+            " e+e- frame; give them with the law of e+ e-"
+        )
+    cuts = Law(name=law, min_energy=0.1, max_cos=0.9)
+    assert parse_chain(text, laws={"e+ e-": cuts}).vertices[0].law == cuts
+
+
 def test_one_step_holds_for_all_and_several_are_taken_in_order() -> None:
     """Catches a second A' that stays whole, or two ways of decay that are mixed up."""
-    all_same = parse_chain("e+ e- -> h A', h -> A' A', A' -> mu+ mu-", masses={"h": 3.0, "A'": 1.0})
+    all_same = parse_chain("e+ e- -> h A', h -> A' A', A' -> mu+ mu-", masses={"h": 3.0, "A'": 1.0}, laws=FLAT)
     assert [node.species for node in all_same.nodes].count("mu+") == 3
-    each = parse_chain("e+ e- -> X X, X -> mu+ mu-, X -> e+ e-", masses={"X": 1.0})
+    each = parse_chain("e+ e- -> X X, X -> mu+ mu-, X -> e+ e-", masses={"X": 1.0}, laws=FLAT)
     assert tree(each)[1:] == [("X", ["mu+", "mu-"], "phase-space"), ("X[2]", ["e+", "e-"], "phase-space")]
 
 
@@ -81,7 +155,7 @@ def test_values_of_known_particles() -> None:
     assert math.isinf(nodes["X"].ctau)
     alpha = parse_chain("tau- -> mu- alpha", masses={"alpha": 0.5}).nodes[2]
     assert (alpha.mass, alpha.charge, alpha.kind) == (0.5, 0, "invisible")
-    hidden = parse_chain("e+ e- -> gamma K_L0, K_L0 -> invisible").nodes[2]
+    hidden = parse_chain("e+ e- -> gamma K_L0, K_L0 -> invisible", laws=FLAT).nodes[2]
     assert hidden.kind == "invisible"
 
 
@@ -115,8 +189,9 @@ REFUSED = [
         {"e+ e-": Law(name="fancy")},
         (
             "unknown law 'fancy' for e+ e-; known: cosine-squared, dark-current, dipole, fermion-pair, leptonic,"
-            " leptons-pseudoscalar, leptons-scalar, leptons-vector, neutral-lepton, phase-space, photon-pseudoscalar,"
-            " photon-vector, resonance, sine-squared, vector-scalar"
+            " leptons-photon, leptons-pseudoscalar, leptons-scalar, leptons-vector, mixed-leptons-pseudoscalar,"
+            " mixed-leptons-scalar, mixed-leptons-vector, neutral-lepton, phase-space, photon-pseudoscalar,"
+            " photon-vector, resonance, sine-squared, three-photons, two-photons, vector-scalar"
         ),
     ),
     (
@@ -147,7 +222,79 @@ REFUSED = [
         "e+ e- -> gamma a",
         {"a": 1.0},
         {"e+ e-": Law(name="photon-vector")},
-        "the law 'photon-vector' needs a parameter above 0 and below 1, not None",
+        (
+            "the cross section of the law 'photon-vector' has no bound without max_cos of the photons in the e+e- frame;"
+            " give them with the law of e+ e-"
+        ),
+    ),
+    (
+        "e+ e- -> gamma a",
+        {"a": 1.0},
+        {"e+ e-": Law(name="photon-vector", parameter=0.9, max_cos=0.9)},
+        "the law 'photon-vector' has no parameter",
+    ),
+    (
+        "e+ e- -> gamma a",
+        {"a": 1.0},
+        {"e+ e-": Law(name="photon-vector", max_cos=1.0)},
+        "the law 'photon-vector' has a max_cos of 1; it must be above 0 and below 1",
+    ),
+    (
+        "e+ e- -> mu+ mu- gamma",
+        {},
+        {"e+ e-": Law(name="leptons-photon", min_energy=0.1, max_cos=1.1)},
+        "the law 'leptons-photon' has a max_cos of 1.1; it must be above 0 and at most 1",
+    ),
+    (
+        "e+ e- -> gamma gamma",
+        {},
+        {"e+ e-": Law(name="two-photons", min_energy=-1.0, max_cos=0.9)},
+        "the law 'two-photons' has a min_energy of -1 GeV; it must be positive",
+    ),
+    (
+        "e+ e- -> gamma a",
+        {"a": 1.0},
+        {"e+ e-": Law(name="dipole", max_cos=0.9)},
+        "the law 'dipole' for e+ e- has no max_cos",
+    ),
+    (
+        "B0 -> a a",
+        {"a": 1.0},
+        {"B0": Law(name="dipole", min_energy=0.9)},
+        "the law 'dipole' for B0 has no min_energy",
+    ),
+    (
+        "e+ e- -> gamma gamma a",
+        {"a": 1.0},
+        {"e+ e-": Law(name="three-photons", min_energy=0.1, max_cos=0.9)},
+        "e+ e- -> gamma gamma a: the law 'three-photons' needs photons only",
+    ),
+    (
+        "e+ e- -> mu+ mu- a",
+        {"a": 1.0},
+        {"e+ e-": Law(name="leptons-photon", min_energy=0.1, max_cos=0.9)},
+        "e+ e- -> mu+ mu- a: the law 'leptons-photon' needs a photon last",
+    ),
+    (
+        "e+ e- -> pi+ pi- a",
+        {"a": 1.0},
+        {"e+ e-": Law(name="leptons-scalar")},
+        "e+ e- -> pi+ pi- a: the law 'leptons-scalar' needs two leptons of one mass first",
+    ),
+    (
+        "e+ e- -> mu+ mu- a",
+        {"a": 1.0},
+        {"e+ e-": Law(name="mixed-leptons-vector")},
+        "e+ e- -> mu+ mu- a: the law 'mixed-leptons-vector' needs two leptons of different mass first",
+    ),
+    (
+        "e+ e- -> mu+ e- a",
+        {"a": 0.1},
+        {"e+ e-": Law(name="mixed-leptons-vector")},
+        (
+            "e+ e- -> mu+ e- a: the law 'mixed-leptons-vector' needs a third particle above 0.105147 GeV, below which"
+            " the heavier lepton decays to it"
+        ),
     ),
     (
         "B0 -> a a",
@@ -196,7 +343,7 @@ def test_refused_lifetimes() -> None:
         (
             "e+ e- -> gamma a",
             {"a": 11.0},
-            {},
+            {"laws": {"e+ e-": Law(name="photon-pseudoscalar")}},
             "e+ e- -> gamma a: the products have at least 11 GeV, but sqrt(s) is 10.5796 GeV; they cannot be produced",
         ),
         (
@@ -221,6 +368,33 @@ def test_refused_lifetimes() -> None:
             "e+ e- -> Y(4S), Y(4S) -> B+ B-: it begins with a resonance that is made at rest; isr must be off",
         ),
         ("B0 -> K+ pi-", {}, {"n_events": 0}, "simulation: n_events is 0; it must be at least 1"),
+        (
+            "B0 -> K+ pi-",
+            {},
+            {"first_event": -1},
+            "simulation: first_event is -1; the events of a stream are 0 to 4611686018427387903",
+        ),
+        (
+            "e+ e- -> gamma gamma gamma",
+            {},
+            {"laws": {"e+ e-": Law(name="three-photons", min_energy=4.0, max_cos=0.9)}},
+            "e+ e- -> gamma gamma gamma: min_energy is 4 GeV, but the softest photon has at most 3.527 GeV",
+        ),
+        (
+            "e+ e- -> tau+ tau- gamma",
+            {},
+            {"laws": {"e+ e-": Law(name="leptons-photon", min_energy=5.0, max_cos=0.9)}},
+            "e+ e- -> tau+ tau- gamma: min_energy is 5 GeV, but the photon has at most 4.693 GeV",
+        ),
+        (
+            "e+ e- -> mu+ mu- gamma",
+            {},
+            {"isr": True, "laws": {"e+ e-": Law(name="leptons-photon", min_energy=0.1, max_cos=1.0)}},
+            (
+                "e+ e- -> mu+ mu- gamma: with isr the law 'leptons-photon' needs a max_cos below 1; photons along the"
+                " beams would be counted twice, with the matrix element and as isr"
+            ),
+        ),
         ("B0 -> K+ pi-", {}, {"n_threads": 0}, "simulation: n_threads is 0; it must be at least 1"),
         (
             "B0 -> K+ pi-",
@@ -241,14 +415,15 @@ def test_refused_simulations(
 ) -> None:
     """Catches a simulation that begins although it cannot mean anything."""
     keywords: dict[str, object] = {"isr": False, "n_events": 10, "seed": 1, "stream": "s", **arguments}
+    topology = parse_chain(text, masses=masses, laws=keywords.pop("laws", None))  # type: ignore[arg-type]
     with pytest.raises(KinematicsError) as raised:
-        simulate_chain(parse_chain(text, masses=masses), beams, **keywords)  # type: ignore[arg-type]
+        simulate_chain(topology, beams, **keywords)  # type: ignore[arg-type]
     assert str(raised.value) == reason
 
 
 def test_soft_photons_with_radiation_are_refused(beams: Beams) -> None:
     """Catches the infinite cross section of a soft photon that recoils against a resonance after radiation."""
-    law = {"e+ e-": Law(name="photon-vector", parameter=0.9)}
+    law = {"e+ e-": Law(name="photon-vector", max_cos=0.9)}
     topology = parse_chain("e+ e- -> gamma Ap", masses={"Ap": 3.0}, laws=law)
     with pytest.raises(KinematicsError) as raised:
         simulate_chain(topology, beams, isr=True, n_events=10, seed=1, stream="s")
@@ -257,6 +432,6 @@ def test_soft_photons_with_radiation_are_refused(beams: Beams) -> None:
 
 def test_reading_a_chain_is_light() -> None:
     """Catches an import of numba on the way of `validate`, which has to read chains."""
-    code = "import sys, modelbuilder.kinematics.topology; print('numba' in sys.modules, 'particle' in sys.modules)"
+    code = "import sys, modelbuilder.spec.topology; print('numba' in sys.modules, 'particle' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

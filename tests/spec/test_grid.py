@@ -192,3 +192,28 @@ def test_spread_of_all(search: LoadedSearch) -> None:
     """Catches a full run that leaves something out."""
     assert spread(search.points, None) == search.points
     assert spread(search.points, 1) == search.points[:1]
+
+
+def test_steps_in_resolutions_of_the_square() -> None:
+    """By hand: d(m^2) = 2 m dm far from zero; at zero, where that has no end, the root of the resolution."""
+    form = {"observable": "recoil2(gamma)", "resolution2": "1 GeV^2", "window": "20 resolution",
+            "bin_width": "0.5 resolution", "source": "assumption"}  # fmt: skip
+    squares = Channel.model_validate(form)
+    assert masses(axis(steps("5 GeV", "5.35 GeV", "1 resolution")), all=squares) == [5.0, 5.1, 5.198, 5.2942]
+    assert masses(axis(steps("0.1 GeV", "1.5 GeV", "1 resolution")), all=squares) == [0.1, 1.1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resolution": "0.1 GeV"}, "found both resolution and resolution2; give one of them"),
+        ({"observable": "recoil(gamma)"}, "'recoil\\(gamma\\)' is no squared mass; give `resolution`"),
+        ({"resolution2": "1 GeV"}, "'GeV' is not the unit of a squared energy; expected for example '0.2 GeV\\^2'"),
+    ],
+)
+def test_a_resolution_of_the_wrong_kind(changes: dict[str, str], message: str) -> None:
+    """Catches a resolution that would be read as that of another quantity."""
+    form = {"observable": "recoil2(gamma)", "resolution2": "1 GeV^2", "window": "20 resolution",
+            "bin_width": "0.5 resolution", "source": "assumption", **changes}  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        Channel.model_validate(form)

@@ -251,7 +251,7 @@ CASES: list[tuple[str, str, str, str, list[str]]] = [
         "process: e+ e- -> gamma a, a -> gamma gamma",
         "process: e+ e- -> gamma b, b -> gamma gamma",
         [
-            "A:16:3: signal.process: found 'e+ e- -> gamma b, b -> gamma gamma'; expected 'e+ e- -> gamma a, a -> gamma gamma'"
+            "A:24:3: grid.m_a: found 'm_a'; the mass of the signal process is named 'm_b'",
         ],
     ),
     (

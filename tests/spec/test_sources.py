@@ -21,6 +21,7 @@ EXCEPTIONS = {
     r"data\.seed": "of our pseudo-data",
     r"signal\.events": "size of our simulation",
     r"backgrounds\.\w+\.events": "size of our simulation",
+    r"(signal|backgrounds\.\w+)\.laws\.[^.]+\.(min_energy|max_cos)": "reach of our simulation",
 }
 # A condition is part of the number that it stands beside, and has its source.
 QUANTITY = re.compile(rf"\s*{NUMBER}\s*[A-Za-zµ%°][^:]{{0,30}}|.*[<>]=?\s*{NUMBER}.*")

@@ -65,7 +65,7 @@ def test_summary_lines(specs: Path) -> None:
     ]
     text = "\n".join(lines)
     for line in (
-        "cut          theta(gamma) between 37.3 and 123.7 deg\n",
+        "cut          theta(gamma) between 37.3 deg and 123.7 deg\n",
         "cut          energy(gamma) above 0.65 GeV where m_a > 4 GeV\n",
         "cut          mass(gamma gamma gamma) / sqrt_s between 0.88 and 1.03\n",
         "statistics   profile-likelihood, cls, 95 % CL\n",

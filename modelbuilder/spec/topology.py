@@ -18,7 +18,7 @@ import functools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NoReturn
 
 from modelbuilder.errors import KinematicsError
@@ -44,6 +44,8 @@ ALIASES = {
     "B0bar": "B~0",
     "pbar": "p~",
     "Lambdabar": "Lambda~",
+    "eta_prime": "eta'(958)",
+    "eta'": "eta'(958)",
     "KS": "K(S)0",
     "KL": "K(L)0",
 }
@@ -65,23 +67,54 @@ KINDS: dict[int, Kind] = {
     130: "neutral",
 }
 
-# Laws of a vertex: least and largest number of children, and whether it may stand at e+ e- and at a decay.
-LAWS: dict[str, tuple[int, int, bool, bool]] = {
-    "phase-space": (2, 6, True, True),
-    "dipole": (2, 2, True, True),
-    "sine-squared": (2, 2, True, True),
-    "cosine-squared": (2, 2, True, True),
-    "resonance": (1, 1, True, False),
-    "fermion-pair": (2, 2, True, False),
-    "photon-pseudoscalar": (2, 2, True, False),
-    "photon-vector": (2, 2, True, False),
-    "vector-scalar": (2, 2, True, False),
-    "leptons-vector": (3, 3, True, False),
-    "leptons-scalar": (3, 3, True, False),
-    "leptons-pseudoscalar": (3, 3, True, False),
-    "leptonic": (3, 3, False, True),
-    "neutral-lepton": (3, 3, False, True),
-    "dark-current": (3, 3, False, True),
+# What leaves a track, by the particle whose mass it is given.
+TRACKS: dict[Kind, str] = {"electron": "e-", "muon": "mu-", "pion": "pi-", "kaon": "K-", "proton": "p"}
+
+# Charged leptons, without their sign.
+LEPTONS = ("e", "mu", "tau")
+# Neutral mesons of spin 0 and odd parity, pi0 eta eta' eta_c eta_b: two photons couple to them as to an axion.
+PSEUDOSCALARS = {111, 221, 331, 441, 551}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rule:
+    """What a law needs: number of children, where it may stand, and which numbers it has."""
+
+    least: int
+    most: int
+    at_production: bool = False
+    at_decay: bool = False
+    parameter: tuple[float, float] | None = None  # the least allowed if it begins with -1, else above; below the second
+    min_energy: Literal["none", "optional", "needed"] = "none"
+    max_cos: bool = False
+    all_angles: bool = False  # whether max_cos may be 1
+
+
+_PAIR = _Rule(least=2, most=2, at_production=True)
+_THREE = _Rule(least=3, most=3, at_production=True)
+_DECAY = _Rule(least=3, most=3, at_decay=True)
+LAWS: dict[str, _Rule] = {
+    "phase-space": _Rule(least=2, most=6, at_production=True, at_decay=True),
+    "dipole": replace(_PAIR, at_decay=True, parameter=(-1.0, math.inf)),
+    "sine-squared": replace(_PAIR, at_decay=True),
+    "cosine-squared": replace(_PAIR, at_decay=True),
+    "resonance": _Rule(least=1, most=1, at_production=True),
+    "fermion-pair": _PAIR,
+    "photon-pseudoscalar": _PAIR,
+    "photon-vector": replace(_PAIR, min_energy="optional", max_cos=True),
+    "vector-scalar": _PAIR,
+    "two-photons": replace(_PAIR, min_energy="optional", max_cos=True),
+    "three-photons": replace(_THREE, min_energy="needed", max_cos=True),
+    "leptons-photon": replace(_THREE, min_energy="needed", max_cos=True, all_angles=True),
+    "leptons-vector": _THREE,
+    "leptons-scalar": _THREE,
+    "leptons-pseudoscalar": _THREE,
+    "mixed-leptons-vector": _THREE,
+    "mixed-leptons-scalar": _THREE,
+    "mixed-leptons-pseudoscalar": _THREE,
+    "leptonic": _DECAY,
+    "neutral-lepton": _DECAY,
+    "dark-current": replace(_DECAY, parameter=(0.0, math.inf)),
 }
 
 
@@ -92,25 +125,36 @@ class Law:
     phase-space            constant matrix element, 2 to 6 children
     dipole                 1 + parameter cos^2 (parameter from -1; 1 if not given)
     sine-squared, cosine-squared
-    fermion-pair           e+e- -> f fbar: 1 + cos^2 + (4 m^2/s) sin^2
+    fermion-pair           e+e- -> f fbar: 1 + cos^2 + (4 m^2/s) sin^2; the spins of a pair of tau are correlated
     photon-pseudoscalar    e+e- -> gamma a: 1 + cos^2, sigma as (1 - m^2/s)^3
-    photon-vector          e+e- -> gamma A': (1 + cos^2 + 4 s m^2/(s - m^2)^2)/(1 - cos^2) for |cos| below parameter,
-                           photons of at least min_energy, GeV, in the e+e- frame: radiation that brings sqrt(s) down
-                           to m would otherwise make infinitely many soft ones
+    photon-vector          e+e- -> gamma A': (1 + cos^2 + 4 s m^2/(s - m^2)^2)/(1 - cos^2)
     vector-scalar          e+e- -> A' h': lam sin^2 + 8 m_A'^2/s
+    two-photons, three-photons    e+e- -> gamma gamma (gamma) at lowest order
+    leptons-photon         e+e- -> l+ l- gamma at lowest order: radiation of the beams, of the leptons, interference;
+                           for electrons only annihilation with radiation of the beams: the exchange of a photon between
+                           the beams, which dominates e e gamma, is absent
     resonance              e+e- -> one resonance
-    leptons-vector, leptons-scalar, leptons-pseudoscalar    e+e- -> l- l+ X at lowest order, the children in any order
+    leptons-vector, leptons-scalar, leptons-pseudoscalar    e+e- -> l- l+ X at lowest order, the leptons first
+    mixed-leptons-vector, mixed-leptons-scalar, mixed-leptons-pseudoscalar    e+e- -> l l' X of two flavours, X radiated
+                           by the leptons of an annihilation: the exchange of a photon between the beams is absent
     leptonic               L -> nu_L l nubar_l: the children in the order neutrino of L, lepton, other neutrino
     neutral-lepton         N -> nu l- l+ through Z*
     dark-current           chi2 -> chi1 l- l+ through A'* of mass parameter, GeV
 
     The angle is that of the first child: in production to the electron in the e+e- frame, in the decay of a resonance
     from e+e- too, in any other decay to the direction of the parent as its own parent sees it (helicity angle).
+
+    min_energy (GeV), max_cos: least energy and largest |cos| to the electron of every photon that the law makes, in the
+    rest frame of the nominal beams. Without them the cross sections of the laws with photons have no bound: three-photons
+    and leptons-photon need both, two-photons and photon-vector need max_cos, and with radiation min_energy, since that
+    brings sqrt(s) down to where there are infinitely many soft photons. max_cos of leptons-photon may be 1 without
+    radiation: the electron mass is in it.
     """
 
     name: str
     parameter: float | None = None
     min_energy: float = 0.0
+    max_cos: float | None = None
 
 
 PHASE_SPACE = Law(name="phase-space")
@@ -193,12 +237,18 @@ def parse_chain(
 
     masses, ctaus: of the hypotheses, by name, in GeV and in cm. A hypothesis without ctau decays promptly. ctaus also
         overrides the lifetime of a known particle.
-    laws: by name of the parent, `e+ e-` for the production. Else: fermion-pair for a charged lepton and its
-        antiparticle, resonance for one particle, sine-squared for the two mesons of a resonance from e+e-, otherwise
-        phase-space.
+    laws: by name of the parent, `e+ e-` for the production. Decays that are not named are flat in phase space, but
+        sine-squared for the two B mesons of a resonance from e+e-. A production is never flat unless that is said: a
+        resonance, pairs of muons and tau, photons, photons with such pairs or with pi0, eta, eta' have their law of
+        lowest order; all others must be named.
     widths: whether known particles wider than 1 MeV have a mass distribution.
     """
     return _Reader(" ".join(text.split()), dict(masses or {}), dict(ctaus or {}), dict(laws or {}), widths).read()
+
+
+def visible_places(topology: Topology) -> tuple[int, ...]:
+    """Places of what a detector may see: photons and tracks that do not decay."""
+    return tuple(i for i, node in enumerate(topology.nodes) if node.kind == "photon" or node.kind in TRACKS)
 
 
 def decay_threshold(topology: Topology, vertex: Vertex) -> float:
@@ -240,6 +290,7 @@ class _Reader:
         self.steps: dict[str, list[tuple[str, ...]]] = {}
         self.nodes: list[Node] = []
         self.vertices: list[Vertex] = []
+        self.unnamed = ""  # why the law of the production must be named, if it must
 
     def refuse(self, reason: str) -> NoReturn:
         msg = f"{self.text}: {reason}"
@@ -259,6 +310,8 @@ class _Reader:
             self.refuse(f"a value is given for {unused[0]}, which is not in the chain")
         topology = Topology(text=self.text, nodes=tuple(self.nodes), vertices=tuple(self.vertices))
         self._check(topology)
+        if self.unnamed:
+            self.refuse(self.unnamed)
         return topology
 
     def _read_steps(self) -> str:
@@ -345,46 +398,89 @@ class _Reader:
 
     def _law(self, species: str, line: tuple[str, ...], children: Sequence[Node]) -> Law:
         if species in self.laws:
-            return self._given_law(species, len(children))
-        if species == INITIAL and len(children) == 1:
-            return Law(name="resonance")
-        pair = len(children) == 2 and children[0].charge == -children[1].charge != 0
-        names = sorted(child.species.rstrip("+-") for child in children)
-        if species == INITIAL and pair and names[0] == names[-1] and names[0] in {"mu", "tau"}:
-            return Law(name="fermion-pair")
+            return self._given_law(species, self.laws[species], len(children))
+        if species == INITIAL:
+            return self._given_law(species, self._lowest_order(children), len(children))
         resonance = line == (INITIAL,) and len(self.steps[INITIAL][0]) == 1
         if resonance and len(children) == 2 and all(child.species.startswith("B") for child in children):
             return Law(name="sine-squared")
         return PHASE_SPACE
 
-    def _given_law(self, species: str, n_children: int) -> Law:
-        law = self.laws[species]
+    def _lowest_order(self, children: Sequence[Node]) -> Law:
+        """The law of a production that is not named; if there is none, `unnamed` says why."""
+        names = [child.species for child in children]
+        products = f"{INITIAL} -> {' '.join(names)}"
+        if len(children) == 1:
+            return Law(name="resonance")
+        flavours = _flavours(names)
+        rest = [name for name in names if _flavour(name) is None]
+        pair = len(flavours) == 2 and flavours[0] == flavours[1]
+        if rest in ([], ["gamma"]) and pair and flavours[0] == "e":
+            law = "leptons-photon" if rest else "fermion-pair"
+            self.unnamed = (
+                f"{products}: electrons also come from the exchange of a photon between the beams (Bhabha scattering),"
+                f" which cannot be simulated; name the law of e+ e-: {law!r} for the part of annihilation alone, or"
+                " 'phase-space' if a flat distribution is meant"
+            )
+            return PHASE_SPACE
+        name = ""
+        if not rest and pair:
+            name = "fermion-pair"
+        elif rest == ["gamma"] and pair:
+            name = "leptons-photon"
+        elif names == ["gamma"] * len(names) and len(names) <= 3:
+            name = "two-photons" if len(names) == 2 else "three-photons"
+        elif len(names) == 2 and names[0] == "gamma" and _is_pseudoscalar(names[1]):
+            name = "photon-pseudoscalar"
+        if name:
+            return Law(name=name)
+        fitting = _fitting_laws(names)
+        self.unnamed = (
+            f"{products}: name the law of e+ e-: {', '.join([*map(repr, fitting), ''])}{'or ' if fitting else ''}"
+            "'phase-space' if a flat distribution is meant"
+        )
+        return PHASE_SPACE
+
+    def _given_law(self, species: str, law: Law, n_children: int) -> Law:
         if law.name not in LAWS:
             self.refuse(f"unknown law {law.name!r} for {species}; known: {', '.join(sorted(LAWS))}")
-        least, most, production, decay = LAWS[law.name]
-        if not least <= n_children <= most:
-            number = f"{least}" if least == most else f"{least} to {most}"
+        rule = LAWS[law.name]
+        if not rule.least <= n_children <= rule.most:
+            number = f"{rule.least}" if rule.least == rule.most else f"{rule.least} to {rule.most}"
             self.refuse(f"the law {law.name!r} needs {number} particles, but {species} goes to {n_children}")
-        if not (production if species == INITIAL else decay):
-            where = "decays" if production is False else "e+ e-"
+        if not (rule.at_production if species == INITIAL else rule.at_decay):
+            where = "decays" if rule.at_decay else "e+ e-"
             self.refuse(f"the law {law.name!r} is for {where} only, not for {species}")
-        if law.min_energy < 0.0 or (law.min_energy > 0.0 and law.name != "photon-vector"):
-            self.refuse(
-                f"the law {law.name!r} for {species} has min_energy {law.min_energy:g}; photon-vector may have one"
-            )
-        needs = {"dipole": (-1.0, math.inf), "photon-vector": (0.0, 1.0), "dark-current": (0.0, math.inf)}
-        if law.name not in needs:
+        self._check_cuts(species, law, rule)
+        if rule.parameter is None:
             if law.parameter is not None:
                 self.refuse(f"the law {law.name!r} has no parameter")
             return law
-        low, high = needs[law.name]
+        low, high = rule.parameter
         parameter = 1.0 if law.parameter is None and law.name == "dipole" else law.parameter
         closed = law.name == "dipole"
         if parameter is None or not ((low <= parameter if closed else low < parameter) and parameter < high):
             bounds = f"at least {low:g}" if closed else f"above {low:g}"
-            bounds += "" if math.isinf(high) else f" and below {high:g}"
             self.refuse(f"the law {law.name!r} needs a parameter {bounds}, not {parameter}")
-        return Law(name=law.name, parameter=parameter, min_energy=law.min_energy)
+        return replace(law, parameter=parameter)
+
+    def _check_cuts(self, species: str, law: Law, rule: _Rule) -> None:
+        if rule.min_energy == "none":
+            for name, found in (("min_energy", law.min_energy or None), ("max_cos", law.max_cos)):
+                if found is not None:
+                    self.refuse(f"the law {law.name!r} for {species} has no {name}")
+            return
+        energy = "min_energy (GeV) and " if rule.min_energy == "needed" else ""
+        if (rule.min_energy == "needed" and law.min_energy == 0.0) or law.max_cos is None:
+            self.refuse(
+                f"the cross section of the law {law.name!r} has no bound without {energy}max_cos of the photons in the"
+                " e+e- frame; give them with the law of e+ e-"
+            )
+        if not (math.isfinite(law.min_energy) and law.min_energy >= 0.0):
+            self.refuse(f"the law {law.name!r} has a min_energy of {law.min_energy:g} GeV; it must be positive")
+        if not (0.0 < law.max_cos < 1.0 or (law.max_cos == 1.0 and rule.all_angles)):
+            most = "at most" if rule.all_angles else "below"
+            self.refuse(f"the law {law.name!r} has a max_cos of {law.max_cos:g}; it must be above 0 and {most} 1")
 
     def _check(self, topology: Topology) -> None:
         for vertex in topology.vertices:
@@ -406,13 +502,64 @@ class _Reader:
                 )
             if vertex.law.name == "fermion-pair" and children[0].mass != children[1].mass:
                 self.refuse(f"{names}: the law 'fermion-pair' needs two equal masses")
-            if vertex.law.name in ("photon-vector", "photon-pseudoscalar") and children[0].mass != 0.0:
-                self.refuse(f"{names}: the law {vertex.law.name!r} needs the photon first")
-            if vertex.law.name.startswith("leptons-"):
-                if children[0].charge == 0 or children[0].mass != children[1].mass or children[0].mass == 0.0:
-                    self.refuse(f"{names}: the law {vertex.law.name!r} needs two leptons of one mass first")
-                if children[2].mass == 0.0:
-                    self.refuse(f"{names}: the law {vertex.law.name!r} needs a third particle with a mass")
+            reason = _misfit(vertex.law, children)
+            if reason:
+                self.refuse(f"{names}: the law {vertex.law.name!r} needs {reason}")
+
+
+def _misfit(law: Law, children: Sequence[Node]) -> str:
+    """What the law needs and the children are not; empty if they fit."""
+    names = [child.species for child in children]
+    name = law.name
+    if name in ("photon-vector", "photon-pseudoscalar") and children[0].mass != 0.0:
+        return "the photon first"
+    if name in ("two-photons", "three-photons") and set(names) != {"gamma"}:
+        return "photons only"
+    flavours = _flavours(names[:2])
+    if name.startswith("leptons-") and (len(flavours) != 2 or flavours[0] != flavours[1]):
+        return "two leptons of one mass first"
+    if name.startswith("mixed-leptons-") and (len(flavours) != 2 or flavours[0] == flavours[1]):
+        return "two leptons of different mass first"
+    if name == "leptons-photon":
+        return "" if names[2] == "gamma" else "a photon last"
+    if "leptons-" in name and children[2].mass == 0.0:
+        return "a third particle with a mass"
+    if name.startswith("mixed-leptons-"):
+        # the propagator of the heavier lepton has its pole within the phase space
+        gap = abs(children[0].mass - children[1].mass)
+        if children[2].mass <= gap:
+            return f"a third particle above {gap:.6g} GeV, below which the heavier lepton decays to it"
+    return ""
+
+
+def _flavour(species: str) -> str | None:
+    """e, mu or tau of a charged lepton."""
+    flavour = species.rstrip("+-")
+    return flavour if flavour in LEPTONS and species != flavour else None
+
+
+def _flavours(names: Sequence[str]) -> list[str]:
+    """Flavours of the charged leptons among these."""
+    return [flavour for flavour in map(_flavour, names) if flavour is not None]
+
+
+def _is_pseudoscalar(species: str) -> bool:
+    known = known_particle(species)
+    return known is not None and known.number in PSEUDOSCALARS
+
+
+def _fitting_laws(names: Sequence[str]) -> list[str]:
+    """Laws that a production of these could have, other than flat ones."""
+    flavours = _flavours(names)
+    rest = [name for name in names if _flavour(name) is None]
+    if len(names) == 2 and "gamma" in names:
+        return ["photon-pseudoscalar", "photon-vector"]
+    if len(flavours) == 2 and len(rest) == 1:
+        first = "leptons" if flavours[0] == flavours[1] else "mixed-leptons"
+        return [f"{first}-{kind}" for kind in ("vector", "scalar", "pseudoscalar")]
+    if len(names) == 2:
+        return ["vector-scalar", "fermion-pair", "sine-squared"]
+    return []
 
 
 def _times(number: int) -> str:
@@ -421,8 +568,9 @@ def _times(number: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class KnownParticle:
-    """What the chain needs to know of a particle of the table: GeV, e, cm."""
+    """What the chain needs to know of a particle of the table: GeV, e, cm, and its number without the sign."""
 
+    number: int
     mass: float
     charge: int
     kind: Kind
@@ -433,7 +581,7 @@ class KnownParticle:
 def known_particle(species: str) -> KnownParticle | None:
     """A particle of the PDG table, or None."""
     if species in NEUTRINOS:
-        return KnownParticle(mass=0.0, charge=0, kind="invisible", ctau=math.inf, width=0.0)
+        return KnownParticle(number=0, mass=0.0, charge=0, kind="invisible", ctau=math.inf, width=0.0)
     return _table().get(ALIASES.get(species, species))
 
 
@@ -453,6 +601,7 @@ def _table() -> dict[str, KnownParticle]:
             continue
         width = particle.width or 0.0
         known = KnownParticle(
+            number=number,
             mass=particle.mass * 1e-3,
             charge=round(float(particle.charge)),
             kind=KINDS.get(number, "unresolved"),

@@ -1,0 +1,46 @@
+"""The models that a spec can name."""
+
+from __future__ import annotations
+
+import math
+from typing import get_args
+
+import pytest
+
+from modelbuilder.spec.search import Signal
+from modelbuilder.theory.models import MODELS
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("mass", [0.1, 1.0, 5.0, 8.0, 10.5])
+def test_coupling_and_cross_section_are_inverse(name: str, mass: float) -> None:
+    """Invariant: catches a model whose two directions do not belong together, and a number where it is closed."""
+    model = MODELS[name]
+    for coupling in (1e-6, 2.3e-3, 1.0):
+        there = model.cross_section(10.58, mass, coupling)
+        if there == 0.0:
+            assert mass == 10.5
+            assert model.coupling_from_cross_section(10.58, mass, 1.0) == math.inf
+        else:
+            assert model.coupling_from_cross_section(10.58, mass, there) == pytest.approx(coupling, rel=1e-12)
+            assert model.coupling_from_cross_section(10.58, mass, 0.0) == 0.0
+
+
+def test_a_spec_can_name_every_model_and_no_other() -> None:
+    """Catches a model that no spec can ask for, and one that validates and then is not there."""
+    named = {name for part in get_args(Signal.model_fields["model"].annotation) for name in get_args(part)}
+    assert named == set(MODELS)
+
+
+@pytest.mark.parametrize(("mass", "fraction"), [(0.1, 1.0), (0.3, 0.53), (1.0, 0.5), (8.0, 0.34)])
+def test_only_neutrinos_are_invisible(mass: float, fraction: float) -> None:
+    """Reference: below 2 m_mu all decays, near 1/2 between the thresholds, near 1/3 above that of the tau."""
+    all_of_it, neutrinos = MODELS["z-prime-invisible"], MODELS["l-mu-l-tau-invisible"]
+    ratio = neutrinos.cross_section(10.58, mass, 1.0) / all_of_it.cross_section(10.58, mass, 1.0)
+    assert ratio == pytest.approx(fraction, abs=0.03)
+
+
+def test_the_unit_is_that_of_the_column() -> None:
+    """Catches a column whose name has another unit than its description."""
+    for model in MODELS.values():
+        assert model.coupling.endswith("_per_gev") == (model.unit == "GeV^-1")
