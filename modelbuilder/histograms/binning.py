@@ -1,27 +1,49 @@
-"""One fine binning per channel, with bins that follow the resolution; fit windows are slices of it."""
+"""The fine binning of a channel: bins that follow the resolution of a mass, with windows as slices; or a fixed range."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
+Coordinate = Literal["mass", "mass2", "reduced_mass"]
 _INTEGRATION_POINTS = 20_001
 
 
 @dataclass(frozen=True)
-class FineBinning:
-    """Bins in a squared mass whose widths are a fixed fraction of the local resolution.
+class Peak:
+    """Where a mass lies on the axis of an observable: at the mass itself, at its square, or at sqrt(M^2 - pair_mass^2).
 
-    edges: shape (n_bins + 1,), GeV^2.
-    half_window: number of bins on each side of the mass.
+    pair_mass: the sum of the masses of the pair, GeV.
+    """
+
+    coordinate: Coordinate = "mass2"
+    pair_mass: float = 0.0
+
+    def at(self, mass: float) -> float:
+        """In the unit of the observable. A reduced mass below the threshold is 0."""
+        if self.coordinate == "mass":
+            return mass
+        square = mass**2 - self.pair_mass**2
+        return square if self.coordinate == "mass2" else math.sqrt(max(square, 0.0))
+
+
+@dataclass(frozen=True)
+class FineBinning:
+    """Bins of an observable.
+
+    edges: shape (n_bins + 1,), in its unit.
+    half_window: number of bins on each side of the mass; None for a fixed range, which is the window of all masses.
     """
 
     edges: FloatArray
-    half_window: int
+    half_window: int | None
+    peak: Peak = Peak()
 
     @property
     def n_bins(self) -> int:
@@ -29,13 +51,20 @@ class FineBinning:
 
     def window(self, mass: float) -> slice:
         """The bins of the fit window around a mass (GeV); shorter where the range of the observable ends."""
-        centre = int(np.argmin(np.abs(self.edges - mass**2)))
+        if self.half_window is None:
+            return slice(0, self.n_bins)
+        centre = int(np.argmin(np.abs(self.edges - self.peak.at(mass))))
         return slice(max(0, centre - self.half_window), min(self.n_bins, centre + self.half_window))
 
     def window_edges(self, mass: float) -> FloatArray:
-        """Edges of the fit window, GeV^2."""
+        """Edges of the fit window, in the unit of the observable."""
         bins = self.window(mass)
         return self.edges[bins.start : bins.stop + 1]
+
+
+def fixed_binning(low: float, high: float, bins: int) -> FineBinning:
+    """Equal bins of a fixed range."""
+    return FineBinning(np.linspace(low, high, bins + 1), None)
 
 
 def fine_binning(
@@ -45,24 +74,58 @@ def fine_binning(
     bin_width: float,
     window: float,
     largest_mass: float,
+    peak: Peak = Peak(),
 ) -> FineBinning:
     """The binning that serves the windows of all these masses.
 
     resolution: standard deviation of the mass as a function of the mass, GeV.    masses: of the grid points, GeV.
     bin_width, window: in resolutions, the latter the full width.    largest_mass: where the observable ends, GeV.
+    peak: of the observable.
 
     With u(M) the integral of dM / (bin_width * resolution), the edges lie at whole numbers of u, counted from the
     first mass; so each window has the same number of bins, and a step of one bin on the grid is a step of one bin here.
     """
-    dense = np.linspace(0.0, largest_mass, _INTEGRATION_POINTS)
-    density = 1.0 / (bin_width * np.array([resolution(float(mass)) for mass in dense]))
+    least = peak.pair_mass if peak.coordinate == "reduced_mass" else 0.0
+    dense = np.linspace(least, largest_mass, _INTEGRATION_POINTS)
+    half_window = _half_window(bin_width, window)
+    found = _edges(dense, lambda mass: bin_width * resolution(mass), masses, half_window)
+    return FineBinning(np.array([peak.at(float(mass)) for mass in found]), half_window, peak)
+
+
+def fine_binning_of_square(
+    resolution: Callable[[float], float],
+    masses: FloatArray,
+    *,
+    bin_width: float,
+    window: float,
+    largest_mass: float,
+) -> FineBinning:
+    """The same in the squared mass, whose windows may reach below zero.
+
+    resolution: standard deviation of the squared mass as a function of the mass, GeV^2; below zero it is that at zero.
+    """
+    half_window = _half_window(bin_width, window)
+
+    def width(square: float) -> float:
+        return bin_width * resolution(math.sqrt(max(square, 0.0)))
+
+    dense = np.linspace(-1.05 * half_window * width(0.0), largest_mass**2, _INTEGRATION_POINTS)
+    return FineBinning(_edges(dense, width, masses**2, half_window), half_window, Peak("mass2"))
+
+
+def _half_window(bin_width: float, window: float) -> int:
+    """Number of bins on each side."""
+    return max(1, round(0.5 * window / bin_width))
+
+
+def _edges(dense: FloatArray, width: Callable[[float], float], centres: FloatArray, half_window: int) -> FloatArray:
+    """Edges at whole numbers of the integral of 1 / width, counted from the first centre, within the dense points."""
+    density = 1.0 / np.array([width(float(x)) for x in dense])
     steps = 0.5 * (density[1:] + density[:-1]) * np.diff(dense)
     u = np.concatenate([[0.0], np.cumsum(steps)])
-    origin = float(np.interp(masses.min(), dense, u))
-    u -= origin
-    half_window = max(1, round(0.5 * window / bin_width))
-    first = -half_window
-    last = int(np.ceil(np.interp(masses.max(), dense, u))) + half_window
-    whole = np.arange(first, last + 1, dtype=np.float64)
+    u -= float(np.interp(centres.min(), dense, u))
+    last = int(np.ceil(np.interp(centres.max(), dense, u))) + half_window
+    whole = np.arange(-half_window, last + 1, dtype=np.float64)
     inside = whole[(whole >= u[0]) & (whole <= u[-1])]
-    return FineBinning(np.interp(inside, u, dense) ** 2, half_window)
+    edges: FloatArray = np.interp(inside, u, dense)
+    return edges

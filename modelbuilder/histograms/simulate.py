@@ -3,43 +3,39 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from particle import Particle
 
-from modelbuilder.errors import UserError
-from modelbuilder.histograms.binning import FineBinning, fine_binning
-from modelbuilder.histograms.templates import AXES, Axis, FloatArray, PointTemplates, SampleTemplates, Template
-from modelbuilder.kinematics import processes
+from modelbuilder.histograms import three_photons
+from modelbuilder.histograms.binning import FineBinning, Peak, fine_binning, fine_binning_of_square, fixed_binning
+from modelbuilder.histograms.samples import DataRequest, GeneralSample, Sample, Variation
+from modelbuilder.histograms.templates import Axis, FloatArray, PointTemplates, SampleTemplates, axis_of
 from modelbuilder.kinematics.beams import Beams
-from modelbuilder.kinematics.response import PhotonResponse
-from modelbuilder.kinematics.selection import PhotonSelection
-from modelbuilder.kinematics.simulate import PseudoData, SimulatedHistograms, simulate_histograms
+from modelbuilder.kinematics.chain import ChainGenerator
+from modelbuilder.kinematics.measure import detector_of
+from modelbuilder.kinematics.processes import ThreePhotons
+from modelbuilder.kinematics.sample import ChainSample
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import LoadedSearch
+from modelbuilder.spec.observables import arguments_of, parse_observable
+from modelbuilder.spec.process import FinalState, candidates_of, chain_of, needs_photon_cuts
 from modelbuilder.spec.search import (
+    MASS_LIKE,
     SIGNAL,
-    THREE_PHOTONS,
-    AngleCut,
     AsimovData,
     Background,
     Cut,
-    EnergyCut,
-    MassCut,
     SearchSpec,
     ShapeSystematic,
+    Signal,
 )
+from modelbuilder.spec.topology import Topology, known_particle, visible_places
 
-_OBSERVABLES = {"mass2(gamma gamma)": "mass2", "recoil2(gamma)": "recoil2"}
-_PEAKS = {
-    "e+ e- -> gamma pi0, pi0 -> gamma gamma": "pi0",
-    "e+ e- -> gamma eta, eta -> gamma gamma": "eta",
-    "e+ e- -> gamma eta_prime, eta_prime -> gamma gamma": "eta'(958)",
-}
-_PHOTONS = 3
+WEIGHED_EVENTS = 1 << 20
+"""Simulated for the mean weight of a process: to about 0.1 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +45,7 @@ class Region:
     name: str
     channel: str
     axis: Axis
-    selection: PhotonSelection
+    cuts: tuple[Cut, ...]
     binning: FineBinning
 
 
@@ -82,165 +78,223 @@ class Simulation:
         self.spec: SearchSpec = search.spec
         self.n_threads = n_threads
         self.beams = beams_of(self.spec.experiment)
-        self.response = response_of(self.spec.experiment)
-        self.photon_efficiency = self.spec.experiment.photons.efficiency.value**_PHOTONS
+        self.detector = detector_of(self.spec.experiment)
+        self._mean_weights: dict[str, float] = {}
 
     @functools.cached_property
     def regions(self) -> dict[str, Region]:
         """The regions by name, in the order of the grid."""
-        found = dict.fromkeys((point.channel, self._selection(point)) for point in self.search.points)
+        found = dict.fromkeys((point.channel, self._holding(point)) for point in self.search.points)
         several = [channel for channel, _ in found]
         regions: dict[str, Region] = {}
-        for channel, selection in found:
+        for channel, holding in found:
             number = sum(region.channel == channel for region in regions.values()) + 1
             name = f"{channel}_{number}" if several.count(channel) > 1 else channel
-            axis = AXES[self.spec.channels[channel].observable]
-            binning = self._binnings[channel]
-            regions[name] = Region(name=name, channel=channel, axis=axis, selection=selection, binning=binning)
+            regions[name] = Region(
+                name=name,
+                channel=channel,
+                axis=axis_of(self.spec.channels[channel].observable),
+                cuts=tuple(self.spec.selection[index] for index in holding),
+                binning=self._binnings[channel],
+            )
         return regions
 
     def region_of(self, point: GridPoint) -> Region:
-        selection = self._selection(point)
-        return next(r for r in self.regions.values() if r.channel == point.channel and r.selection == selection)
+        """The region that a grid point is fitted in."""
+        cuts = tuple(self.spec.selection[index] for index in self._holding(point))
+        return next(r for r in self.regions.values() if r.channel == point.channel and r.cuts == cuts)
+
+    def _holding(self, point: GridPoint) -> tuple[int, ...]:
+        """The places of the cuts that hold at a grid point."""
+        cuts = enumerate(self.spec.selection)
+        return tuple(index for index, cut in cuts if cut.where is None or cut.where.holds(point.values))
 
     @functools.cached_property
     def _binnings(self) -> dict[str, FineBinning]:
-        variable = self.spec.grid_variable
-        binnings = {}
-        for name in dict.fromkeys(point.channel for point in self.search.points):
-            channel = self.spec.channels[name]
-            masses = np.array([point.mass for point in self.search.points if point.channel == name])
-            try:
-                binnings[name] = fine_binning(
-                    lambda mass, resolution=channel.resolution: resolution.at({variable: mass}),  # type: ignore[misc]
-                    masses,
-                    bin_width=channel.bin_width,
-                    window=channel.window,
-                    largest_mass=self.beams.sqrt_s,
-                )
-            except ValueError as error:
-                place = self.search.place_of("channels", name, "resolution")
-                msg = f"{place}: channels.{name}.resolution: windows reach further than the grid: {error}"
-                raise UserError(msg) from None
-        return binnings
+        return {name: self._binning(name) for name in dict.fromkeys(point.channel for point in self.search.points)}
 
-    def _selection(self, point: GridPoint) -> PhotonSelection:
-        holding = [cut for cut in self.spec.selection if cut.where is None or cut.where.holds(point.values)]
-        return selection_of(self.spec.experiment, holding)
+    def _binning(self, name: str) -> FineBinning:
+        channel = self.spec.channels[name]
+        if channel.bins is not None:
+            return fixed_binning(*channel.limits, channel.bins)
+        assert channel.window is not None
+        assert channel.bin_width is not None
+        points = [point for point in self.search.points if point.channel == name]
+        masses = np.array([point.mass for point in points])
+        variable = self.spec.grid_variable
+        shared = {"bin_width": channel.bin_width, "window": channel.window, "largest_mass": self.beams.sqrt_s}
+        resolution = channel.resolution or channel.resolution2
+        assert resolution is not None
+
+        def at(mass: float) -> float:
+            return resolution.at({variable: mass})
+
+        if channel.resolution is None:
+            return fine_binning_of_square(at, masses, **shared)
+        return fine_binning(at, masses, **shared, peak=self.peak(channel.observable, points[0]))
+
+    def peak(self, text: str, point: GridPoint) -> Peak:
+        """Where the mass lies on the axis of an observable."""
+        kind = MASS_LIKE[arguments_of(text)[0]]
+        if kind == "mass":
+            return Peak("mass")
+        if kind == "mass2":
+            return Peak("mass2")
+        topology = self._topology(SIGNAL, point)
+        seen = candidates_of(topology, self._final_state, self.spec.signal.taken_for)[0].seen
+        pair = parse_observable(text, topology, seen).entries[0][0]
+        places = visible_places(topology)
+        names = dict(seen)
+        known = [known_particle(names[places[member]]) for member in pair]
+        return Peak("reduced_mass", sum(particle.mass for particle in known if particle is not None))
 
     def background(self, region: Region) -> RegionTemplates:
         """Simulate all backgrounds of a region, and its data."""
-        templates = {name: self._background(region, name) for name in self.spec.backgrounds}
+        templates, counts = {}, np.zeros(region.binning.n_bins)
+        for name, background in self.spec.backgrounds.items():
+            sample = self.sample(name, region)
+            scale = self.spec.luminosity.value * background.efficiency.value / background.events
+            if background.cross_section is not None:
+                scale *= background.cross_section.value / self._produced(name)
+            wanted = scale > 0.0 and not isinstance(self.spec.data, AsimovData)
+            data = DataRequest(scale=scale, seed=self.spec.data.seed) if wanted else None  # type: ignore[union-attr]
+            found = sample.run(region.binning.edges, self.variations(name, {}), data=data, n_threads=self.n_threads)
+            templates[name] = found.templates.scaled(scale)
+            if found.counts is not None:
+                counts += found.counts
         if isinstance(self.spec.data, AsimovData):
-            observation = np.sum([sample.nominal.values for sample in templates.values()], axis=0)
-        else:
-            observation = self._pseudo_data(region)
-        return RegionTemplates(region=region, backgrounds=templates, observation=observation)
+            counts = np.sum([sample.nominal.values for sample in templates.values()], axis=0)
+        return RegionTemplates(region=region, backgrounds=templates, observation=counts)
 
     def signal(self, region: Region, point: GridPoint) -> tuple[SampleTemplates, float]:
-        """Signal templates on the fine binning in events per fb, and the efficiency (acceptance included)."""
-        spec = self.spec
-        efficiency = self.photon_efficiency * spec.signal.efficiency.at(point.values)
-        per_fb = spec.luminosity.value * efficiency
-        process = processes.GammaAlp(mass=point.mass)
-        stream = f"{SIGNAL}/{point.name}"
-        sizes = {name: s.size.at(point.values) for name, s in self._shape_systematics(SIGNAL).items()}
-        nominal = self._simulate(process, region, spec.signal.events, stream, self.response)
-        samples = self._varied(process, region, spec.signal.events, stream, sizes, nominal)
-        return samples.scaled(per_fb / spec.signal.events), efficiency * nominal.selected_per_event
+        """Signal templates on the fine binning in events per fb, and the efficiency (acceptance included).
 
-    def _background(self, region: Region, name: str) -> SampleTemplates:
-        background = self.spec.backgrounds[name]
-        process = self._process(background)
-        scale = self.spec.luminosity.value * self.photon_efficiency * background.efficiency.value / background.events
-        if background.cross_section is not None:
-            scale *= background.cross_section.value
-        nominal = self._simulate(process, region, background.events, name, self.response)
-        sizes = {key: s.size.at({}) for key, s in self._shape_systematics(name).items()}
-        return self._varied(process, region, background.events, name, sizes, nominal).scaled(scale)
+        Per fb of the cross section without radiation, at the nominal energy; of that of a resonance as it is made.
+        """
+        signal = self.spec.signal
+        sample = self.sample(SIGNAL, region, point)
+        found = sample.run(region.binning.edges, self.variations(SIGNAL, point.values), n_threads=self.n_threads)
+        efficiency = signal.efficiency.at(point.values) / self.born_cross_section(SIGNAL, point)
+        per_fb = self.spec.luminosity.value * efficiency / signal.events
+        return found.templates.scaled(per_fb), efficiency * found.selected_per_event
 
-    def _pseudo_data(self, region: Region) -> FloatArray:
-        """Poisson distributed data from the simulated backgrounds; an event is in all regions that select it."""
-        assert not isinstance(self.spec.data, AsimovData)
-        total = np.zeros(region.binning.n_bins)
-        for name, background in self.spec.backgrounds.items():
-            pseudo = PseudoData(
-                luminosity=self.spec.luminosity.value,
-                efficiency=self.photon_efficiency * background.efficiency.value,
-                seed=self.spec.data.seed,
-                cross_section=None if background.cross_section is None else background.cross_section.value,
+    def sample(self, name: str, region: Region, point: GridPoint | None = None) -> Sample:
+        """The signal at a grid point, or a background, with the cuts of a region."""
+        spec, process = self.spec, self._process(name)
+        topology = self._topology(name, point)
+        observable = spec.channels[region.channel].observable
+        candidates = candidates_of(topology, self._final_state, process.taken_for)
+        varied = [s.vary for s in self._shape_systematics(name).values()]
+        if three_photons.can_run(process, topology, candidates, spec.experiment, region.cuts, observable, varied):
+            return three_photons.ThreePhotonSample(
+                process=three_photons.process_of(topology, self._photon_cuts if needs_photon_cuts(process) else None),
+                beams=self.beams,
+                response=self.detector.photons.response,
+                selection=three_photons.selection_of(spec.experiment, region.cuts),
+                observable=observable,
+                photon_efficiency=float(spec.experiment.photons.efficiency.value),  # type: ignore[union-attr]
+                isr=self._radiates(topology),
+                n_events=process.events,
+                seed=spec.seed,
+                stream=stream_of(name, point),
             )
-            if pseudo.cross_section == 0.0:
-                continue
-            run = self._simulate(self._process(background), region, background.events, name, self.response, pseudo)
-            total += self._values(run, region).values
-        return total
+        chain = self.chain_sample(name, region.cuts, point)
+        return GeneralSample(chain=chain, detector=self.detector, observable=observable)
 
-    def _process(self, background: Background) -> processes.Process:
-        if background.process == THREE_PHOTONS:
-            return self._three_photons
-        return processes.GammaAlp(mass=peak_mass(background.process))
+    def chain_sample(
+        self, name: str, cuts: Sequence[Cut], point: GridPoint | None = None, *, n_events: int | None = None
+    ) -> ChainSample:
+        """The same for the general engine, with any cuts and number of events."""
+        process = self._process(name)
+        topology = self._topology(name, point)
+        vertices = self.spec.final_state.vertices if self.spec.final_state else {}
+        return ChainSample(
+            topology,
+            self.beams,
+            candidates=candidates_of(topology, self._final_state, process.taken_for),
+            cuts=cuts,
+            vertices=vertices,
+            taken_for=process.taken_for,
+            isr=self._radiates(topology),
+            n_events=n_events or process.events,
+            seed=self.spec.seed,
+            stream=stream_of(name, point),
+        )
+
+    def _process(self, name: str) -> Signal | Background:
+        return self.spec.signal if name == SIGNAL else self.spec.backgrounds[name]
+
+    def _topology(self, name: str, point: GridPoint | None) -> Topology:
+        process = self._process(name)
+        cuts = (self._photon_cuts.min_energy, self._photon_cuts.max_cos) if needs_photon_cuts(process) else None
+        return chain_of(
+            process,
+            {} if point is None else point.values,
+            sqrt_s=self.beams.sqrt_s,
+            model=self.spec.signal.model if name == SIGNAL else None,
+            **({} if cuts is None else {"photon_cuts": cuts}),
+        )
 
     @functools.cached_property
-    def _three_photons(self) -> processes.ThreePhotons:
-        """With one set of generator cuts for all regions, so that their events are the same."""
-        selections = [region.selection for region in self.regions.values()]
-        return processes.ThreePhotons.covering(self.beams, self.response, selections)
+    def _photon_cuts(self) -> ThreePhotons:
+        """One set for all regions, so that their events are the same."""
+        cuts = dict.fromkeys(self._holding(point) for point in self.search.points)
+        selections = [
+            three_photons.selection_of(self.spec.experiment, [self.spec.selection[i] for i in holding])
+            for holding in cuts
+        ]
+        return three_photons.photon_cuts(self.beams, self.spec.experiment, selections)
+
+    @functools.cached_property
+    def _final_state(self) -> FinalState:
+        """That of the spec, or all that is visible of the signal."""
+        if self.spec.final_state is not None:
+            return self.spec.final_state
+        topology = self._topology(SIGNAL, self.search.points[0])
+        names = [node.name for node in (topology.nodes[place] for place in visible_places(topology))]
+        taken_for = self.spec.signal.taken_for
+        return FinalState(found=[taken_for.get(n, taken_for.get(n.split("[")[0], n.split("[")[0])) for n in names])
+
+    def _radiates(self, topology: Topology) -> bool:
+        """Whether the beams radiate before a collision: a resonance is made at its own energy."""
+        collinear = self.spec.radiation.initial_state == "collinear"
+        return collinear and topology.vertices[0].law.name != "resonance"
+
+    def born_cross_section(self, name: str, point: GridPoint | None) -> float:
+        """The mean weight without radiation: 1, or the cross section in fb for a coupling of 1.
+
+        A resonance is made at its own energy, with the beams as they are: what is measured of it holds for them.
+        """
+        generator = ChainGenerator(self._topology(name, point), self.beams, isr=False)
+        resonance = generator.topology.vertices[0].law.name == "resonance"
+        if generator.weight_unit == "1" and not resonance:
+            return 1.0
+        return self._weigh(generator, f"{stream_of(name, point)}/born")
+
+    def _produced(self, name: str) -> float:
+        """The mean weight of a background, radiation included."""
+        if name not in self._mean_weights:
+            topology = self._topology(name, None)
+            generator = ChainGenerator(topology, self.beams, isr=self._radiates(topology))
+            self._mean_weights[name] = self._weigh(generator, f"{name}/produced")
+        return self._mean_weights[name]
+
+    def _weigh(self, generator: ChainGenerator, stream: str) -> float:
+        seed, n_threads = self.spec.seed, self.n_threads
+        return generator.weigh(n_events=WEIGHED_EVENTS, seed=seed, stream=stream, n_threads=n_threads).mean
 
     def _shape_systematics(self, sample: str) -> dict[str, ShapeSystematic]:
         table = self.spec.systematics.items()
         return {name: s for name, s in table if isinstance(s, ShapeSystematic) and sample in s.on}
 
-    def _varied(
-        self,
-        process: processes.Process,
-        region: Region,
-        events: int,
-        stream: str,
-        sizes: Mapping[str, float],
-        nominal: SimulatedHistograms,
-    ) -> SampleTemplates:
-        """The nominal template and those with the response varied, from the same random numbers."""
-        varied = {}
-        for name, size in sizes.items():
-            systematic = self.spec.systematics[name]
-            assert isinstance(systematic, ShapeSystematic)
-            up, down = (
-                self._simulate(process, region, events, stream, varied_response(self.response, systematic.vary, change))
-                for change in (size, -size)
-            )
-            varied[name] = (self._values(up, region), self._values(down, region))
-        return SampleTemplates(self._values(nominal, region), varied)
+    def variations(self, sample: str, point: Mapping[str, float]) -> dict[str, Variation]:
+        """The shape systematics of a sample at a grid point."""
+        return {name: (s.vary, s.size.at(point)) for name, s in self._shape_systematics(sample).items()}
 
-    def _simulate(
-        self,
-        process: processes.Process,
-        region: Region,
-        events: int,
-        stream: str,
-        response: PhotonResponse,
-        pseudo: PseudoData | None = None,
-    ) -> SimulatedHistograms:
-        return simulate_histograms(
-            process,
-            self.beams,
-            response,
-            region.selection,
-            axes={self._observable(region): region.binning.edges},
-            isr=self.spec.radiation.initial_state == "collinear",
-            n_events=events,
-            seed=self.spec.seed,
-            stream=stream,
-            n_threads=self.n_threads,
-            pseudo=pseudo,
-        )
 
-    def _observable(self, region: Region) -> str:
-        return _OBSERVABLES[self.spec.channels[region.channel].observable]
-
-    def _values(self, run: SimulatedHistograms, region: Region) -> Template:
-        histogram = run.histograms[self._observable(region)]
-        return Template(histogram.values, histogram.variances)
+def stream_of(name: str, point: GridPoint | None) -> str:
+    """The name of the random numbers of a sample."""
+    return name if point is None else f"{name}/{point.name}"
 
 
 def beams_of(experiment: Experiment) -> Beams:
@@ -253,58 +307,3 @@ def beams_of(experiment: Experiment) -> Beams:
         electron_energy_spread=beams.electron_energy_spread,
         positron_energy_spread=beams.positron_energy_spread,
     )
-
-
-def response_of(experiment: Experiment) -> PhotonResponse:
-    """The photon response of an experiment for the kinematics engine."""
-    energy = experiment.photons.energy_resolution
-    return PhotonResponse(
-        noise=energy.noise,
-        stochastic=energy.stochastic,
-        constant=energy.constant,
-        angle=experiment.photons.angle_resolution.at_1_gev,
-    )
-
-
-def varied_response(response: PhotonResponse, vary: str, change: float) -> PhotonResponse:
-    """The response with one of its parameters (`vary` of a shape systematic) changed by a relative amount."""
-    factor = max(0.0, 1.0 + change)
-    scaled = {
-        "photons.energy_scale": {"energy_scale": response.energy_scale * factor},
-        "photons.energy_resolution": {"resolution_scale": response.resolution_scale * factor},
-        "photons.angle_resolution": {"angle": response.angle * factor},
-        "photons.resolution": {
-            "resolution_scale": response.resolution_scale * factor,
-            "angle": response.angle * factor,
-        },
-    }
-    return replace(response, **scaled[vary])
-
-
-def selection_of(experiment: Experiment, cuts: Iterable[Cut]) -> PhotonSelection:
-    """The acceptance of the experiment and all the cuts together."""
-    theta = [(polar.low, polar.high) for polar in experiment.photons.acceptance]
-    energy = experiment.photons.minimum_energy
-    window: tuple[float, float] | None = None
-    for cut in cuts:
-        if isinstance(cut, AngleCut):
-            low, high = cut.between
-            theta = [(max(a, low), min(b, high)) for a, b in theta if max(a, low) < min(b, high)]
-        elif isinstance(cut, EnergyCut):
-            energy = max(energy, cut.above)
-        elif isinstance(cut, MassCut):
-            low, high = window or cut.between
-            window = (max(low, cut.between[0]), min(high, cut.between[1]))
-    return PhotonSelection(
-        theta=tuple(theta),
-        min_energy=energy,
-        mass_window=window,
-        min_opening_angle=experiment.photons.minimum_opening_angle,
-    )
-
-
-def peak_mass(process: str) -> float:
-    """The mass, GeV, of the meson in a peaking process; from the `particle` package (PDG)."""
-    meson = Particle.from_name(_PEAKS[process])
-    assert meson.mass is not None
-    return float(meson.mass) * 1e-3

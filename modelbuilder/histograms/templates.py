@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from modelbuilder.histograms.typeset import particle_formula
+from modelbuilder.spec.observables import arguments_of, unit_of
 
 if TYPE_CHECKING:
     import hist
@@ -59,10 +63,46 @@ class Axis:
     unit: str
 
 
-AXES = {
-    "mass2(gamma gamma)": Axis("mass2_gamma_gamma", r"$M^2_{\gamma\gamma}$", "GeV^2"),
-    "recoil2(gamma)": Axis("recoil2_gamma", r"$M^2_{\mathrm{recoil}}$", "GeV^2"),
+def axis_of(observable: str) -> Axis:
+    """The axis of an observable as a spec writes it."""
+    name = re.sub(r"_+", "_", re.sub(r"\W", "_", _plain(observable))).strip("_")
+    return Axis(name, _label(observable), unit_of(observable))
+
+
+def _plain(text: str) -> str:
+    return text.replace("+", "p").replace("-", "m")
+
+
+_FUNCTIONS = {
+    "mass": "M({})",
+    "mass2": "M^2({})",
+    "recoil": r"M_\mathrm{{recoil}}({})",
+    "recoil2": r"M^2_\mathrm{{recoil}}({})",
+    "reduced_mass": r"M_\mathrm{{red}}({})",
+    "mbc": r"M_\mathrm{{bc}}({})",
+    "delta_e": r"\Delta E({})",
+    "tau_x": "x({})",
+    "energy": "E({})",
+    "energy_cm": "E^*({})",
+    "momentum": "p({})",
+    "momentum_cm": "p^*({})",
+    "pt": r"p_\mathrm{{T}}({})",
+    "pt_cm": r"p^*_\mathrm{{T}}({})",
+    "theta": r"\theta({})",
+    "theta_cm": r"\theta^*({})",
+    "cos_helicity": r"\cos\theta_\mathrm{{hel}}({})",
 }
+
+
+def _label(observable: str) -> str:
+    """For figures."""
+    function, arguments = arguments_of(observable)
+    if function not in _FUNCTIONS:
+        return observable
+    groups = [r"\,".join(particle_formula(word) or rf"\mathrm{{{word}}}" for word in group.split())
+              for group in arguments.split(",")]  # fmt: skip
+    label = _FUNCTIONS[function].format(", ".join(groups))
+    return rf"${label} / \sqrt{{s}}$" if " / " in observable else f"${label}$"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,16 +135,17 @@ def as_hist(template: Template, axis: Axis, edges: FloatArray) -> hist.Hist[Any]
 
 
 def histograms(
-    samples: Mapping[str, SampleTemplates], observation: FloatArray, axis: Axis, edges: FloatArray
+    samples: Mapping[str, SampleTemplates], observation: FloatArray | None, axis: Axis, edges: FloatArray
 ) -> dict[str, hist.Hist[Any]]:
-    """All templates by name: `sample`, `sample/systematic/up`, `sample/systematic/down`, and `observation`."""
+    """All templates by name: `sample`, `sample/systematic/up`, `sample/systematic/down`, and `observation` if given."""
     found = {}
     for name, sample in samples.items():
         found[name] = as_hist(sample.nominal, axis, edges)
         for systematic, (up, down) in sample.varied.items():
             found[f"{name}/{systematic}/up"] = as_hist(up, axis, edges)
             found[f"{name}/{systematic}/down"] = as_hist(down, axis, edges)
-    found["observation"] = as_hist(Template(observation, observation), axis, edges)
+    if observation is not None:
+        found["observation"] = as_hist(Template(observation, observation), axis, edges)
     return found
 
 

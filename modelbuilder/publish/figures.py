@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modelbuilder.errors import RunDirectoryError
-from modelbuilder.histograms.templates import AXES, from_uhi_json
+from modelbuilder.histograms.templates import axis_of, from_uhi_json
+from modelbuilder.histograms.typeset import formula
 from modelbuilder.inference import PyhfLikelihood
 from modelbuilder.publish import style
 from modelbuilder.scan.store import FIGURES, TEMPLATES, WORKSPACES
@@ -157,13 +158,16 @@ def prefit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any]) -> 
     backgrounds = {name: templates[name].values() for name in search.spec.backgrounds if name in templates}
     limit = row.get("cross_section_fb_expected") or row["reference_cross_section_fb"]
     signal = templates["signal"].values() * float(limit)
-    named = {search.spec.backgrounds[name].title: values for name, values in backgrounds.items()}
+    named: dict[str, FloatArray] = {}
+    for name, values in backgrounds.items():  # two backgrounds of one title are one part
+        title = search.spec.backgrounds[name].title
+        named[title] = named.get(title, 0.0) + values
     return Spectrum(
         edges=templates["signal"].axes[0].edges,
         observed=templates["observation"].values(),
         parts=named,
         signal=signal,
-        signal_text=f"signal at the expected limit, {float(limit):.3g} fb",
+        signal_text=f"signal at expected limit, {float(limit):.3g} fb",
         total=np.sum(list(backgrounds.values()), axis=0),
         stdevs=None,
     )
@@ -203,7 +207,7 @@ def spectrum_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, 
     import mplhep
 
     spec = search.spec
-    axis = AXES[spec.channels[str(row["channel"])].observable]
+    axis = axis_of(spec.channels[str(row["channel"])].observable)
     with style.house_style():
         figure, (axes, below) = plt.subplots(2, 1, sharex=True, height_ratios=(3, 1), figsize=(7, 6.2))
         figure.subplots_adjust(hspace=0.06)
@@ -240,7 +244,16 @@ def spectrum_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, 
         axes.set_ylim(0.0, 1.5 * float(np.max(np.append(spectrum.observed + np.sqrt(spectrum.observed), 1.0))))
         when = "after the fit" if spectrum.stdevs is not None else "before the fit"
         mass = row[f"{spec.grid_variable}_gev"]
-        axes.legend(title=f"{_mass_symbol(spec)} = {mass:g} GeV, {when}", title_fontsize=11, ncols=2, loc="upper left")
+        axes.legend(
+            title=f"{_mass_symbol(spec)} = {mass:g} GeV, {when}",
+            title_fontsize=11,
+            fontsize=10.5,
+            ncols=2,
+            loc="upper left",
+            columnspacing=0.8,
+            handlelength=1.5,
+            framealpha=0.0,
+        )
         style.label(axes, spec.experiment.title, data_text(spec), luminosity_text(spec))
     return figure
 
@@ -263,9 +276,12 @@ def draw_limit_figures(search: LoadedSearch, run: Path, rows: Sequence[Mapping[s
     if not any(row["status"] == "ok" for row in rows):
         msg = f"{run}: no point has a limit; there is nothing to draw"
         raise RunDirectoryError(msg)
-    model = MODELS[search.spec.signal.model]
+    quantities = [("cross_section_fb", _cross_section_symbol(search.spec))]
+    if search.spec.signal.model is not None:
+        model = MODELS[search.spec.signal.model]
+        quantities.append((model.coupling, model.symbol))
     written = []
-    for quantity, ylabel in (("cross_section_fb", _cross_section_symbol(search.spec)), (model.coupling, model.symbol)):
+    for quantity, ylabel in quantities:
         for method in search.spec.statistics.methods:
             figure = limit_figure(search, rows, quantity, ylabel, method)
             written += style.save(figure, run / FIGURES / f"limit_{quantity}_{method}")
@@ -314,18 +330,10 @@ def _title_of(spec: SearchSpec, sample: str) -> str:
     return spec.backgrounds[owner].title
 
 
-_SYMBOLS = {
-    "e+": "e^+", "e-": "e^-", "->": r"\to", "gamma": r"\gamma", "pi0": r"\pi^0", "eta": r"\eta", "eta'": r"\eta'",
-    "eta_prime": r"\eta'",
-}  # fmt: skip
-
-
 def process_text(text: str) -> str:
-    """`e+ e- -> gamma a` as a formula, if it is made of known particles only; otherwise the text as it is."""
-    words = text.replace(",", " , ").split()
-    if not all(word in _SYMBOLS or len(word) == 1 for word in words):
-        return text
-    return "$" + " ".join(_SYMBOLS.get(word, word) for word in words).replace("e^+ e^-", "e^+e^-") + "$"
+    """`e+ e- -> tau+ tau-, pion taken for muon` with what is a process as a formula, and other text as it is."""
+    parts = text.split(", ")
+    return ", ".join(formula(part) if "->" in part else part for part in parts)
 
 
 def _data_name(spec: SearchSpec) -> str:
@@ -337,7 +345,12 @@ def _mass_symbol(spec: SearchSpec) -> str:
 
 
 def _cross_section_symbol(spec: SearchSpec) -> str:
-    return r"$\sigma(e^+e^- \to \gamma a)\times B(a \to \gamma\gamma)$ [fb]"
+    """Of the production, times the branching fractions of the decays that are written; in short if they are many."""
+    production, *decays = (step.strip() for step in spec.signal.process.split(","))
+    if len(decays) > 1:
+        return r"$\sigma\times B$ [fb]"
+    factors = [rf"\times B({formula(decay).strip('$')})" for decay in decays]
+    return rf"$\sigma({formula(production).strip('$')}){''.join(factors)}$ [fb]"
 
 
 def _channel_edges(search: LoadedSearch) -> list[float]:

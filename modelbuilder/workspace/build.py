@@ -1,6 +1,6 @@
 """From the templates of a grid point to a HistFactory workspace.
 
-Every workspace loads in stock pyhf: only normfactor, normsys, histosys and lumi modifiers are used, and all numbers are
+Every workspace loads in stock pyhf: only normfactor, normsys, histosys, staterror and lumi modifiers are used, and all numbers are
 floats. The signal is normalised to a reference cross section that is close to the expected limit, so that the signal
 strength `mu` is of order one where it matters.
 """
@@ -43,6 +43,10 @@ LARGEST_OPEN_SIGNAL = 0.1
 """A spurious signal that the finite simulation leaves more uncertain than this, in reference signals, is warned of."""
 SMALLEST_COEFFICIENT = 0.1
 """A Bernstein sample is normalised to at least this fraction of the mean, so that its rate can move away from zero."""
+SMALLEST_STATISTICAL = 0.01
+"""The finite simulation enters the likelihood where its variance exceeds this fraction of that of the data."""
+LARGEST_STATISTICAL = 0.1
+"""Where it exceeds this fraction there is a warning."""
 MAX_RATE = 10.0
 SIGNAL_IN_WINDOW = 0.5
 """Entries in the window over selected signal events; below it there is a warning."""
@@ -92,6 +96,7 @@ class _Builder:
                 new, rates = self._simulated(name, background, found)
             samples.extend(new)
             parameters.extend(rates)
+        self._add_finite_simulation(samples)
         samples.extend(self._spurious_signals(signal))
         parameters.extend(self._luminosity(samples))
         channel = self.point.channel
@@ -154,6 +159,26 @@ class _Builder:
     def _significance(self, values: FloatArray) -> float:
         """Of these events on the expected background, root of the sum of s^2 / b over the bins."""
         return math.sqrt(float(np.sum(values**2 / np.maximum(self.background, SMALLEST_YIELD))))
+
+    def _add_finite_simulation(self, samples: list[Json]) -> None:
+        """`staterror` on the simulated backgrounds, if their simulation is not much larger than the data."""
+        simulated = []
+        for name, background in self.spec.backgrounds.items():
+            nominal = self.templates.backgrounds[name].nominal
+            share = float(nominal.variances.sum()) / max(float(self.background.sum()), SMALLEST_YIELD)
+            if share > LARGEST_STATISTICAL:
+                text = f"the simulation has {share:.2g} times the variance of the data in the window; raise `events`"
+                self._note("warning", "few-simulated-events", name, text, "backgrounds", name, "events")
+            if not isinstance(background.shape, BernsteinShape):
+                simulated.append(name)
+        total = sum(float(self.templates.backgrounds[name].nominal.variances.sum()) for name in simulated)
+        if total <= SMALLEST_STATISTICAL * float(self.background.sum()):
+            return
+        for sample in samples:
+            if sample["name"] in simulated:
+                errors = np.sqrt(self.templates.backgrounds[sample["name"]].nominal.variances)
+                modifier = {"name": f"staterror_{self.point.channel}", "type": "staterror", "data": _floats(errors)}
+                sample["modifiers"].append(modifier)
 
     def _systematics(self, sample: str, found: SampleTemplates) -> list[Json]:
         """The modifiers of one sample, in the order of the table."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.integrate import quad
 
 from modelbuilder.errors import UserError
-from modelbuilder.histograms.binning import FineBinning, fine_binning
+from modelbuilder.histograms.binning import FineBinning, Peak, fine_binning, fine_binning_of_square, fixed_binning
 from modelbuilder.histograms.simulate import Simulation
 from modelbuilder.spec.load import LoadedSearch
 
@@ -114,6 +115,38 @@ def test_a_resolution_that_ends_before_the_windows_do_is_an_error_with_its_place
 ) -> None:
     """Catches a traceback, or bins of nonsense, where a table of the resolution stops at the end of the grid."""
     table = "{table: {m_a: [0.2 GeV, 9.7 GeV], value: [10 MeV, 90 MeV]}, source: assumption}"
-    search = load(f"channels.diphoton.resolution={table}")
     with pytest.raises(UserError, match=r"channels\.diphoton\.resolution: windows reach further than the grid"):
-        _ = Simulation(search).regions
+        load(f"channels.diphoton.resolution={table}")
+
+
+@pytest.mark.parametrize(("coordinate", "pair_mass"), [("mass", 0.0), ("reduced_mass", 0.2113)])
+def test_windows_of_other_observables(coordinate: Any, pair_mass: float) -> None:
+    """By hand: a window of a constant resolution in the mass is centred on the mass, wherever the axis puts it."""
+    peak = Peak(coordinate, pair_mass)
+    binning = fine_binning(
+        lambda mass: 0.05, np.array([1.0, 2.0]), bin_width=0.5, window=20.0, largest_mass=10.0, peak=peak
+    )
+    edges = binning.window_edges(1.0)
+    low, high = (math.sqrt(m**2 - pair_mass**2) for m in (0.5, 1.5))
+    assert (len(edges), edges[20]) == (41, pytest.approx(peak.at(1.0), abs=1e-4))
+    assert (edges[0], edges[-1]) == (pytest.approx(low, abs=1e-3), pytest.approx(high, abs=1e-3))
+
+
+def test_squared_masses_reach_below_zero() -> None:
+    """By hand: at a mass of zero half of the window of +-10 standard deviations lies below zero."""
+    binning = fine_binning_of_square(
+        lambda mass: 1.6 - 0.1 * mass, np.array([0.1, 8.0]), bin_width=0.5, window=20.0, largest_mass=10.58
+    )
+    edges = binning.window_edges(0.1)
+    assert len(edges) == 41
+    assert edges[20] == pytest.approx(0.01)
+    assert edges[0] == pytest.approx(-16.0, rel=0.01)
+    # far from zero the bins follow the resolution of the square there
+    at = binning.window(8.0)
+    assert np.diff(binning.edges)[at.start + 20] == pytest.approx(0.5 * 0.8, rel=0.02)
+
+
+def test_a_fixed_range_is_the_window_of_every_mass() -> None:
+    """By hand."""
+    binning = fixed_binning(0.0, 2.0, 4)
+    assert binning.window_edges(0.3).tolist() == binning.window_edges(7.0).tolist() == [0.0, 0.5, 1.0, 1.5, 2.0]

@@ -14,17 +14,16 @@ from referencing import Registry, Resource
 
 from modelbuilder.histograms.simulate import RegionTemplates
 from modelbuilder.histograms.templates import (
-    AXES,
     SampleTemplates,
     Template,
     as_hist,
+    axis_of,
     from_uhi_json,
     histograms,
     to_uhi_json,
 )
-from modelbuilder.spec.search import Channel
 
-AXIS = AXES["mass2(gamma gamma)"]
+AXIS = axis_of("mass2(gamma gamma)")
 EDGES = np.array([0.1, 0.25, 0.7, 1.0])
 
 
@@ -76,7 +75,6 @@ def test_files_are_valid_uhi() -> None:
 
 def test_axes_have_names_and_units(backgrounds: dict[str, RegionTemplates]) -> None:
     """Catches an axis that only we could read: hist needs a name, a reader the unit."""
-    assert set(AXES) == set(Channel.model_fields["observable"].annotation.__args__)  # type: ignore[union-attr]
     for region in backgrounds.values():
         axis = region.region.axis
         histogram = as_hist(region.backgrounds["pi0"].nominal, axis, region.region.binning.edges)

@@ -219,7 +219,7 @@ def test_luminosity(luminosity: str, text: str) -> None:
 
 def test_process_as_a_formula() -> None:
     """Catches arrows and Greek letters as plain text, and a title in words that is torn into letters."""
-    assert figures.process_text("e+ e- -> gamma eta'") == r"$e^+e^- \to \gamma \eta'$"
+    assert figures.process_text("e+ e- -> gamma eta'") == r"$e^{+} e^{-} \to \gamma \eta^\prime(958)$"
     assert figures.process_text("all other backgrounds") == "all other backgrounds"
 
 

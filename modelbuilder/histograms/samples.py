@@ -1,0 +1,101 @@
+"""A simulated sample of a search, whichever engine makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from modelbuilder.histograms.templates import FloatArray, SampleTemplates, Template
+from modelbuilder.kinematics.measure import Detector, varied_detector
+from modelbuilder.kinematics.sample import NOMINAL, ChainSample, Selected, Thinning
+
+Variation = tuple[str, float]
+"""A parameter of the detector, as in a shape systematic, and its relative change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRequest:
+    """Pseudo-data. scale: expected events for a weight of one.    seed: of the counts."""
+
+    scale: float
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatedSample:
+    """Sums of weights.
+
+    nominal, varied: of the observable, the latter up and down.    selected_per_event: sum of the weights after all
+    cuts over the number of simulated events.    counts: pseudo-data, shape (n_bins,), if asked for.
+    """
+
+    nominal: Template
+    varied: Mapping[str, tuple[Template, Template]]
+    selected_per_event: float
+    counts: FloatArray | None
+
+    @property
+    def templates(self) -> SampleTemplates:
+        """Without the scale."""
+        return SampleTemplates(self.nominal, self.varied)
+
+
+class Sample(Protocol):
+    """A process with its final state and cuts."""
+
+    def run(
+        self,
+        edges: FloatArray,
+        variations: Mapping[str, Variation],
+        *,
+        data: DataRequest | None = None,
+        n_threads: int | None = None,
+    ) -> SimulatedSample:
+        """Simulate and fill, once for the nominal detector and twice for each variation, with the same random numbers.
+
+        edges: of the observable, in its unit.    variations: by name.    The result does not depend on n_threads.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneralSample:
+    """Any decay chain."""
+
+    chain: ChainSample
+    detector: Detector
+    observable: str
+
+    def run(
+        self,
+        edges: FloatArray,
+        variations: Mapping[str, Variation],
+        *,
+        data: DataRequest | None = None,
+        n_threads: int | None = None,
+    ) -> SimulatedSample:
+        """As `Sample.run`."""
+        found = self.select(edges, variations, data=data, n_threads=n_threads)
+        templates = {name: Template(h.values, h.variances) for name, h in found.histograms.items()}
+        return SimulatedSample(
+            nominal=templates[NOMINAL],
+            varied={name: (templates[f"{name}/up"], templates[f"{name}/down"]) for name in variations},
+            selected_per_event=found.selected_per_event,
+            counts=found.counts,
+        )
+
+    def select(
+        self,
+        edges: FloatArray,
+        variations: Mapping[str, Variation],
+        *,
+        data: DataRequest | None = None,
+        n_threads: int | None = None,
+    ) -> Selected:
+        """The same with the cut flow; histograms by name of the variation, `name/up` and `name/down`."""
+        detectors = {NOMINAL: self.detector}
+        for name, (vary, size) in variations.items():
+            detectors[f"{name}/up"] = varied_detector(self.detector, vary, size)
+            detectors[f"{name}/down"] = varied_detector(self.detector, vary, -size)
+        thinning = None if data is None else Thinning(scale=data.scale, seed=data.seed)
+        return self.chain.run(detectors, self.observable, edges, thinning=thinning, n_threads=n_threads)

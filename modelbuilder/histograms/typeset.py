@@ -1,0 +1,55 @@
+"""Particles and processes as formulas for figures, in the mathematics of matplotlib."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+from modelbuilder.spec.topology import ALIASES
+
+_NEUTRINO = re.compile(r"(anti-)?nu(bar)?_(e|mu|tau)")
+_SYMBOLS = {"->": r"\to", ",": r",\;", "e+": "e^{+}", "e-": "e^{-}"}
+
+
+def particle_formula(name: str) -> str | None:
+    """A particle without dollar signs; None if it cannot be typeset.
+
+    Names of hypotheses are set as they are: a single letter in italics, others upright. `gamma[2]` has an index.
+    """
+    name, _, which = name.partition("[")
+    index = f"_{{{which.rstrip(']')}}}" if which else ""
+    neutrino = _NEUTRINO.fullmatch(name)
+    if neutrino:
+        anti, flavour = neutrino[1] or neutrino[2], neutrino[3]
+        flavour = flavour if flavour == "e" else f"\\{flavour}"
+        return rf"\bar{{\nu}}_{{{flavour}}}" if anti else rf"\nu_{{{flavour}}}"
+    found = _SYMBOLS.get(name) or _latex_names().get(ALIASES.get(name, name))
+    if found:
+        return found + index
+    if not re.fullmatch(r"\w+", name):
+        return None
+    spelled = name.replace("_", r"\_")
+    return (name if len(name) == 1 else rf"\mathrm{{{spelled}}}") + index
+
+
+def formula(process: str) -> str:
+    """A chain of decays as a formula where its particles are known, and as it is where they cannot be typeset."""
+    from matplotlib.mathtext import MathTextParser
+
+    parts = [particle_formula(word) for word in process.replace(",", " , ").split()]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return process
+    text = "$" + " ".join(known) + "$"
+    try:
+        MathTextParser("agg").parse(text)
+    except ValueError:
+        return process
+    return text
+
+
+@functools.cache
+def _latex_names() -> dict[str, str]:
+    from particle import Particle
+
+    return {particle.name: particle.latex_name for particle in Particle.all()}
