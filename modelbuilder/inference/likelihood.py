@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from modelbuilder.errors import WorkspaceError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -102,3 +104,38 @@ class Likelihood(Protocol):
 
     def asimov_data(self, parameters: Sequence[float]) -> NDArray[np.float64]:
         """The data, auxiliary data included, whose best fit is `parameters`."""
+
+
+def checked_point(parameters: Sequence[float], number: int) -> NDArray[np.float64]:
+    """The parameters as an array of their own, shape (number,). Raises ValueError unless they are that many and finite."""
+    import numpy as np
+
+    point = np.array(parameters, dtype=float)
+    if point.shape != (number,) or not np.isfinite(point).all():
+        msg = f"parameters: expected {number} finite numbers, in the order of parameter_names"
+        raise ValueError(msg)
+    return point
+
+
+def checked_data(
+    data: ArrayLike, n_bins: int, n_auxiliary: int, poisson: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Counts and auxiliary data, shapes (n_bins,) and (n_auxiliary,). Raises WorkspaceError for what cannot be data.
+
+    poisson: places of the auxiliary data that are counts.
+    """
+    import numpy as np
+
+    values = np.asarray(data, dtype=float)
+    if values.shape != (n_bins + n_auxiliary,):
+        msg = (
+            f"data: found shape {values.shape}; expected ({n_bins + n_auxiliary},):"
+            f" {n_bins} bins and {n_auxiliary} auxiliary values, in pyhf order"
+        )
+        raise WorkspaceError(msg)
+    counts, auxiliary = values[:n_bins], values[n_bins:]
+    if not np.isfinite(values).all() or (counts < 0.0).any() or (auxiliary[poisson] < 0.0).any():
+        index = int(np.flatnonzero(~np.isfinite(values) | (values < 0.0))[0])
+        msg = f"data[{index}]: found {values[index]}; counts are finite and 0 or more, auxiliary data finite"
+        raise WorkspaceError(msg)
+    return counts, auxiliary

@@ -16,7 +16,7 @@ import numpy as np
 
 from modelbuilder.errors import FitFailure, WorkspaceError
 from modelbuilder.inference._newton import Expansion, Minimum, minimise
-from modelbuilder.inference.likelihood import Counters, Derivatives, Parameter
+from modelbuilder.inference.likelihood import Counters, Derivatives, Parameter, checked_data, checked_point
 from modelbuilder.inference.results import FitResult
 
 if TYPE_CHECKING:
@@ -191,11 +191,7 @@ class PyhfLikelihood:
         return np.asarray(self._model.main_model.expected_data(point), dtype=float)
 
     def _point(self, parameters: Sequence[float]) -> Array:
-        point = np.array(parameters, dtype=float)
-        if point.shape != (len(self._names),) or not np.isfinite(point).all():
-            msg = f"parameters: expected {len(self._names)} finite numbers, in the order of parameter_names"
-            raise ValueError(msg)
-        return point
+        return checked_point(parameters, len(self._names))
 
     def _bounds(self) -> tuple[Array, Array]:
         """Lower and upper; a fixed parameter has no room, the POI no upper bound, which would cut limits short."""
@@ -211,20 +207,8 @@ class PyhfLikelihood:
             if hasattr(self, "_observed_terms"):
                 return self._observed_terms
             data = self._observed
-        values = np.asarray(data, dtype=float)
-        n_aux = len(self._observed) - self._n_bins
-        if values.shape != self._observed.shape:
-            msg = (
-                f"data: found shape {values.shape}; expected ({len(self._observed)},):"
-                f" {self._n_bins} bins and {n_aux} auxiliary values, in pyhf order"
-            )
-            raise WorkspaceError(msg)
-        main, aux = values[: self._n_bins], values[self._n_bins :]
+        main, aux = checked_data(data, self._n_bins, len(self._observed) - self._n_bins, self._poisson_data)
         poisson_aux, normal_aux = aux[self._poisson_data], aux[self._normal_data]
-        if not np.isfinite(values).all() or (main < 0.0).any() or (poisson_aux < 0.0).any():
-            index = int(np.flatnonzero(~np.isfinite(values) | (values < 0.0))[0])
-            msg = f"data[{index}]: found {values[index]}; counts are finite and 0 or more, auxiliary data finite"
-            raise WorkspaceError(msg)
         constant = _saturated(main) + _saturated(poisson_aux)
         constant += 2.0 * float(np.sum(np.log(self._normal_sigma * math.sqrt(2.0 * math.pi))))
         return _Data(main=main, poisson_aux=poisson_aux, normal_aux=normal_aux, constant=constant)

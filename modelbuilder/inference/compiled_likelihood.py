@@ -1,0 +1,445 @@
+"""The likelihood of a HistFactory workspace, compiled: exact derivatives, and fits of microseconds to milliseconds.
+
+The same numbers as `PyhfLikelihood`, which asks pyhf for expected yields and stays the reference. pyhf is not used here,
+but for the schema of workspaces.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelbuilder.errors import FitFailure
+from modelbuilder.inference.flatten import FlatModel, flatten
+from modelbuilder.inference.likelihood import Counters, Derivatives, checked_data, checked_point
+from modelbuilder.inference.results import FitResult
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from modelbuilder.inference._newton import Expansion
+    from modelbuilder.inference.flatten import HistoSysCode, NormSysCode
+    from modelbuilder.inference.likelihood import Parameter
+
+    Array = NDArray[np.float64]
+
+TOLERANCE = 1e-12  # on -2 ln L: what the quadratic model may still promise at the minimum
+_EMPTY = 1e-100  # an observation below this counts as no events
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitData:
+    """Data as a flat model numbers them. constant: of -2 ln L, whatever the globals and locals are."""
+
+    counts: Array
+    auxiliary: Array
+    local_auxiliary: Array
+    constant: float
+
+
+class CompiledLikelihood:
+    """Likelihood of one measurement of a workspace; see `likelihood.Likelihood` for what it offers.
+
+    patches: lists of RFC 6902 operations on the whole workspace (such as the patches of a pyhf PatchSet), in order.
+    normsys_code, histosys_code: interpolation; the defaults are those of pyhf and ROOT. code2 goes on in a straight
+    line beyond one sigma, as HistFactory defines it, where pyhf 0.7.6 jumps.
+    A bin whose expected yield is negative and that has no events counts as one that expects nothing (pyhf lets
+    the likelihood grow instead, without limit); with events in it, the parameters are impossible.
+    """
+
+    def __init__(
+        self,
+        workspace: Mapping[str, Any],
+        measurement_name: str | None = None,
+        patches: Sequence[Sequence[Mapping[str, Any]]] | None = None,
+        *,
+        normsys_code: NormSysCode = "code4",
+        histosys_code: HistoSysCode = "code4p",
+    ) -> None:
+        from modelbuilder.inference._pyhf_workspace import check_workspace
+
+        checked = check_workspace(workspace, measurement_name=measurement_name, patches=patches or ())
+        counts = [n for channel in sorted(checked.observations) for n in checked.observations[channel]]
+        self._set_up(checked.model_spec, checked.poi_name, counts, normsys_code, histosys_code)
+
+    @classmethod
+    def from_spec(
+        cls,
+        model_spec: Mapping[str, Any],
+        poi_name: str,
+        counts: ArrayLike,
+        *,
+        normsys_code: NormSysCode = "code4",
+        histosys_code: HistoSysCode = "code4p",
+    ) -> CompiledLikelihood:
+        """From what `pyhf.Model` takes: a dict with `channels` and `parameters`, not checked against pyhf's schema.
+
+        counts: observed events, channels sorted by name; followed by auxiliary data where they are not the model's own.
+        """
+        self = cls.__new__(cls)
+        self._set_up(model_spec, poi_name, counts, normsys_code, histosys_code)
+        return self
+
+    @classmethod
+    def from_model(cls, model: Any, data: ArrayLike) -> CompiledLikelihood:
+        """From a `pyhf.Model` and its data, with the model's POI and interpolation codes."""
+        settings = model.config.modifier_settings
+        return cls.from_spec(
+            model.spec,
+            model.config.poi_name,
+            data,
+            normsys_code=settings.get("normsys", {}).get("interpcode", "code1"),
+            histosys_code=settings.get("histosys", {}).get("interpcode", "code0"),
+        )
+
+    def _set_up(
+        self,
+        spec: Mapping[str, Any],
+        poi_name: str,
+        counts: ArrayLike,
+        normsys_code: NormSysCode,
+        histosys_code: HistoSysCode,
+    ) -> None:
+        self._codes: tuple[NormSysCode, HistoSysCode] = (normsys_code, histosys_code)
+        self._spec = spec
+        self._poi_name = poi_name
+        self._flat = flatten(spec, poi_name, normsys_code=normsys_code, histosys_code=histosys_code)
+        self._names = tuple(parameter.name for parameter in self._flat.parameters)
+        self._counters = Counters()
+        values = np.asarray(counts, dtype=float)
+        if values.shape == (len(self._flat.bin_names),):
+            values = np.concatenate([values, self._flat.auxdata])
+        self._observed = np.array(values)
+        self._observed_split = self._split(self._flat, self._observed)
+        self._observed.setflags(write=False)
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        return self._flat.parameters
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        return self._names
+
+    @property
+    def poi_name(self) -> str:
+        return self._poi_name
+
+    @property
+    def poi_index(self) -> int:
+        return self._flat.poi_index
+
+    @property
+    def bin_names(self) -> tuple[str, ...]:
+        """Names such as `SR[3]` of all bins, in pyhf order."""
+        return self._flat.bin_names
+
+    @property
+    def observed_data(self) -> Array:
+        return self._observed
+
+    @property
+    def counters(self) -> Counters:
+        return self._counters
+
+    @property
+    def flat(self) -> FlatModel:
+        """The arrays that the kernels work on."""
+        return self._flat
+
+    def split(self, data: ArrayLike | None = None) -> SplitData:
+        """The data as the kernels take them; `data` as everywhere else."""
+        return self._observed_split if data is None else self._split(self._flat, data)
+
+    def fit(
+        self,
+        data: ArrayLike | None = None,
+        *,
+        start: Sequence[float] | None = None,
+        poi_lower: float | None = None,
+    ) -> FitResult:
+        return self._fit(data, start, poi=None, poi_lower=poi_lower)
+
+    def fit_fixed_poi(
+        self, poi: float, data: ArrayLike | None = None, *, start: Sequence[float] | None = None
+    ) -> FitResult:
+        return self._fit(data, start, poi=float(poi), poi_lower=None)
+
+    def twice_nll(self, parameters: Sequence[float], data: ArrayLike | None = None) -> float:
+        split = self._split(self._full, self._observed if data is None else data)
+        return self._evaluate(self._full, self._point(parameters), split, derivatives=False)[0] + split.constant
+
+    def derivatives(self, parameters: Sequence[float], data: ArrayLike | None = None) -> Derivatives:
+        split = self._split(self._full, self._observed if data is None else data)
+        value, gradient, hessian, _ = self._evaluate(self._full, self._point(parameters), split, derivatives=True)
+        fixed = [index for index, parameter in enumerate(self.parameters) if parameter.fixed]
+        gradient[fixed] = 0.0
+        hessian[fixed, :] = 0.0
+        hessian[:, fixed] = 0.0
+        gradient.setflags(write=False)
+        hessian.setflags(write=False)
+        return Derivatives(twice_nll=value + split.constant, gradient=gradient, hessian=hessian)
+
+    def expected_yields(self, parameters: Sequence[float]) -> Array:
+        from modelbuilder.inference._entry import expect_packed
+
+        self._counters.evaluations += 1
+        self._counters.points += 1
+        yields = np.zeros(len(self.bin_names))
+        expect_packed(self._full.integers, self._full.floats, self._point(parameters), np.zeros(0), yields)
+        return yields
+
+    def asimov_data(self, parameters: Sequence[float]) -> Array:
+        point = self._point(parameters)
+        constraints = self._flat.constraints
+        auxiliary = np.zeros(len(self._flat.auxdata))
+        auxiliary[constraints.normal_data] = point[constraints.normal_parameter]
+        auxiliary[constraints.poisson_data] = point[constraints.poisson_parameter] * constraints.poisson_factor
+        return np.concatenate([np.maximum(self.expected_yields(parameters), 0.0), auxiliary])
+
+    # ------------------------------------------------------------------------------------------------ the model
+
+    @cached_property
+    def _full(self) -> FlatModel:
+        """The model with every parameter a global, for values and derivatives at any point."""
+        normsys, histosys = self._codes
+        return flatten(self._spec, self._poi_name, normsys_code=normsys, histosys_code=histosys, eliminate=False)
+
+    def _point(self, parameters: Sequence[float]) -> Array:
+        return checked_point(parameters, len(self._names))
+
+    def _split(self, flat: FlatModel, data: ArrayLike) -> SplitData:
+        constraints = flat.constraints
+        counts, auxiliary = checked_data(data, len(flat.bin_names), len(flat.auxdata), constraints.poisson_data)
+        poisson = auxiliary[constraints.poisson_data]
+        constant = _saturated(counts) + _saturated(poisson)
+        constant += 2.0 * float(np.sum(np.log(constraints.normal_width * math.sqrt(2.0 * math.pi))))
+        if len(flat.folded):
+            constant += _folded_constraints(flat, auxiliary)
+        extended = np.append(auxiliary, 0.0)  # for those without a measurement, numbered -1
+        return SplitData(
+            counts=counts.copy(),
+            auxiliary=extended[flat.global_data],
+            local_auxiliary=extended[flat.local_data],
+            constant=constant,
+        )
+
+    def _evaluate(
+        self, flat: FlatModel, x: Array, split: SplitData, *, derivatives: bool
+    ) -> tuple[float, Array, Array, Array]:
+        """Value less the constant, gradient, Hessian, locals."""
+        from modelbuilder.inference._entry import evaluate_packed
+
+        self._counters.evaluations += 1
+        self._counters.points += 1
+        n = len(flat.globals_)
+        gradient, hessian, gamma = np.zeros(n), np.zeros((n, n)), np.ones(len(flat.locals_))
+        value = evaluate_packed(
+            flat.integers,
+            flat.floats,
+            split.counts,
+            split.auxiliary,
+            split.local_auxiliary,
+            x,
+            derivatives,
+            gradient,
+            hessian,
+            gamma,
+        )
+        return value, gradient, hessian, gamma
+
+    # --------------------------------------------------------------------------------------------- the fit
+
+    def _bounds(self, poi: float | None, poi_lower: float | None) -> tuple[Array, Array]:
+        """Lower and upper of all parameters; a fixed one has no room, the POI no upper bound."""
+        lower = np.array([p.init if p.fixed else p.lower for p in self.parameters])
+        upper = np.array([p.init if p.fixed else p.upper for p in self.parameters])
+        upper[self.poi_index] = math.inf
+        if poi_lower is not None:
+            lower[self.poi_index] = poi_lower
+        if poi is not None:
+            lower[self.poi_index] = upper[self.poi_index] = poi
+        return lower, upper
+
+    def _fit(
+        self, data: ArrayLike | None, start: Sequence[float] | None, *, poi: float | None, poi_lower: float | None
+    ) -> FitResult:
+        split = self.split(data)
+        before = self._counters.fits, self._counters.evaluations
+        lower, upper = self._bounds(poi, poi_lower)
+        flat = self._flat
+        x, gamma, gradient, value = self._minimum(split, start, lower, upper, poi_fixed=poi is not None)
+        point = np.array([parameter.init for parameter in self.parameters])
+        point[flat.globals_] = x
+        point[flat.locals_] = gamma
+        yields = self.expected_yields(point.tolist())
+        touching = (upper > lower) & ((point <= lower) | (point >= upper))
+        return FitResult(
+            parameter_names=self._names,
+            bestfit=tuple(point.tolist()),
+            twice_nll=value + split.constant,
+            poi_name=self._poi_name,
+            poi_value=float(point[self.poi_index]),
+            poi_fixed=poi is not None,
+            poi_gradient=float(gradient[flat.globals_ == self.poi_index][0]),
+            at_bounds=tuple(self._names[index] for index in np.flatnonzero(touching)),
+            clipped_bins=tuple(self.bin_names[index] for index in np.flatnonzero(yields < 0.0)),
+            fits=self._counters.fits - before[0],
+            evaluations=self._counters.evaluations - before[1],
+        )
+
+    def _minimum(
+        self, split: SplitData, start: Sequence[float] | None, lower: Array, upper: Array, *, poi_fixed: bool
+    ) -> tuple[Array, Array, Array, float]:
+        """The retry ladder: Newton from several starts, then from where a quasi-Newton ends, then a named failure."""
+        flat = self._flat
+        low, high = lower[flat.globals_], upper[flat.globals_]
+        nominal = np.array([parameter.init for parameter in self.parameters])
+        starts = [self._point(start)] if start is not None else []
+        starts += [nominal, *self._other_starts(nominal)]
+        points = np.clip(np.array(starts)[:, flat.globals_], low, high)
+        found = self._newton(split, points, poi_fixed=poi_fixed, poi_lower=float(lower[self.poi_index]))
+        if found.status == 0:
+            if self._norms_at_bounds(found.x, low, high):  # where a product of norms may have another minimum
+                others = [
+                    self._newton(split, point[None, :], poi_fixed=poi_fixed, poi_lower=float(lower[self.poi_index]))
+                    for point in points
+                ]
+                found = min([found, *(other for other in others if other.status == 0)], key=lambda one: one.value)
+            return found.x, found.gamma, found.gradient, found.value
+        if math.isfinite(found.value):
+            rough = self._rough(split, found.x, low, high)
+            again = self._newton(split, rough[None, :], poi_fixed=poi_fixed, poi_lower=float(lower[self.poi_index]))
+            if again.status == 0:
+                return again.x, again.gamma, again.gradient, again.value
+        raise self._failure(split, found, len(starts))
+
+    def _norms_at_bounds(self, x: Array, low: Array, high: Array) -> bool:
+        """Whether a free unconstrained global other than the POI sits at one of its bounds."""
+        flat = self._flat
+        has_products = flat.integers[flat.integers[0] + 9]
+        return bool(has_products) and any(
+            (value <= lower or value >= upper) and lower < upper and self.parameters[index].width is None
+            for index, value, lower, upper in zip(self._flat.globals_.tolist(), x, low, high, strict=True)
+            if index != self.poi_index
+        )
+
+    def _newton(self, split: SplitData, starts: Array, *, poi_fixed: bool, poi_lower: float) -> _Found:
+        from modelbuilder.inference._entry import fit_packed
+
+        flat = self._flat
+        n = len(flat.globals_)
+        x, gradient, gamma = np.zeros(n), np.zeros(n), np.ones(len(flat.locals_))
+        counters = np.zeros(2, dtype=np.int64)
+        value, status = fit_packed(
+            flat.integers,
+            flat.floats,
+            split.counts,
+            split.auxiliary,
+            split.local_auxiliary,
+            np.ascontiguousarray(starts),
+            poi_fixed,
+            poi_lower,
+            TOLERANCE,
+            x,
+            gamma,
+            gradient,
+            counters,
+        )
+        self._counters.fits += int(counters[0])
+        self._counters.evaluations += int(counters[1])
+        self._counters.points += int(counters[1])
+        return _Found(x=x, gamma=gamma, gradient=gradient, value=value, status=status)
+
+    def _rough(self, split: SplitData, start: Array, lower: Array, upper: Array) -> Array:
+        from modelbuilder.inference._newton import Expansion
+        from modelbuilder.inference._scipy_minimise import rough_minimum
+
+        free = upper > lower
+
+        def place(x: Array) -> Array:
+            point = np.clip(start, lower, upper)
+            point[free] = x
+            return point
+
+        def expand(x: Array) -> Expansion:
+            value, gradient, hessian, _ = self._evaluate(self._flat, place(x), split, derivatives=True)
+            inner = hessian[np.ix_(free, free)]
+            return Expansion(value=value, gradient=gradient[free], hessian=inner, safe_hessian=inner)
+
+        def value(x: Array) -> float:
+            return self._evaluate(self._flat, place(x), split, derivatives=False)[0]
+
+        self._counters.fits += 1
+        return place(rough_minimum(expand, value, start[free], lower[free], upper[free]))
+
+    def _other_starts(self, nominal: Array) -> list[Array]:
+        """A strong signal, a weak one, and all free yields scaled: where the nominal start makes the data impossible."""
+        poi = self.poi_index
+        strong, weak, raised = nominal.copy(), nominal.copy(), nominal.copy()
+        strong[poi] = max(10.0 * abs(nominal[poi]), 1.0)
+        weak[poi] = 1e-3 * nominal[poi]
+        for index, parameter in enumerate(self.parameters):
+            if parameter.width is None and index != poi:
+                raised[index] = max(3.0 * raised[index], 0.3)
+        return [strong, weak, raised]
+
+    def _failure(self, split: SplitData, found: _Found, n_starts: int) -> FitFailure:
+        flat = self._flat
+        point = np.array([parameter.init for parameter in self.parameters])
+        point[flat.globals_] = found.x
+        point[flat.locals_] = found.gamma
+        at = f"{self._poi_name} = {point[self.poi_index]:.6g}"
+        if not math.isfinite(found.value):
+            yields = self.expected_yields(point.tolist())
+            where = ", ".join(
+                f"{self.bin_names[index]} has {split.counts[index]:.6g} events and expects {yields[index]:.6g}"
+                for index in np.flatnonzero((split.counts > _EMPTY) & ~(yields > 0.0))[:3]
+            )
+            detail = f"the data are impossible at every start ({at}): {where or 'an auxiliary measurement is'}"
+            return FitFailure("nll-not-finite", detail)
+        name = self._names[flat.globals_[int(np.argmax(np.abs(found.gradient)))]]
+        detail = (
+            f"no minimum from {n_starts} starts; the best stopped at {at}, twice NLL"
+            f" {found.value + split.constant:.8g}, steepest along {name}"
+        )
+        return FitFailure("not-converged", detail)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """Where the compiled fit ended. value: less the constant.    status: of `_fit`, 0 if converged."""
+
+    x: Array
+    gamma: Array
+    gradient: Array
+    value: float
+    status: int
+
+
+def _saturated(counts: Array) -> float:
+    """-2 ln of the Poisson probability of the counts when each is its own expectation."""
+    from scipy.special import gammaln, xlogy
+
+    return 2.0 * float(np.sum(counts - xlogy(counts, counts) + gammaln(counts + 1.0)))
+
+
+def _folded_constraints(flat: FlatModel, auxiliary: Array) -> float:
+    """-2 ln L of the constraint terms of the folded parameters, which sit at their initial values, less constants."""
+    constraints = flat.constraints
+    init = np.array([parameter.init for parameter in flat.parameters])
+    normal = np.isin(constraints.normal_parameter, flat.folded)
+    where = constraints.normal_parameter[normal]
+    pulls = (init[where] - auxiliary[constraints.normal_data[normal]]) / constraints.normal_width[normal]
+    poisson = np.isin(constraints.poisson_parameter, flat.folded)
+    rates = init[constraints.poisson_parameter[poisson]] * constraints.poisson_factor[poisson]
+    counts = auxiliary[constraints.poisson_data[poisson]]
+    from scipy.special import xlogy
+
+    return float(pulls @ pulls) + 2.0 * float(np.sum(rates - counts - xlogy(counts, rates) + xlogy(counts, counts)))

@@ -1,0 +1,198 @@
+"""Upper limits of compiled likelihoods, in one call for any number of them: many mass points, many sets of data.
+
+The same answers as `AsymptoticCalculator`, which is asked where the short way is in difficulties: it has the whole
+retry ladder, and knows the names of failures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from modelbuilder.errors import FitFailure
+from modelbuilder.inference.asymptotic import FEW_EVENTS, AsymptoticCalculator, _expected_target
+from modelbuilder.inference.results import LIMIT_METHODS, N_SIGMA, LimitMethod, UpperLimit
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from modelbuilder.inference.compiled_likelihood import CompiledLikelihood, SplitData
+
+    Array = NDArray[np.float64]
+    Index = NDArray[np.int64]
+
+_CHUNK = 16  # models that a thread takes at a time
+_BATCH = 2048  # models that are packed at a time, so that memory does not grow with their number
+
+
+def compiled_upper_limit(
+    likelihood: CompiledLikelihood,
+    data: ArrayLike | None = None,
+    *,
+    method: LimitMethod = "cls",
+    confidence_level: float = 0.95,
+) -> UpperLimit:
+    """One observed limit and its expected band; raises `FitFailure` where there is none."""
+    (limit,) = compiled_upper_limits(
+        [likelihood], None if data is None else [data], method=method, confidence_level=confidence_level, n_threads=1
+    )
+    if isinstance(limit, FitFailure):
+        raise limit
+    return limit
+
+
+def compiled_upper_limits(
+    likelihoods: Sequence[CompiledLikelihood],
+    data: Sequence[ArrayLike | None] | None = None,
+    *,
+    method: LimitMethod = "cls",
+    confidence_level: float = 0.95,
+    n_threads: int = 1,
+) -> list[UpperLimit | FitFailure]:
+    """A limit for each likelihood, or why there is none; the same bits for any number of threads.
+
+    data: in pyhf order, one per likelihood, None for the observed ones. A likelihood may occur many times.
+    """
+    if method not in LIMIT_METHODS:
+        msg = f"method: found {method!r}; known: {', '.join(LIMIT_METHODS)}"
+        raise ValueError(msg)
+    if not 0.5 < confidence_level < 1.0:
+        msg = f"confidence_level: found {confidence_level}; it lies above 0.5 and below 1, such as 0.95"
+        raise ValueError(msg)
+    if data is not None and len(data) != len(likelihoods):
+        msg = f"data: found {len(data)} sets for {len(likelihoods)} likelihoods"
+        raise ValueError(msg)
+    found: list[UpperLimit | FitFailure] = []
+    for first in range(0, len(likelihoods), _BATCH):
+        some = likelihoods[first : first + _BATCH]
+        sets = [None] * len(some) if data is None else data[first : first + _BATCH]
+        found += _batch(some, sets, method, confidence_level, n_threads)
+    return found
+
+
+def _batch(
+    likelihoods: Sequence[CompiledLikelihood],
+    data: Sequence[ArrayLike | None],
+    method: LimitMethod,
+    confidence_level: float,
+    n_threads: int,
+) -> list[UpperLimit | FitFailure]:
+    from scipy.special import ndtri
+
+    from modelbuilder.inference._limits import N_RESULTS, OK, limits_packed
+
+    n = len(likelihoods)
+    alpha = 1.0 - confidence_level
+    targets = np.array([_expected_target(method, alpha, n_sigma) for n_sigma in N_SIGMA])
+    splits: list[SplitData] = [likelihood.split(values) for likelihood, values in zip(likelihoods, data, strict=True)]
+    integers, integer_starts = _joined([likelihood.flat.integers for likelihood in likelihoods])
+    floats, float_starts = _joined([likelihood.flat.floats for likelihood in likelihoods])
+    counts, count_starts = _joined([split.counts for split in splits])
+    auxiliary, auxiliary_starts = _joined([split.auxiliary for split in splits])
+    local_auxiliary, local_starts = _joined([split.local_auxiliary for split in splits])
+    results, statuses = np.zeros((n, N_RESULTS)), np.zeros(n, dtype=np.int64)
+    work = np.zeros((n, 2), dtype=np.int64)
+    quantile = -float(ndtri(alpha))
+
+    def run(first: int) -> None:
+        last = min(first + _CHUNK, n)
+        limits_packed(
+            integers,
+            integer_starts,
+            floats,
+            float_starts,
+            counts,
+            count_starts,
+            auxiliary,
+            auxiliary_starts,
+            local_auxiliary,
+            local_starts,
+            method == "cls",
+            alpha,
+            quantile,
+            targets,
+            first,
+            last,
+            results,
+            statuses,
+            work,
+        )
+
+    starts = range(0, n, _CHUNK)
+    if n_threads == 1 or n <= _CHUNK:
+        for first in starts:
+            run(first)
+    else:
+        with ThreadPoolExecutor(n_threads) as pool:
+            list(pool.map(run, starts))
+    found: list[UpperLimit | FitFailure] = []
+    for likelihood, values, row, status, done in zip(
+        likelihoods, data, results.tolist(), statuses.tolist(), work.tolist(), strict=True
+    ):
+        fits, evaluations = done
+        likelihood.counters.fits += fits
+        likelihood.counters.evaluations += evaluations
+        likelihood.counters.points += evaluations
+        if status == OK:
+            found.append(_limit(likelihood, row, method, confidence_level, fits, evaluations))
+        else:
+            found.append(_careful(likelihood, values, method, confidence_level, fits, evaluations))
+    return found
+
+
+def _limit(
+    likelihood: CompiledLikelihood,
+    row: list[float],
+    method: LimitMethod,
+    confidence_level: float,
+    fits: int,
+    evaluations: int,
+) -> UpperLimit:
+    observed, m2, m1, median, p1, p2, poi_hat, events = row
+    warnings: tuple[str, ...] = ()
+    if events < FEW_EVENTS:
+        warnings = (
+            f"{events:.3g} effective background events, fewer than {FEW_EVENTS:g}: asymptotic formulas are doubtful",
+        )
+    return UpperLimit(
+        poi_name=likelihood.poi_name,
+        method=method,
+        confidence_level=confidence_level,
+        observed=observed,
+        expected=(m2, m1, median, p1, p2),
+        poi_hat=poi_hat,
+        effective_background_events=events,
+        asymptotics_doubtful=events < FEW_EVENTS,
+        warnings=warnings,
+        fits=fits,
+        evaluations=evaluations,
+    )
+
+
+def _careful(
+    likelihood: CompiledLikelihood,
+    data: ArrayLike | None,
+    method: LimitMethod,
+    confidence_level: float,
+    fits: int,
+    evaluations: int,
+) -> UpperLimit | FitFailure:
+    try:
+        limit = AsymptoticCalculator(likelihood, data).upper_limit(method=method, confidence_level=confidence_level)
+    except FitFailure as failure:
+        return failure
+    return replace(limit, fits=limit.fits + fits, evaluations=limit.evaluations + evaluations)
+
+
+_Number = TypeVar("_Number", np.float64, np.int64)
+
+
+def _joined(arrays: Sequence[NDArray[_Number]]) -> tuple[NDArray[_Number], Index]:
+    """One behind the other, and where each begins."""
+    starts = np.zeros(len(arrays) + 1, dtype=np.int64)
+    np.cumsum([len(array) for array in arrays], out=starts[1:])
+    return (np.concatenate(arrays) if len(arrays) > 1 else arrays[0]), starts
