@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from modelbuilder import __version__
-from modelbuilder.errors import InputFileError, ModelBuilderError, SpecError
+from modelbuilder.errors import InputFileError, ModelBuilderError, SpecError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from modelbuilder.histograms.look import Look
     from modelbuilder.scan.run import Progress, Summary
     from modelbuilder.spec.load import LoadedSearch
 
@@ -33,6 +34,7 @@ app = typer.Typer(
 
 INTERRUPTED = "interrupted; finished points are kept, run the same command again to go on"
 Method = Literal["profile-likelihood", "cls"]
+AnyMethod = Literal["profile-likelihood", "cls", "feldman-cousins", "bayesian"]
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Spec file of a search, YAML or JSON.")]
 Specs = Annotated[list[Path], typer.Argument(metavar="SPEC...", help="Spec files of searches or experiments.")]
 Out = Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Run directory; an existing one is resumed.")]
@@ -186,6 +188,89 @@ def show(
 
 
 @app.command()
+def simulate(
+    spec: Spec,
+    events: Annotated[int, typer.Option("--events", "-n", min=1, metavar="N", help="Events to simulate.")] = 100_000,
+    point: Annotated[
+        str | None,
+        typer.Option(
+            "--point", metavar="MASS", help="Mass in GeV, on the grid or not; default: the middle of the grid."
+        ),
+    ] = None,
+    sample: Annotated[
+        str, typer.Option("--sample", metavar="NAME", help="The signal, or a background of the spec.")
+    ] = "signal",
+    observable: Annotated[
+        str | None,
+        typer.Option("--observable", metavar="TEXT", help="Such as 'pt(mu+ mu-)'; default: that of the channel."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Histograms (.json, UHI) or selected events (.parquet)."),
+    ] = None,
+    draw: Annotated[
+        bool, typer.Option("--plot", help="Draw the observable with its fitted resolution, beside FILE or here.")
+    ] = False,
+    changes: Set = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; default: one per processor.")
+    ] = None,
+    seed: Seed = None,
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """Look at one sample: cut flow with efficiencies, an observable with its resolution, events."""
+    from modelbuilder.histograms.look import Looker, parse_mass
+    from modelbuilder.kinematics.shards import available_threads
+
+    if output is not None and output.suffix not in (".json", ".parquet"):
+        msg = f"{output}: the suffix is {output.suffix or 'missing'}; write .json for histograms, .parquet for events"
+        raise UserError(msg)
+    search = _load(spec, changes, root, seed=seed)
+    mass = None if point is None else parse_mass(point)
+    threads = available_threads(jobs)
+    looker = Looker(search, sample=sample, mass=mass, observable=observable, n_events=events, n_threads=threads)
+    _announce_compilation()
+    look = looker.look()
+    written: list[Path] = []
+    if output is not None:
+        if output.suffix == ".json":
+            written.append(_write_histograms(look, output))
+        else:
+            looker.write_events(output)
+            written.append(output)
+    if draw:
+        from modelbuilder.publish.look import draw_look
+
+        stem = f"{search.spec.name}_{sample}_{look.point.name}"
+        written += draw_look(output.with_suffix("") if output else Path(stem), search, look)
+    if as_json:
+        _print_json({**look.as_dict(), "files": [str(path) for path in written]})
+        return
+    for line in look.lines():
+        _print(line)
+    for path in written:
+        _print(f"written: {path}")
+
+
+def _announce_compilation() -> None:
+    from modelbuilder.kinematics import _chain
+    from modelbuilder.kinematics.shards import is_compiled
+
+    if not is_compiled(_chain.chain_shard):
+        _say("compiling the kernels: once on this machine, about half a minute")
+
+
+def _write_histograms(look: Look, path: Path) -> Path:
+    from modelbuilder.histograms.templates import SampleTemplates, histograms, to_uhi_json
+    from modelbuilder.scan.store import write_atomically
+
+    found = histograms({look.sample: SampleTemplates(look.nominal, look.varied)}, None, look.axis, look.edges)
+    write_atomically(path, to_uhi_json(found))
+    return path
+
+
+@app.command()
 def build(
     spec: Spec,
     output: Out,
@@ -243,8 +328,13 @@ def limit(
         str | None,
         typer.Option("--patch", metavar="PATTERN", help="Only patches, or grid points, with this name; * and ? match."),
     ] = None,
-    method: Annotated[Method, typer.Option("--method", help="How the limit is found.")] = "cls",
+    method: Annotated[AnyMethod, typer.Option("--method", help="How the limit is found.")] = "cls",
     level: Annotated[float, typer.Option("--cl", min=0.5, max=0.9999, metavar="X", help="Confidence level.")] = 0.95,
+    toys: Annotated[
+        int | None,
+        typer.Option("--toys", min=100, metavar="N", help="Toys per hypothesis, in place of asymptotic formulas."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of toys and samples.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Limits on the signal strength of workspaces that exist already, ours or any other."""
@@ -253,15 +343,17 @@ def limit(
     single = not target.is_dir() and patchset is None
     found: list[dict[str, Any]] = []
     for item in targets_at(target, patchset=patchset, pattern=patch):
-        result = limit_of(item, method=method, confidence_level=level)
+        result = limit_of(item, method=method, confidence_level=level, toys=toys, seed=seed)
         if not as_json and not found:
             _print(f"{'name':24} {'observed':>12} {'expected':>12} {'-1 sigma':>12} {'+1 sigma':>12}  status")
         found.append(result)
         if not as_json:
             name = result.get("patch") or result["poi"]
             if result["status"] == "ok":
-                _, m1, median, p1, _ = result["expected"]
-                numbers = f"{result['observed']:12.5g} {median:12.5g} {m1:12.5g} {p1:12.5g}"
+                _, m1, median, p1, _ = result["expected"] or [None] * 5
+                numbers = " ".join(
+                    "" if x is None else f"{x:.5g}".rjust(12) for x in (result["observed"], median, m1, p1)
+                ).ljust(51)
             else:
                 numbers = " " * 51
             _print(f"{name:24} {numbers}  {result['status']}")

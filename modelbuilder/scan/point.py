@@ -17,7 +17,11 @@ from modelbuilder.theory.models import MODELS
 from modelbuilder.workspace.build import PointWorkspace, build_workspace
 
 if TYPE_CHECKING:
-    from modelbuilder.inference import AsymptoticCalculator
+    from collections.abc import Callable
+
+    from modelbuilder.inference import Discovery, LimitMethod, UpperLimit
+
+    Limits = Callable[[LimitMethod], tuple[UpperLimit, Discovery]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +41,11 @@ def build_point(search: LoadedSearch, simulation: Simulation, region: RegionTemp
 
 
 def quantities_of(spec: SearchSpec) -> tuple[Quantity, ...]:
-    """What a limit is given on."""
+    """What a limit is given on; the coupling of the model last, if there is one."""
+    if spec.signal.model is None:
+        return (MU, YIELD, CROSS_SECTION)
     model = MODELS[spec.signal.model]
-    return (MU, YIELD, CROSS_SECTION, Quantity(model.coupling, "GeV^-1", f"coupling of {spec.signal.model}"))
+    return (MU, YIELD, CROSS_SECTION, Quantity(model.coupling, model.unit, f"coupling of {spec.signal.model}"))
 
 
 def data_label(spec: SearchSpec) -> str:
@@ -49,17 +55,25 @@ def data_label(spec: SearchSpec) -> str:
 
 def limit_rows(search: LoadedSearch, found: BuiltPoint) -> list[Row]:
     """One row per method; a fit that failed leaves its name in `status` and the numbers empty."""
-    from modelbuilder.inference import AsymptoticCalculator, PyhfLikelihood
+    from modelbuilder.inference import AsymptoticCalculator
+    from modelbuilder.inference.choice import open_likelihood, upper_limit_of
 
     head = _head(search.spec, found)
     errors = [message for message in found.built.lint if message.severity == "error"]
     if errors:
         return [{**head, "method": method, "status": errors[0].rule} for method in search.spec.statistics.methods]
     try:
-        calculator = AsymptoticCalculator(PyhfLikelihood(found.built.workspace))
+        likelihood, notes = open_likelihood(found.built.workspace)
+        calculator = AsymptoticCalculator(likelihood)
     except FitFailure as failure:
         return [{**head, "method": method, "status": failure.reason} for method in search.spec.statistics.methods]
-    return [_row(search.spec, found, calculator, method, head) for method in search.spec.statistics.methods]
+    level = search.spec.statistics.confidence_level
+
+    def limits(method: LimitMethod) -> tuple[UpperLimit, Discovery]:
+        limit = upper_limit_of(likelihood, calculator, method=method, confidence_level=level)
+        return limit, calculator.discovery()
+
+    return [_row(search.spec, found, limits, method, head, notes) for method in search.spec.statistics.methods]
 
 
 def _head(spec: SearchSpec, found: BuiltPoint) -> Row:
@@ -75,28 +89,25 @@ def _head(spec: SearchSpec, found: BuiltPoint) -> Row:
     }
 
 
-def _row(spec: SearchSpec, found: BuiltPoint, calculator: AsymptoticCalculator, method: Any, head: Row) -> Row:
+def _row(spec: SearchSpec, found: BuiltPoint, limits: Limits, method: Any, head: Row, notes: tuple[str, ...]) -> Row:
     try:
-        limit = calculator.upper_limit(method=method, confidence_level=spec.statistics.confidence_level)
-        discovery = calculator.discovery()
+        limit, discovery = limits(method)
     except FitFailure as failure:
         return {**head, "method": method, "status": failure.reason}
     row: Row = {**head, "method": method, "status": "ok", "local_significance": discovery.significance}
-    model = MODELS[spec.signal.model]
+    model = None if spec.signal.model is None else MODELS[spec.signal.model]
     sqrt_s = spec.experiment.beams.sqrt_s
+    reference = found.built.reference_cross_section
+    factors = {MU: 1.0, YIELD: found.built.signal_yield, CROSS_SECTION: reference}
+    for quantity in quantities_of(spec):
 
-    def coupling(mu: float) -> float:
-        return model.coupling_from_cross_section(sqrt_s, found.point.mass, mu * found.built.reference_cross_section)
+        def convert(value: float, quantity: Quantity = quantity) -> float:
+            if model is not None and quantity not in factors:
+                return model.coupling_from_cross_section(sqrt_s, found.point.mass, value * reference)
+            return value * factors[quantity]
 
-    mu, yields, cross_section, own = quantities_of(spec)
-    for quantity, convert in (
-        (mu, lambda value: value),
-        (yields, lambda value: value * found.built.signal_yield),
-        (cross_section, lambda value: value * found.built.reference_cross_section),
-        (own, coupling),
-    ):
         row.update(limits_of(quantity, convert(limit.observed), [convert(value) for value in limit.expected]))
-    warnings = list(limit.warnings)
+    warnings = [*notes, *limit.warnings]
     if limit.observed == 0.0:
         warnings.append("the data fluctuate down so far that every positive signal is excluded; see CLs")
     row["warnings"] = "; ".join(warnings)

@@ -17,6 +17,7 @@ from typing import Any
 from modelbuilder.errors import ModelBuilderError
 from modelbuilder.histograms.simulate import RegionTemplates, Simulation
 from modelbuilder.histograms.templates import histograms, to_uhi_json
+from modelbuilder.kinematics.shards import available_threads
 from modelbuilder.scan.point import BuiltPoint, build_point, limit_rows
 from modelbuilder.scan.store import TEMPLATES, RunDirectory, write_atomically
 from modelbuilder.spec.grid import GridPoint, spread
@@ -85,8 +86,7 @@ def run_search(
 
 
 def _jobs(jobs: int | None) -> int:
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, jobs or available)
+    return max(1, available_threads(jobs or None))
 
 
 def _write_region(run: RunDirectory, templates: RegionTemplates) -> None:

@@ -142,14 +142,16 @@ def is_kernel(path: Path) -> bool:
 
 def test_there_are_kernels() -> None:
     """Catches a search for kernels that finds none, which would make the test below pass for nothing."""
-    assert {stage_of(path) for path in SOURCES if is_kernel(path)} >= {"kinematics"}
+    assert {stage_of(path) for path in SOURCES if is_kernel(path)} == {"kinematics", "inference"}
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if is_kernel(path)], ids=name_of)
 def test_kernels_import_only_math_numpy_numba(path: Path) -> None:
     """Catches a kernel that imports what is not a kernel: the digest that guards the cache covers kernel files only."""
     # Beside the three, only names for type checkers, of which nothing is compiled in, and other kernels.
-    allowed = re.compile(r"(__future__|math|numba|numpy|typing|collections\.abc|modelbuilder\.kinematics\._\w+)(\.|$)")
+    allowed = re.compile(
+        r"(__future__|math|numba|numpy|typing|collections\.abc|modelbuilder\.(kinematics|inference)\._\w+)(\.|$)"
+    )
     assert [name for name in sorted(imports_of(path)) if not allowed.match(name)] == []
 
 
