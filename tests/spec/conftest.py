@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,27 @@ CSV = "specs/belle2/data/alp_gammagamma_resolution.csv"
 FILES = {"A": ALP, "E": EXP, "C": CSV}
 
 Edit = Callable[[str, str, str], None]
+
+
+@pytest.fixture
+def counted_calls() -> Callable[[Callable[[], object]], int]:
+    """A function that runs another and counts the calls made within: work that no busy machine can change."""
+
+    def count(work: Callable[[], object]) -> int:
+        calls = 0
+
+        def profile(frame: Any, event: str, argument: object) -> None:
+            nonlocal calls
+            calls += event in {"call", "c_call"}
+
+        sys.setprofile(profile)
+        try:
+            work()
+        finally:
+            sys.setprofile(None)
+        return calls
+
+    return count
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,9 +45,7 @@ def check(specs: Path, tree: dict[str, Any]) -> list[str]:
     node = tree_of(tree, Place("x", 1, 1))
     assert isinstance(node, Mapping)
     specs.write_text(to_yaml(node), encoding="utf-8")
-    begin = time.perf_counter()
     found = [str(problem) for problem in check_file(specs).problems]
-    assert time.perf_counter() - begin < 10.0
     assert len(set(found)) == len(found)
     assert all("\n" not in line and len(line) < 1500 for line in found)
     return found
