@@ -33,8 +33,8 @@ app = typer.Typer(
 )
 
 INTERRUPTED = "interrupted; finished points are kept, run the same command again to go on"
-Method = Literal["profile-likelihood", "cls"]
-AnyMethod = Literal["profile-likelihood", "cls", "feldman-cousins", "bayesian"]
+Method = Literal["profile-likelihood", "cls", "feldman-cousins", "bayesian"]
+Prior = Literal["flat", "inverse-sqrt"]
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Spec file of a search, YAML or JSON.")]
 Specs = Annotated[list[Path], typer.Argument(metavar="SPEC...", help="Spec files of searches or experiments.")]
 Out = Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Run directory; an existing one is resumed.")]
@@ -328,22 +328,38 @@ def limit(
         str | None,
         typer.Option("--patch", metavar="PATTERN", help="Only patches, or grid points, with this name; * and ? match."),
     ] = None,
-    method: Annotated[AnyMethod, typer.Option("--method", help="How the limit is found.")] = "cls",
+    method: Annotated[Method, typer.Option("--method", help="How the limit is found.")] = "cls",
     level: Annotated[float, typer.Option("--cl", min=0.5, max=0.9999, metavar="X", help="Confidence level.")] = 0.95,
     toys: Annotated[
         int | None,
         typer.Option("--toys", min=100, metavar="N", help="Toys per hypothesis, in place of asymptotic formulas."),
     ] = None,
+    prior: Annotated[
+        Prior | None, typer.Option("--prior", help="Of the signal strength, for bayesian; default: flat.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of toys and samples.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; default: one per processor.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Limits on the signal strength of workspaces that exist already, ours or any other."""
-    from modelbuilder.scan.target import limit_of, targets_at
+    from modelbuilder.inference.choice import LimitRequest
+    from modelbuilder.kinematics.shards import available_threads
+    from modelbuilder.scan.target import limits_at, targets_at
 
     single = not target.is_dir() and patchset is None
+    if prior is not None and method != "bayesian":
+        msg = f"--prior {prior}: only --method bayesian has a prior"
+        raise UserError(msg)
+    if toys is not None and method == "bayesian":
+        msg = f"--toys {toys}: --method bayesian has no use for toys"
+        raise UserError(msg)
+    request = LimitRequest(method=method, confidence_level=level, toys=toys, prior=prior or "flat", seed=seed)
     found: list[dict[str, Any]] = []
-    for item in targets_at(target, patchset=patchset, pattern=patch):
-        result = limit_of(item, method=method, confidence_level=level, toys=toys, seed=seed)
+    for result in limits_at(
+        targets_at(target, patchset=patchset, pattern=patch), request, jobs=available_threads(jobs)
+    ):
         if not as_json and not found:
             _print(f"{'name':24} {'observed':>12} {'expected':>12} {'-1 sigma':>12} {'+1 sigma':>12}  status")
         found.append(result)

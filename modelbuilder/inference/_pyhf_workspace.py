@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelbuilder.errors import WorkspaceError
+from modelbuilder.inference.workspace_schema import is_plainly_valid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,6 +152,8 @@ def _check_schema(workspace: Any) -> None:
         found = "no version" if version is None else f"version {version!r}"
         msg = f"workspace: found {found}; the key 'version' must be {SCHEMA_VERSION!r}"
         raise WorkspaceError(msg)
+    if is_plainly_valid(workspace):
+        return
     definitions = pyhf.schema.load_schema(f"{SCHEMA_VERSION}/defs.json")
     address = definitions["$id"]
     registry: Registry[Any] = Registry().with_resource(

@@ -1,19 +1,59 @@
-"""The likelihood that a limit is found with: the compiled one, or pyhf's where a workspace cannot be compiled."""
+"""The limit that is asked for: by any method, asymptotic or with toys, on whichever likelihood a workspace allows."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from modelbuilder.errors import WorkspaceError
 from modelbuilder.inference.asymptotic import AsymptoticCalculator
 from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
 from modelbuilder.inference.compiled_limits import compiled_upper_limit
 from modelbuilder.inference.pyhf_likelihood import PyhfLikelihood
+from modelbuilder.inference.results import LimitMethod
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from modelbuilder.inference.results import LimitMethod, UpperLimit
+    from modelbuilder.inference.bayesian import Prior
+    from modelbuilder.inference.results import Discovery, UpperLimit
+
+Method = LimitMethod | Literal["feldman-cousins", "bayesian"]
+_WITH_TEST_STATISTIC = get_args(LimitMethod)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitRequest:
+    """How a limit is to be found.
+
+    toys: per hypothesis, in place of asymptotic formulas; for feldman-cousins None is as many as its precision needs.
+    only_where_doubtful: those toys are for models whose asymptotic limit says of itself that it is doubtful.
+    prior: of a Bayesian limit.    seed: of toys and samples.    n_threads: change no bit.
+    """
+
+    method: Method
+    confidence_level: float
+    toys: int | None = None
+    only_where_doubtful: bool = False
+    prior: Prior = "flat"
+    seed: int = 1
+    n_threads: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundLimit:
+    """An upper limit by any method.
+
+    expected: at -2, -1, 0, +1, +2 sigma; None where the method has no band.
+    discovery: the asymptotic test of the background-only hypothesis, with the best fit.
+    details: what only some methods have, as JSON takes it.
+    """
+
+    observed: float
+    expected: tuple[float, ...] | None
+    discovery: Discovery
+    warnings: tuple[str, ...]
+    details: Mapping[str, Any]
 
 
 def open_likelihood(
@@ -30,14 +70,117 @@ def open_likelihood(
         return likelihood, (f"not compiled, but fitted with pyhf, which is slow: {error}",)
 
 
-def upper_limit_of(
+def find_limit(
+    likelihood: CompiledLikelihood | PyhfLikelihood,
+    request: LimitRequest,
+    *,
+    calculator: AsymptoticCalculator | None = None,
+) -> FoundLimit:
+    """The limit on the observed data.
+
+    calculator: of this likelihood, if there is one already, with what it has found so far.
+    Raises `FitFailure` where there is no limit, and `WorkspaceError` where the method needs the compiled likelihood.
+    """
+    calculator = calculator or AsymptoticCalculator(likelihood)
+    if request.method in _WITH_TEST_STATISTIC:
+        method = cast("LimitMethod", request.method)
+        if request.toys is None or request.only_where_doubtful:
+            limit = _asymptotic(likelihood, calculator, method, request.confidence_level)
+            if request.toys is None or not limit.asymptotics_doubtful:
+                return FoundLimit(
+                    observed=limit.observed,
+                    expected=limit.expected,
+                    discovery=calculator.discovery(),
+                    warnings=limit.warnings,
+                    details={},
+                )
+        return _toys(_compiled(likelihood, f"{method} with toys"), calculator, method, request)
+    if request.method == "bayesian":
+        return _bayesian(_compiled(likelihood, request.method), calculator, request)
+    return _feldman_cousins(_compiled(likelihood, request.method), calculator, request)
+
+
+def _compiled(likelihood: CompiledLikelihood | PyhfLikelihood, what: str) -> CompiledLikelihood:
+    if isinstance(likelihood, CompiledLikelihood):
+        return likelihood
+    msg = f"{what}: needs a workspace that can be compiled"
+    raise WorkspaceError(msg)
+
+
+def _asymptotic(
     likelihood: CompiledLikelihood | PyhfLikelihood,
     calculator: AsymptoticCalculator,
-    *,
     method: LimitMethod,
     confidence_level: float,
 ) -> UpperLimit:
-    """The limit on the observed data, by the compiled route where there is one; else by the `calculator`."""
     if isinstance(likelihood, CompiledLikelihood):
         return compiled_upper_limit(likelihood, method=method, confidence_level=confidence_level)
     return calculator.upper_limit(method=method, confidence_level=confidence_level)
+
+
+def _toys(
+    likelihood: CompiledLikelihood, calculator: AsymptoticCalculator, method: LimitMethod, request: LimitRequest
+) -> FoundLimit:
+    from modelbuilder.inference.toys import ToyCalculator
+
+    toys = ToyCalculator(likelihood, seed=request.seed, n_toys=request.toys, n_threads=request.n_threads)
+    limit = toys.upper_limit(method=method, confidence_level=request.confidence_level)
+    return FoundLimit(
+        observed=limit.observed.value,
+        expected=tuple(estimate.value for estimate in limit.expected),
+        discovery=calculator.discovery(),
+        warnings=limit.warnings,
+        details={
+            "observed_interval": [limit.observed.lower, limit.observed.upper],
+            "expected_intervals": [[estimate.lower, estimate.upper] for estimate in limit.expected],
+            "toys": limit.n_toys,
+            "failed_toys": limit.n_failed,
+        },
+    )
+
+
+def _bayesian(likelihood: CompiledLikelihood, calculator: AsymptoticCalculator, request: LimitRequest) -> FoundLimit:
+    from modelbuilder.inference.bayesian import bayesian_upper_limit
+
+    limit = bayesian_upper_limit(
+        likelihood, confidence_level=request.confidence_level, prior=request.prior, seed=request.seed
+    )
+    return FoundLimit(
+        observed=limit.observed,
+        expected=limit.expected,
+        discovery=calculator.discovery(),
+        warnings=limit.warnings,
+        details={
+            "prior": limit.prior,
+            "marginalisation": limit.marginalisation,
+            "relative_error": limit.relative_error,
+        },
+    )
+
+
+def _feldman_cousins(
+    likelihood: CompiledLikelihood, calculator: AsymptoticCalculator, request: LimitRequest
+) -> FoundLimit:
+    from modelbuilder.inference.feldman_cousins import feldman_cousins
+
+    interval = feldman_cousins(
+        likelihood,
+        seed=request.seed,
+        confidence_level=request.confidence_level,
+        n_toys=request.toys,
+        n_threads=request.n_threads,
+    )
+    warnings = interval.warnings
+    if interval.lower.value > 0.0:
+        warnings = (*warnings, f"the interval does not contain 0: it begins at {interval.lower.value:.6g}")
+    return FoundLimit(
+        observed=interval.upper.value,
+        expected=None,
+        discovery=calculator.discovery(),
+        warnings=warnings,
+        details={
+            "observed_interval": [interval.upper.lower, interval.upper.upper],
+            "observed_lower_edge": interval.lower.value,
+            "toys": interval.n_toys,
+        },
+    )

@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 VISIBLE = 0.005
-METHOD_NAMES = {"profile-likelihood": "profile likelihood (CL$_{s+b}$)", "cls": "CL$_s$"}
+METHOD_NAMES = {
+    "profile-likelihood": "profile likelihood (CL$_{s+b}$)",
+    "cls": "CL$_s$",
+    "feldman-cousins": "Feldman-Cousins",
+    "bayesian": "Bayesian",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,7 @@ class LimitCurve:
     """Limits along the mass, for one method. Arrays of shape (n_points,); failed points are NaN.
 
     segments: index ranges without a gap of the grid inside, drawn as separate lines.
+    has_band: whether the method has expected limits at all.
     """
 
     method: str
@@ -46,6 +52,10 @@ class LimitCurve:
     observed: FloatArray
     bands: FloatArray  # shape (5, n_points): -2, -1, 0, +1, +2 sigma
     segments: tuple[slice, ...]
+
+    @property
+    def has_band(self) -> bool:
+        return bool(np.isfinite(self.bands).any())
 
 
 def limit_curve(search: LoadedSearch, rows: Sequence[Mapping[str, Any]], quantity: str, method: str) -> LimitCurve:
@@ -77,28 +87,33 @@ def limit_curve(search: LoadedSearch, rows: Sequence[Mapping[str, Any]], quantit
 def floor_of(curves: Sequence[LimitCurve]) -> float:
     """The lower end of a logarithmic axis: half of the smallest limit that is not zero."""
     values = np.concatenate([np.concatenate([curve.observed, curve.bands.ravel()]) for curve in curves])
-    medians = np.concatenate([curve.bands[2] for curve in curves])
+    medians = np.concatenate([curve.bands[2] if curve.has_band else curve.observed for curve in curves])
     positive = values[np.isfinite(values) & (values > 0.0)]
     smallest_median = float(np.nanmin(medians[medians > 0.0])) if np.any(medians > 0.0) else 1.0
     return max(0.5 * float(positive.min()), 0.2 * smallest_median) if positive.size else 0.1
 
 
 def draw_limits(axes: Axes, curve: LimitCurve, others: Sequence[LimitCurve], floor: float) -> None:
-    """Bands, median and observed limit of one method, and the median of others. Values below `floor` lie on it."""
+    """Bands, median and observed limit of one method, and the median of others, or their observed limit where they have
+    no band. Values below `floor` lie on it.
+    """
     for number, segment in enumerate(curve.segments):
         named = number == 0
         mass = curve.mass[segment]
         m2, m1, median, p1, p2 = np.maximum(curve.bands[:, segment], floor)
-        axes.fill_between(mass, m2, p2, color=style.TWO_SIGMA, lw=0, label=r"expected $\pm 2\sigma$" if named else None)
-        axes.fill_between(mass, m1, p1, color=style.ONE_SIGMA, lw=0, label=r"expected $\pm 1\sigma$" if named else None)
-        axes.plot(mass, median, color="black", ls="--", label="expected median" if named else None)
+        if curve.has_band:
+            for low, high, colour, n in ((m2, p2, style.TWO_SIGMA, 2), (m1, p1, style.ONE_SIGMA, 1)):
+                label = rf"expected $\pm {n}\sigma$" if named else None
+                axes.fill_between(mass, low, high, color=colour, lw=0, label=label)
+            axes.plot(mass, median, color="black", ls="--", label="expected median" if named else None)
         observed = np.maximum(curve.observed[segment], floor)
         marker = "o" if len(curve.mass) <= 60 else None
         axes.plot(mass, observed, color="black", marker=marker, ms=3.5, lw=1.2, label="observed" if named else None)
-        for colour, other in zip(style.COLOURS[2:], others, strict=False):
-            name = f"expected median, {METHOD_NAMES[other.method]}"
-            values = np.maximum(other.bands[2][segment], floor)
-            axes.plot(mass, values, color=colour, ls=":", lw=1.8, label=name if named else None)
+        for colour, dashes, other in zip(style.COLOURS[2:], (":", "-.", (0, (5, 1))), others, strict=False):
+            what = "expected median" if other.has_band else "observed"
+            name = f"{what}, {METHOD_NAMES[other.method]}"
+            values = np.maximum((other.bands[2] if other.has_band else other.observed)[segment], floor)
+            axes.plot(mass, values, color=colour, ls=dashes, lw=1.8, label=name if named else None)
     with np.errstate(invalid="ignore"):
         below = curve.observed < floor  # NaN, a failed point, is not below
     if below.any():
@@ -121,8 +136,8 @@ def limit_figure(
     with style.house_style():
         figure, axes = plt.subplots()
         draw_limits(axes, curve, others, floor_of([curve]))
-        top = float(np.nanmax(curve.bands[4])) if np.isfinite(curve.bands[4]).any() else 1.0
-        axes.set_ylim(top=top * 12.0)
+        highest = curve.bands[4] if curve.has_band else curve.observed
+        axes.set_ylim(top=12.0 * float(np.nanmax(highest)) if np.isfinite(highest).any() else 1.0)
         low, high = float(curve.mass.min()), float(curve.mass.max())
         axes.set_xlim(low - 0.01 * (high - low), high + 0.01 * (high - low))
         for edge in _channel_edges(search):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelbuilder.errors import FitFailure
 from modelbuilder.histograms.simulate import RegionTemplates, Simulation
@@ -19,9 +19,9 @@ from modelbuilder.workspace.build import PointWorkspace, build_workspace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from modelbuilder.inference import Discovery, LimitMethod, UpperLimit
+    from modelbuilder.inference.choice import FoundLimit, LimitRequest, Method
 
-    Limits = Callable[[LimitMethod], tuple[UpperLimit, Discovery]]
+    Limits = Callable[[Method], FoundLimit]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,24 +56,39 @@ def data_label(spec: SearchSpec) -> str:
 def limit_rows(search: LoadedSearch, found: BuiltPoint) -> list[Row]:
     """One row per method; a fit that failed leaves its name in `status` and the numbers empty."""
     from modelbuilder.inference import AsymptoticCalculator
-    from modelbuilder.inference.choice import open_likelihood, upper_limit_of
+    from modelbuilder.inference.choice import find_limit, open_likelihood
 
     head = _head(search.spec, found)
+    methods = search.spec.statistics.methods
     errors = [message for message in found.built.lint if message.severity == "error"]
     if errors:
-        return [{**head, "method": method, "status": errors[0].rule} for method in search.spec.statistics.methods]
+        return [{**head, "method": method, "status": errors[0].rule} for method in methods]
     try:
         likelihood, notes = open_likelihood(found.built.workspace)
         calculator = AsymptoticCalculator(likelihood)
     except FitFailure as failure:
-        return [{**head, "method": method, "status": failure.reason} for method in search.spec.statistics.methods]
-    level = search.spec.statistics.confidence_level
+        return [{**head, "method": method, "status": failure.reason} for method in methods]
 
-    def limits(method: LimitMethod) -> tuple[UpperLimit, Discovery]:
-        limit = upper_limit_of(likelihood, calculator, method=method, confidence_level=level)
-        return limit, calculator.discovery()
+    def limits(method: Method) -> FoundLimit:
+        return find_limit(likelihood, request_of(search.spec, method, found.point), calculator=calculator)
 
-    return [_row(search.spec, found, limits, method, head, notes) for method in search.spec.statistics.methods]
+    return [_row(search.spec, found, limits, method, head, notes) for method in methods]
+
+
+def request_of(spec: SearchSpec, method: Method, point: GridPoint) -> LimitRequest:
+    """What a spec asks for at a grid point; each point has toys of its own."""
+    from modelbuilder.inference.choice import LimitRequest
+    from modelbuilder.kinematics.shards import stream_key
+
+    statistics = spec.statistics
+    return LimitRequest(
+        method=method,
+        confidence_level=statistics.confidence_level,
+        toys=None if statistics.toys is None else statistics.toys.number,
+        only_where_doubtful=statistics.toys is not None and statistics.toys.use == "where-doubtful",
+        prior=statistics.prior,
+        seed=stream_key(spec.seed, f"limits/{point.name}")[0],
+    )
 
 
 def _head(spec: SearchSpec, found: BuiltPoint) -> Row:
@@ -89,12 +104,12 @@ def _head(spec: SearchSpec, found: BuiltPoint) -> Row:
     }
 
 
-def _row(spec: SearchSpec, found: BuiltPoint, limits: Limits, method: Any, head: Row, notes: tuple[str, ...]) -> Row:
+def _row(spec: SearchSpec, found: BuiltPoint, limits: Limits, method: Method, head: Row, notes: tuple[str, ...]) -> Row:
     try:
-        limit, discovery = limits(method)
+        limit = limits(method)
     except FitFailure as failure:
         return {**head, "method": method, "status": failure.reason}
-    row: Row = {**head, "method": method, "status": "ok", "local_significance": discovery.significance}
+    row: Row = {**head, "method": method, "status": "ok", "local_significance": limit.discovery.significance}
     model = None if spec.signal.model is None else MODELS[spec.signal.model]
     sqrt_s = spec.experiment.beams.sqrt_s
     reference = found.built.reference_cross_section
@@ -106,8 +121,10 @@ def _row(spec: SearchSpec, found: BuiltPoint, limits: Limits, method: Any, head:
                 return model.coupling_from_cross_section(sqrt_s, found.point.mass, value * reference)
             return value * factors[quantity]
 
-        row.update(limits_of(quantity, convert(limit.observed), [convert(value) for value in limit.expected]))
+        row.update(limits_of(quantity, convert(limit.observed), [convert(value) for value in limit.expected or ()]))
     warnings = [*notes, *limit.warnings]
+    if "toys" in limit.details:
+        row["toys"] = limit.details["toys"]
     if limit.observed == 0.0:
         warnings.append("the data fluctuate down so far that every positive signal is excluded; see CLs")
     row["warnings"] = "; ".join(warnings)

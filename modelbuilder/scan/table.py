@@ -39,6 +39,7 @@ _TAIL = {
     "signal_efficiency": ("", "of the signal, acceptance included, before the fit window"),
     "background_events": ("events", "expected background entries in the fit window"),
     "reference_cross_section_fb": ("fb", "cross section at mu = 1"),
+    "toys": ("", "per hypothesis, where the limit was found with toys"),
     "warnings": ("", "what to keep in mind, such as asymptotic formulas with few events"),
 }
 _BAND_TEXT = {
@@ -63,9 +64,11 @@ def columns(variable: str, quantities: Sequence[Quantity]) -> list[dict[str, str
 
 
 def limits_of(quantity: Quantity, observed: float, expected: Iterable[float]) -> Row:
-    """The cells of one limited quantity."""
+    """The cells of one limited quantity; `expected` is empty where the method has no band."""
     cells: Row = {f"{quantity.name}_observed": observed}
-    cells.update({f"{quantity.name}_{band}": value for band, value in zip(BANDS, expected, strict=True)})
+    values = tuple(expected)
+    if values:
+        cells.update({f"{quantity.name}_{band}": value for band, value in zip(BANDS, values, strict=True)})
     return cells
 
 

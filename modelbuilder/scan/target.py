@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
 from modelbuilder.errors import FitFailure, InputFileError, WorkspaceError
-from modelbuilder.inference import AsymptoticCalculator, LimitMethod, PyhfLikelihood
-from modelbuilder.inference.bayesian import bayesian_upper_limit
-from modelbuilder.inference.choice import open_likelihood, upper_limit_of
-from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
-from modelbuilder.inference.feldman_cousins import feldman_cousins
-from modelbuilder.inference.toys import ToyCalculator
-from modelbuilder.kinematics.shards import available_threads
+from modelbuilder.inference.choice import LimitRequest, find_limit, open_likelihood
 from modelbuilder.scan.store import WORKSPACES, load_run
 from modelbuilder.workspace.files import read_json
-
-Method = LimitMethod | Literal["feldman-cousins", "bayesian"]
-_ASYMPTOTIC = get_args(LimitMethod)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,80 +42,55 @@ def targets_at(path: Path, *, patchset: Path | None = None, pattern: str | None 
         yield Target(name=None, values=(), workspace=read_json(path))
 
 
-def limit_of(
-    target: Target, *, method: Method, confidence_level: float, toys: int | None = None, seed: int = 1
-) -> dict[str, Any]:
-    """The limit on a target as one JSON-like object; a failure has its name in `status` and no numbers.
-
-    toys: for profile-likelihood and cls, that many per hypothesis in place of asymptotic formulas; for feldman-cousins
-        as many, or by default what its precision asks for.    seed: of them.
-    """
+def limit_of(target: Target, request: LimitRequest) -> dict[str, Any]:
+    """The limit on a target as one JSON-like object; a failure has its name in `status` and no numbers."""
     found: dict[str, Any] = {} if target.name is None else {"patch": target.name, "values": list(target.values)}
     likelihood, notes = open_likelihood(target.workspace, None if target.patch is None else [target.patch])
-    found |= {"poi": likelihood.poi_name, "method": method, "confidence_level": confidence_level}
+    found |= {
+        "poi": likelihood.poi_name,
+        "method": request.method,
+        "confidence_level": request.confidence_level,
+    }
     try:
-        if method in _ASYMPTOTIC and toys is None:
-            numbers = _asymptotic(likelihood, cast("LimitMethod", method), confidence_level)
-        elif isinstance(likelihood, CompiledLikelihood):
-            numbers = _other(likelihood, method, confidence_level, toys, seed)
-        else:
-            msg = f"{method} needs the compiled likelihood: {notes[0]}"
-            raise WorkspaceError(msg)
+        limit = find_limit(likelihood, request)
     except FitFailure as failure:
         return {**found, "status": failure.reason, "detail": failure.detail}
     counters = likelihood.counters
     return {
         **found,
         "status": "ok",
-        **numbers,
+        "observed": limit.observed,
+        "expected": None if limit.expected is None else list(limit.expected),
+        "poi_hat": limit.discovery.poi_hat,
+        "p_value": limit.discovery.p_value,
+        **limit.details,
         "fits": counters.fits,
         "evaluations": counters.evaluations,
-        "warnings": [*notes, *numbers["warnings"]],
+        "warnings": [*notes, *limit.warnings],
     }
 
 
-def _asymptotic(
-    likelihood: CompiledLikelihood | PyhfLikelihood, method: LimitMethod, confidence_level: float
-) -> dict[str, Any]:
-    calculator = AsymptoticCalculator(likelihood)
-    limit = upper_limit_of(likelihood, calculator, method=method, confidence_level=confidence_level)
-    return {
-        "observed": limit.observed,
-        "expected": list(limit.expected),
-        "poi_hat": limit.poi_hat,
-        "p_value": calculator.discovery().p_value,
-        "warnings": limit.warnings,
-    }
+def limits_at(targets: Iterable[Target], request: LimitRequest, *, jobs: int) -> Iterator[dict[str, Any]]:
+    """`limit_of` each target, in their order, by that many threads; the result does not depend on their number.
 
-
-def _other(
-    likelihood: CompiledLikelihood, method: Method, confidence_level: float, toys: int | None, seed: int
-) -> dict[str, Any]:
-    """Limits with toys, Bayesian ones, and Feldman-Cousins intervals."""
-    threads = available_threads(None)
-    if method == "bayesian":
-        posterior = bayesian_upper_limit(likelihood, confidence_level=confidence_level, seed=seed)
-        expected = None if posterior.expected is None else list(posterior.expected)
-        return {"observed": posterior.observed, "expected": expected, "prior": posterior.prior,
-                "relative_error": posterior.relative_error, "warnings": posterior.warnings}  # fmt: skip
-    if method == "feldman-cousins":
-        interval = feldman_cousins(
-            likelihood, seed=seed, confidence_level=confidence_level, n_toys=toys, n_threads=threads
-        )
-        return {"observed": interval.upper.value, "observed_lower_edge": interval.lower.value, "expected": None,
-                "observed_interval": [interval.upper.lower, interval.upper.upper], "poi_hat": interval.poi_hat,
-                "toys": interval.n_toys, "warnings": interval.warnings}  # fmt: skip
-    calculator = ToyCalculator(likelihood, seed=seed, n_toys=toys, n_threads=threads)
-    limit = calculator.upper_limit(method=method, confidence_level=confidence_level)
-    return {
-        "observed": limit.observed.value,
-        "observed_interval": [limit.observed.lower, limit.observed.upper],
-        "expected": [estimate.value for estimate in limit.expected],
-        "poi_hat": likelihood.fit().poi_value,
-        "toys": limit.n_toys,
-        "failed_toys": limit.n_failed,
-        "warnings": limit.warnings,
-    }
+    Targets are taken as they are needed, so that memory does not grow with their number.
+    """
+    targets = iter(targets)
+    first = next(targets, None)
+    if first is None:
+        return
+    second = next(targets, None)
+    if second is None:  # all threads for the toys of one
+        yield limit_of(first, replace(request, n_threads=jobs))
+        return
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = deque(pool.submit(limit_of, target, request) for target in (first, second))
+        for target in targets:
+            waiting.append(pool.submit(limit_of, target, request))
+            if len(waiting) > 2 * jobs:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _run_targets(path: Path, pattern: str | None) -> Iterator[Target]:

@@ -49,7 +49,8 @@ SIGNAL = "signal"
 MASS_LIKE = {"mass": "mass", "recoil": "mass", "mass2": "mass2", "recoil2": "mass2", "reduced_mass": "reduced_mass"}
 _OBSERVABLE = rf"^\s*({'|'.join(sorted(FUNCTIONS, key=len, reverse=True))})\b.*$"
 ObservableText = Annotated[str, Field(json_schema_extra={"pattern": _OBSERVABLE})]
-Method = Literal["profile-likelihood", "cls"]
+Method = Literal["profile-likelihood", "cls", "feldman-cousins", "bayesian"]
+Prior = Literal["flat", "inverse-sqrt"]
 
 
 class IntegratedLuminosity(SpecModel):
@@ -420,11 +421,22 @@ class Radiation(SpecModel):
     source: Source
 
 
+class Toys(SpecModel):
+    """Toys in place of asymptotic formulas, for `profile-likelihood` and `cls`; `feldman-cousins` always uses them."""
+
+    number: WholeNumber = Field(ge=100, le=10_000_000, description="per hypothesis")
+    use: Literal["always", "where-doubtful"] = Field(
+        default="always", description="where-doubtful: only at masses with too few background events for the formulas"
+    )
+
+
 class Statistics(SpecModel):
     """How limits are found. The first method is the one of the search; all are reported."""
 
     methods: list[Method] = Field(min_length=1)
     confidence_level: Fraction
+    prior: Prior = Field(default="flat", description="of the signal strength, for `bayesian`: flat or 1/sqrt(mu)")
+    toys: Toys | None = None
     source: Source
 
     @model_validator(mode="after")

@@ -61,7 +61,9 @@ def _summary(search: LoadedSearch) -> Iterator[str]:
         on = getattr(systematic, "on", None) or [getattr(systematic, "of", "all with a rate from simulation")]
         yield f"systematic   {name}: {systematic.kind} on {', '.join(on)}"
     level = f"{100 * spec.statistics.confidence_level:g} % CL"
-    yield f"statistics   {', '.join(spec.statistics.methods)}, {level}"
+    toys = spec.statistics.toys
+    with_toys = "" if toys is None else f", {toys.number} toys {toys.use.replace('-', ' ')}"
+    yield f"statistics   {', '.join(spec.statistics.methods)}, {level}{with_toys}"
     yield f"data         {data} (there is no public event sample)"
     yield f"inputs       {counted_sources(search)}"
     yield f"digest       {search.digest}"

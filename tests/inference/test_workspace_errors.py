@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
+import jsonschema
+import pyhf
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT6
 
 from modelbuilder.errors import UserError, WorkspaceError
 from modelbuilder.inference import PyhfLikelihood
+from modelbuilder.inference.workspace_schema import is_plainly_valid
 
 
 @pytest.fixture
@@ -200,3 +209,96 @@ def test_tuples_and_arrays_are_read(spec, models):
     sample(spec, 0)["data"] = np.array(sample(spec, 0)["data"])
     sample(spec, 1)["data"] = tuple(sample(spec, 1)["data"])
     assert PyhfLikelihood(spec).fit().twice_nll == pytest.approx(expected, abs=1e-12)
+
+
+# ----------------------------------------------------------------------------------------------- the fast check
+
+EVERYTHING = {
+    "version": "1.0.0",
+    "channels": [
+        {
+            "name": "SR",
+            "samples": [
+                {
+                    "name": "signal",
+                    "data": [1, 2.5],
+                    "modifiers": [
+                        {"name": "mu", "type": "normfactor", "data": None},
+                        {"name": "lumi", "type": "lumi", "data": None},
+                        {"name": "rate", "type": "normsys", "data": {"hi": 1.1, "lo": 0.9}},
+                        {"name": "shape", "type": "histosys", "data": {"hi_data": [1.0, 2.0], "lo_data": [1.0, 3.0]}},
+                        {"name": "free", "type": "shapefactor", "data": None},
+                        {"name": "poisson", "type": "shapesys", "data": [0.1, 0.2]},
+                        {"name": "normal", "type": "staterror", "data": [0.1, 0.2]},
+                    ],
+                }
+            ],
+        }
+    ],
+    "observations": [{"name": "SR", "data": [1.0, 2.0]}],
+    "measurements": [
+        {
+            "name": "m",
+            "config": {
+                "poi": "mu",
+                "parameters": [
+                    {"name": "mu", "inits": [1.0], "bounds": [[0.0, 10.0]], "fixed": False},
+                    {"name": "lumi", "auxdata": [1.0], "sigmas": [0.1], "factors": [1.0]},
+                ],
+            },
+        }
+    ],
+}
+
+
+def places(value, path=()):
+    yield path
+    for key, below in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places(below, (*path, key))
+
+
+PLACES = list(places(EVERYTHING))
+VALUES = (None, True, 0, 1.5, -1e300, 10**400, "", "lumi", "normsys", "1.0", [], [[]], [1.0], [True], {}, {"a": 1})
+
+
+def by_the_schema(spec):
+    definitions = pyhf.schema.load_schema("1.0.0/defs.json")
+    address = definitions["$id"]
+    resource = Resource.from_contents(definitions, default_specification=DRAFT6)
+    registry = Registry().with_resource(address, resource)
+    schema = {"$ref": f"{address}#/definitions/workspace"}
+    return jsonschema.Draft6Validator(schema, registry=registry).is_valid(spec)
+
+
+@given(st.lists(st.tuples(st.sampled_from(PLACES[1:]), st.sampled_from(VALUES), st.booleans()), max_size=2))
+def test_what_is_plainly_valid_is_valid(changes):
+    """Catches a fast check that lets through what pyhf's schema forbids; and one that has no use, as it doubts all."""
+    spec = copy.deepcopy(EVERYTHING)
+    for path, value, is_new in changes:
+        node = spec
+        try:
+            for key in path[:-1]:
+                node = node[key]
+            node["extra" if is_new and isinstance(node, dict) else path[-1]] = value
+        except (LookupError, TypeError):
+            continue
+    if is_plainly_valid(spec):
+        assert by_the_schema(spec)
+    if not changes:
+        assert is_plainly_valid(spec)
+        assert by_the_schema(spec)
+
+
+@pytest.mark.parametrize("place", [path for path in PLACES if path], ids=str)
+def test_nothing_may_be_missing_or_null_unseen(place):
+    """Catches a key that the fast check takes for optional, or does not look at."""
+    for change in ("missing", "null"):
+        spec = copy.deepcopy(EVERYTHING)
+        node = spec
+        for key in place[:-1]:
+            node = node[key]
+        if change == "missing":
+            del node[place[-1]]
+        else:
+            node[place[-1]] = None
+        assert is_plainly_valid(spec) == by_the_schema(spec)

@@ -169,6 +169,21 @@ def test_limit_figure(search: LoadedSearch) -> None:
     assert all(labels)
 
 
+def test_a_method_without_a_band() -> None:
+    """Catches an empty band in the legend, or a median that nobody has computed; for its own figure and beside another."""
+    search = load_search(SPEC, overrides=["statistics.methods=[cls, feldman-cousins]"])
+    rows = [row(mass, method) for mass in (1.0, 2.0) for method in ("cls", "feldman-cousins")]
+    for found in rows[1::2]:
+        found.update({f"cross_section_fb_{band}": None for band in BANDS[1:]})
+    labels = {}
+    for method in ("cls", "feldman-cousins"):
+        (axes,) = limit_figure(search, rows, method).axes
+        labels[method] = [text.get_text() for text in axes.get_legend().get_texts()]  # type: ignore[union-attr]
+    assert labels["feldman-cousins"] == ["observed", "expected median, CL$_s$"]
+    assert labels["cls"][-2:] == ["observed", "observed, Feldman-Cousins"]
+    assert len(labels["cls"]) == 5
+
+
 def test_asimov_data_are_called_so() -> None:
     """Catches a figure that calls Asimov data pseudo-data, or nothing at all."""
     figure = limit_figure(load_search(SPEC, overrides=["data={kind: asimov}"]), ROWS)

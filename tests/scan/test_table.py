@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from modelbuilder.inference.choice import LimitRequest
 from modelbuilder.scan.store import load_run
 from modelbuilder.scan.table import MU, columns, limits_of, to_csv, to_json
 from modelbuilder.scan.target import limit_of, targets_at
@@ -128,7 +129,7 @@ def test_limit_on_the_workspace_is_that_of_the_row(small_run: Path, rows: Rows) 
         (target,) = targets_at(small_run / "workspaces" / f"{row['point']}.json")
         method = row["method"]
         assert method in ("cls", "profile-likelihood")
-        found = limit_of(target, method=method, confidence_level=0.95)  # type: ignore[arg-type]
+        found = limit_of(target, LimitRequest(method=method, confidence_level=0.95))  # type: ignore[arg-type]
         assert found["status"] == "ok"
         assert found["observed"] == pytest.approx(float(row["mu_observed"]), rel=1e-6, abs=1e-9)
         assert found["expected"] == pytest.approx([float(row[f"mu_{band}"]) for band in BANDS[1:]], rel=1e-6)

@@ -234,7 +234,9 @@ CASES: list[tuple[str, str, str, str, list[str]]] = [
         "A",
         "methods: [profile-likelihood, cls]",
         "methods: [profile-likelihood, clz]",
-        ["A:138:33: statistics.methods[1]: found 'clz'; expected 'profile-likelihood' or 'cls'; did you mean 'cls'?"],
+        [
+            "A:138:33: statistics.methods[1]: found 'clz'; expected 'profile-likelihood', 'cls', 'feldman-cousins' or 'bayesian'; did you mean 'cls'?"
+        ],
     ),
     (
         "kind",
@@ -560,6 +562,23 @@ CASES: list[tuple[str, str, str, str, list[str]]] = [
         "methods: [profile-likelihood, cls]",
         "methods: [cls, cls]",
         ["A:138:3: statistics.methods: found a method twice; name each once"],
+    ),
+    (
+        "toys",
+        "A",
+        "methods: [profile-likelihood, cls]",
+        "methods: [cls]\n  toys: {number: 10, use: sometimes}",
+        [
+            "A:139:10: statistics.toys.number: found 10; it must be at least 100",
+            "A:139:22: statistics.toys.use: found 'sometimes'; expected 'always' or 'where-doubtful'",
+        ],
+    ),
+    (
+        "prior",
+        "A",
+        "methods: [profile-likelihood, cls]",
+        "methods: [bayesian]\n  prior: jeffreys",
+        ["A:139:3: statistics.prior: found 'jeffreys'; expected 'flat' or 'inverse-sqrt'"],
     ),
     (
         "cl",
