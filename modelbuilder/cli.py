@@ -382,6 +382,30 @@ def limit(
 
 
 @app.command()
+def significance(
+    target: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    toys: Annotated[int, typer.Option("--toys", min=100, metavar="N", help="Toys of the whole scan.")] = 1000,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of the toys.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; default: one per processor.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The largest excess of a run, and how likely background alone shows as large a one anywhere."""
+    from modelbuilder.kinematics.shards import available_threads
+    from modelbuilder.scan.significance import scan_significance, to_json
+    from modelbuilder.scan.store import write_atomically
+
+    found = scan_significance(target, n_toys=toys, seed=seed, n_threads=available_threads(jobs))
+    write_atomically(target / "significance.json", to_json(found))
+    if as_json:
+        _print_json(found.as_dict())
+        return
+    for line in found.lines():
+        _print(line)
+
+
+@app.command()
 def plot(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     point: Annotated[

@@ -163,11 +163,11 @@ class RunDirectory:
     def append(self, entry: Mapping[str, Any]) -> None:
         """Record a finished point, for good."""
         line = json.dumps(entry, allow_nan=False) + "\n"
+        self.done[str(entry["point"])] = dict(entry)  # first: an interrupt during what follows must not cost the point
         with (self.path / JOURNAL).open("a", encoding="utf-8", newline="\n") as stream:
             stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
-        self.done[str(entry["point"])] = dict(entry)
 
     def write_point_files(self, name: str, workspace: Mapping[str, Any], templates: str) -> None:
         """The workspace and the templates of a point."""

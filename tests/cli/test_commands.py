@@ -28,7 +28,7 @@ Cli = Callable[..., Result]
 
 SETTINGS = ("--set", "signal.events=5000", "--set", "backgrounds.three_photon.events=50000", "--jobs", "1")
 ZPRIME = Path(__file__).parents[2] / "specs" / "belle2" / "zprime_invisible_2018.yaml"
-COMMANDS = ("validate", "show", "simulate", "build", "run", "limit", "plot", "schema")
+COMMANDS = ("validate", "show", "simulate", "build", "run", "limit", "significance", "plot", "schema")
 
 
 def process(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -615,6 +615,21 @@ def test_limit_of_a_run(cli: Cli, small_run: Path) -> None:
     none = cli("limit", small_run, "--patch", "m_b*")
     assert none.code == 2
     assert "there is for example m_a_0p2000" in none.errors
+
+
+def test_significance(cli: Cli, small_run: Path, tmp_path: Path) -> None:
+    """Catches numbers that are printed and not kept, or differ between the two; and a folder that is no run."""
+    run = tmp_path / "out"
+    shutil.copytree(small_run, run)
+    found = cli("significance", run, "--toys", "200", "--json")
+    assert found.code == 0
+    assert json.loads((run / "significance.json").read_text()) == found.document
+    assert found.document["points"] == 4
+    assert 0.0 < found.document["toys"]["p_value"] <= 1.0
+    text = cli("significance", run, "--toys", "200").output.splitlines()
+    assert text[0].startswith(f"largest of 4 points: {found.document['point']}, ")
+    assert text[2].startswith(f"global, toys         {found.document['toys']['significance']:.2f} (")
+    assert cli("significance", tmp_path).code == 2
 
 
 def test_plot(cli: Cli, small_run: Path, tmp_path: Path) -> None:

@@ -1,0 +1,248 @@
+"""Local and global significances of a run: how likely background alone is to show as large an excess anywhere.
+
+A toy is one set of events of each region, thrown from its expected background on the fine binning; the windows of the
+grid points are slices of it, so that neighbours see the same events, as they do in the data. Constraint terms of one
+name are one measurement for all points of a region. Regions are thrown independently.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelbuilder.errors import InputFileError, RunDirectoryError
+from modelbuilder.histograms.simulate import Simulation
+from modelbuilder.histograms.templates import FloatArray, from_uhi_json
+from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
+from modelbuilder.inference.scan_significance import (
+    GlobalSignificance,
+    global_significance_from_toys,
+    global_significance_from_upcrossings,
+    toy_scans,
+)
+from modelbuilder.kinematics.shards import stream_key
+from modelbuilder.scan.store import TEMPLATES, WORKSPACES, load_run
+from modelbuilder.spec.load import LoadedSearch
+from modelbuilder.spec.search import SIGNAL
+from modelbuilder.workspace.files import read_json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Json = dict[str, Any]
+_CHANNEL, _NOTHING = "all", "nothing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanSignificance:
+    """The largest excess of a run.
+
+    point, mass: where it is, in GeV.    n_points: that were tested.    by_toys, by_upcrossings: two ways to the same.
+    """
+
+    point: str
+    mass: float
+    n_points: int
+    by_toys: GlobalSignificance
+    by_upcrossings: GlobalSignificance
+
+    def as_dict(self) -> Json:
+        """As JSON takes it; infinite edges are None."""
+
+        def plain(found: GlobalSignificance) -> Json:
+            p, z = found.global_p_value, found.global_significance
+            return {
+                "p_value": p.value,
+                "p_value_interval": [p.lower, p.upper],
+                "significance": _finite(z.value),
+                "significance_interval": [_finite(z.lower), _finite(z.upper)],
+                "scans": found.n_scans,
+                "counted": found.n_counted,
+                "failed": found.n_failed,
+            }
+
+        return {
+            "point": self.point,
+            "mass_gev": self.mass,
+            "points": self.n_points,
+            "local_p_value": self.by_toys.local_p_value,
+            "local_significance": self.by_toys.local_significance,
+            "toys": plain(self.by_toys),
+            "upcrossings": {**plain(self.by_upcrossings), "reference_level": self.by_upcrossings.reference_level},
+        }
+
+    def lines(self) -> Iterator[str]:
+        """For a person."""
+        yield f"largest of {self.n_points} points: {self.point}, {self.mass:g} GeV"
+        yield f"local significance   {self.by_toys.local_significance:.2f} (p-value {self.by_toys.local_p_value:.3g})"
+        toys, crossings = self.by_toys, self.by_upcrossings
+        for name, found, counted in (
+            ("global, toys", toys, f"{toys.n_counted} of {toys.n_scans} toys have as large an excess"),
+            ("global, upcrossings", crossings, f"{crossings.n_counted} upcrossings in {crossings.n_scans} toys"),
+        ):
+            p, z = found.global_p_value, found.global_significance
+            bound = " at least" if p.value == 0.0 else ""
+            yield (
+                f"{name:20}{bound} {z.value:.2f} ({z.lower:.2f} to {z.upper:.2f}; p-value {p.value:.3g},"
+                f" {p.lower:.3g} to {p.upper:.3g}): {counted}"
+            )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def scan_significance(path: Path, *, n_toys: int, seed: int, n_threads: int = 1) -> ScanSignificance:
+    """The significance of the largest excess in a run directory; the same for any number of threads.
+
+    Raises RunDirectoryError where there are fewer than two points with a significance, and FitFailure where too many
+    toys cannot be fitted.
+    """
+    search, rows = load_run(path)
+    q0 = {row["point"]: float(row["local_significance"]) ** 2 for row in rows if row["status"] == "ok"}
+    points = [point for point in search.points if point.name in q0]
+    if len(points) < 2:
+        msg = f"{path}: {len(points)} points have a local significance; a global one needs at least two"
+        raise RunDirectoryError(msg)
+    simulation = Simulation(search)
+    names = [simulation.region_of(point).name for point in points]
+    scans = []
+    for name in dict.fromkeys(names):
+        here = [point.name for point, its in zip(points, names, strict=True) if its == name]
+        region = _Region(search, path, name, here)
+        key = stream_key(seed, f"significance/{name}")[0]
+        scans.append(
+            toy_scans(
+                region.likelihoods,
+                region.common,
+                seed=key,
+                n_toys=n_toys,
+                selections=region.selections,
+                n_threads=n_threads,
+            )
+        )
+    order = sorted(range(len(points)), key=lambda k: list(dict.fromkeys(names)).index(names[k]))
+    observed = np.array([q0[points[k].name] for k in order])
+    toys = np.concatenate(scans, axis=1)
+    by_toys = global_significance_from_toys(observed, toys)
+    found = points[order[by_toys.point]]
+    return ScanSignificance(
+        point=found.name,
+        mass=found.mass,
+        n_points=len(points),
+        by_toys=by_toys,
+        by_upcrossings=global_significance_from_upcrossings(observed, toys),
+    )
+
+
+class _Region:
+    """The likelihoods of the points of one region, and one of all its data that toys are thrown from."""
+
+    def __init__(self, search: LoadedSearch, path: Path, name: str, points: Sequence[str]) -> None:
+        fine, rates, errors = _background(path, name)
+        workspaces = [read_json(path / WORKSPACES / f"{point}.json") for point in points]
+        self.likelihoods = [CompiledLikelihood(workspace) for workspace in workspaces]
+        self.common = CompiledLikelihood(_common_workspace(workspaces, rates, errors))
+        place = {datum: index for index, datum in enumerate(_data_names(self.common))}
+        self.selections = []
+        for point, likelihood in zip(points, self.likelihoods, strict=True):
+            first = _first_bin(path, point, fine)
+            wanted = [_shifted(datum, first) for datum in _data_names(likelihood)]
+            self.selections.append(np.array([place[datum] for datum in wanted]))
+
+
+def _background(path: Path, region: str) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Fine edges, expected events, and their statistical errors."""
+    templates = _histograms(path / TEMPLATES / f"background_{region}.json")
+    samples = [template for name, template in templates.items() if "/" not in name and name != "observation"]
+    if not samples:
+        msg = f"{path}: region {region} has no background to throw toys from"
+        raise RunDirectoryError(msg)
+    rates = np.sum([sample.values() for sample in samples], axis=0)
+    variances = np.sum([sample.variances() for sample in samples], axis=0)
+    return np.asarray(samples[0].axes[0].edges), rates, np.sqrt(variances)
+
+
+def _histograms(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        msg = f"{path}: no such file; is the run complete?"
+        raise InputFileError(msg)
+    return from_uhi_json(path.read_text(encoding="utf-8"))
+
+
+def _first_bin(path: Path, point: str, fine: FloatArray) -> int:
+    """Where the window of a point begins on the fine binning."""
+    edges = _histograms(path / TEMPLATES / f"{point}.json")[SIGNAL].axes[0].edges
+    first = int(np.argmin(np.abs(fine - edges[0])))
+    if not np.array_equal(fine[first : first + len(edges)], edges):
+        msg = f"{path}: the window of {point} is no part of the binning of its region; the run has been tampered with"
+        raise RunDirectoryError(msg)
+    return first
+
+
+def _common_workspace(workspaces: Sequence[Json], rates: FloatArray, errors: FloatArray) -> Json:
+    """All bins of the region, and every constraint term of its points.
+
+    The expectation is the background itself: what the constraints act on, and the signal, has no events.
+    """
+    measured: dict[tuple[str, str], Json] = {}
+    parameters: dict[str, Json] = {}
+    binwise: list[Json] = []
+    for workspace in workspaces:
+        for sample in workspace["channels"][0]["samples"]:
+            for modifier in sample["modifiers"]:
+                kind, name = modifier["type"], modifier["name"]
+                if kind in {"normsys", "histosys"}:
+                    measured["normsys", name] = {"name": name, "type": "normsys", "data": {"hi": 1.0, "lo": 1.0}}
+                elif kind == "lumi":
+                    measured["lumi", name] = {"name": name, "type": "lumi", "data": None}
+                elif kind == "staterror" and not binwise:
+                    binwise.append({"name": name, "type": "staterror", "data": errors.tolist()})
+        config = workspace["measurements"][0]["config"]
+        parameters |= {entry["name"]: entry for entry in config["parameters"] if entry["name"] == "lumi"}
+    poi = workspaces[0]["measurements"][0]["config"]["poi"]
+    free = {"name": poi, "type": "normfactor", "data": None}
+    samples = [
+        {"name": "background", "data": rates.tolist(), "modifiers": binwise},
+        {"name": _NOTHING, "data": [0.0] * len(rates), "modifiers": [free, *measured.values()]},
+    ]
+    return {
+        "version": "1.0.0",
+        "channels": [{"name": _CHANNEL, "samples": samples}],
+        "observations": [{"name": _CHANNEL, "data": rates.tolist()}],
+        "measurements": [{"name": "toys", "config": {"poi": poi, "parameters": list(parameters.values())}}],
+    }
+
+
+def _data_names(likelihood: CompiledLikelihood) -> list[str]:
+    """A name for each datum in pyhf order: `[3]` for a bin, and its parameter for an auxiliary measurement."""
+    flat = likelihood.flat
+    constraints = flat.constraints
+    names = [f"[{index}]" for index in range(len(flat.bin_names))] + [""] * len(flat.auxdata)
+    owners: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = [
+        (constraints.normal_data, constraints.normal_parameter),
+        (constraints.poisson_data, constraints.poisson_parameter),
+    ]
+    for data, owner in owners:
+        for datum, parameter in zip(data.tolist(), owner.tolist(), strict=True):
+            names[len(flat.bin_names) + datum] = likelihood.parameter_names[parameter]
+    return names
+
+
+def _shifted(name: str, first: int) -> str:
+    """The name of the same datum on the fine binning, where the window begins at bin `first`."""
+    if not name.endswith("]"):
+        return name
+    stem, number = name[:-1].rsplit("[", 1)
+    return f"{stem}[{int(number) + first}]"
+
+
+def to_json(found: ScanSignificance) -> str:
+    """The text of `significance.json`."""
+    return json.dumps(found.as_dict(), indent=1, allow_nan=False) + "\n"
