@@ -36,7 +36,7 @@ def poisson_term(n: float, rate: float) -> float:
         if not rate > 0.0:
             return math.inf
         ratio = (rate - n) / n
-        return n * (ratio - math.log1p(ratio))
+        return n * (ratio - (math.log1p(ratio) if ratio > -0.5 else math.log(rate / n)))
     low = max(rate, -CLIP_WIDTH)
     return low if low >= 0.0 else low + 0.5 * low * low / CLIP_WIDTH
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from modelbuilder.inference._fit import CONVERGED, fit
+from modelbuilder.inference._fit import CONVERGED, SURELY_LOWER, fit
 from modelbuilder.inference._model import (
     AFFECTED,
     BIN_LOCAL,
@@ -75,6 +75,7 @@ def fit_packed(
     poi_fixed: bool,
     poi_lower: float,
     tolerance: float,
+    search: bool,
     x: Floats,
     gamma: Floats,
     gradient: Floats,
@@ -82,6 +83,7 @@ def fit_packed(
 ) -> tuple[float, int]:
     """The first of the starts (rows) whose fit converges; else the lowest value found. Counters: fits, evaluations.
 
+    search: fit from all starts, and from the lowest minimum once more, with bent parameters on other sides.
     Value, `gamma` and `gradient` are evaluated at the very `x` that comes back.
     """
     m = unpack(integers, floats)
@@ -89,14 +91,26 @@ def fit_packed(
     data = Data(counts, auxiliary, local_auxiliary)
     best, best_status = math.inf, -1
     trial = np.empty(m.sizes[0])
+    w.counters[3] = not search
     for row in range(starts.shape[0]):
         trial[:] = starts[row]
         value, status = fit(m, w, trial, data, poi_fixed, poi_lower, tolerance)
-        if status == CONVERGED or best_status < 0 or value < best:
+        converged = status == CONVERGED
+        if not search and converged:
             best, best_status = value, status
             x[:] = trial
-        if status == CONVERGED:
             break
+        # what has not converged, but is lower, shows that the minimum is elsewhere
+        if best_status < 0 or value < best - (SURELY_LOWER if best_status == CONVERGED and not converged else 0.0):
+            best, best_status = value, status
+            x[:] = trial
+    if search and best_status == CONVERGED:
+        w.counters[3] = 1
+        trial[:] = x
+        value, status = fit(m, w, trial, data, poi_fixed, poi_lower, tolerance)
+        if value < best - (0.0 if status == CONVERGED else SURELY_LOWER):
+            best_status = status
+            x[:] = trial
     for i in range(m.sizes[0]):
         w.vectors[SIDE, i] = 1.0 if x[i] >= 0.0 else -1.0
     best = evaluate(m, w, x, data, HESSIAN)

@@ -50,10 +50,13 @@ _RIDGE = 1e-11  # on a Hessian with ones on its diagonal: makes flat directions 
 _MAX_ITERATIONS = 200
 _FEW_ITERATIONS = 10  # after which another start has to be lower, or is given up
 _SUFFICIENT_DECREASE = 1e-4
-_OTHER_SIDE = 1.5  # sigma: where a bent parameter is started again
+_SIDES = 3  # starts of a bent parameter: mirrored at zero, and
+_OTHER_SIDE = 1.5  # sigma on either side
+_LEAST_MOVE = 0.4  # sigma: a start closer than this is none
 # Against a constraint of 1: code 4p bends by up to 3.75 times the even part of a variation around zero, and by up to 1.25
 # times it the other way further out.
 _LEAST_BEND = 0.16
+SURELY_LOWER = 1e-6  # of -2 ln L: by so much must a fit that has not converged be lower than one that has
 _LITTLE = 1e-3  # of -2 ln L: a promise below which it is believed
 _KICK = 0.5  # off a saddle point
 _MAX_KICKS = 3
@@ -345,18 +348,22 @@ def fit(
             continue
         most = _FEW_ITERATIONS
         at_best = False
-        if best_status < 0 or (status <= best_status and value < best - 1e-10 * (1.0 + abs(best))):
+        # what has not converged, but is lower, shows that the minimum is elsewhere
+        margin = 1e-10 * (1.0 + abs(best)) if status <= best_status else SURELY_LOWER
+        if best_status < 0 or value < best - margin:
             w.counters[4] += best_status >= 0
             best, best_status, at_best, last_gain = value, status, True, number
             best_x[:] = x
         if n_bent == 0 or not (w.counters[3] or best_status == NOT_CONVERGED):
             break
         found = False
-        while not found and number - last_gain < 2 * n_bent and number < 2 * n_bent * _MAX_ROUNDS:
-            p = i[i[BENT] + (number // 2) % n_bent]
-            start = _OTHER_SIDE if number % 2 == 0 else -_OTHER_SIDE
+        while not found and number - last_gain < _SIDES * n_bent and number < _SIDES * n_bent * _MAX_ROUNDS:
+            which, side = number // _SIDES % n_bent, number % _SIDES
+            p = i[i[BENT] + which]
+            # the mirror first: where the data know more than the constraint, both minima are close to zero
+            start = -best_x[p] if side == 0 else (_OTHER_SIDE if side == 1 else -_OTHER_SIDE)
             number += 1
-            if not i[i[FIXED] + p] and abs(best_x[p] - start) > 0.5 and _is_bent(m, w, (number - 1) // 2 % n_bent):
+            if not i[i[FIXED] + p] and abs(best_x[p] - start) > _LEAST_MOVE and _is_bent(m, w, which):
                 x[:] = best_x
                 x[p] = start
                 found = True

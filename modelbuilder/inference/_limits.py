@@ -10,7 +10,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from modelbuilder.inference._binwise import FREE, NORMAL, POISSON
+from modelbuilder.inference._binwise import NORMAL, POISSON
 from modelbuilder.inference._fit import CONVERGED, factorise, fit, list_free, solve
 from modelbuilder.inference._model import (
     AFFECTED,
@@ -53,6 +53,11 @@ _CUBIC_STEP = 2e-3  # the same with a cubic through two points: the error is of 
 _MAX_STEPS = 60
 _MAX_FACTOR = math.log(30.0)
 _LARGEST = 1e30
+# -2 ln L over that of a perfect fit, per bin and in all, above which data and model do not agree and a model whose
+# parameters bend is likely to have several minima
+_TENSION = 2.0
+_TENSION_OFFSET = 10.0
+_SMALL_MODEL = 40  # globals: up to here the careful way costs milliseconds
 _SMALL_ROOT_QA = 2e-3
 _SQRT_HALF = math.sqrt(0.5)
 _LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -105,16 +110,11 @@ def set_initial(m: Model, w: Work) -> None:
 
 
 @inlined
-def _norm_at_bound(m: Model, x: Floats) -> bool:
-    """Whether a free global other than the POI sits at one of its bounds, in a model with products of them."""
-    i, f = m.integers, m.floats
-    if not m.sizes[9]:
-        return False
-    for p in range(m.sizes[0]):
-        is_norm = i[i[KIND] + p] == FREE and p != m.sizes[1] and not i[i[FIXED] + p]
-        if is_norm and (x[p] <= f[i[LOWEST] + p] or x[p] >= f[i[HIGHEST] + p]):
-            return True
-    return False
+def _is_suspicious(m: Model, null_value: float) -> bool:
+    """Whether several minima are likely, so that a search from many starts is worth its time."""
+    n_bent, n_always, has_products = m.sizes[7], m.sizes[8], m.sizes[9]
+    tension = n_bent > 0 and null_value > _TENSION * m.sizes[2] + _TENSION_OFFSET
+    return bool(has_products > 0 or tension or (n_always > 0 and m.sizes[0] <= _SMALL_MODEL))
 
 
 @inner
@@ -434,9 +434,8 @@ def limits_of(
     null_value, status = fit(m, w, x, data, _POI_FIXED, 0.0, _TOLERANCE)
     if status != CONVERGED:
         return DIFFICULT
-    if w.counters[4] > 0 or _norm_at_bound(m, x):
-        return DIFFICULT  # several minima: each fit has to look for all
-    w.counters[3] = 0
+    if w.counters[4] > 0 or _is_suspicious(m, null_value):
+        return DIFFICULT  # several minima, or where they are likely: each fit has to look for all
     null_value = min(null_value, evaluate(m, w, x, data, HESSIAN))
     null_slope = w.gradient[poi]
     gamma = w.gamma.copy()
@@ -462,8 +461,6 @@ def limits_of(
         free[poi] = max(move, lower)
         value, status = fit(m, w, free, data, _POI_FREE, lower, _TOLERANCE)
         if status != CONVERGED:
-            return DIFFICULT
-        if _norm_at_bound(m, free):
             return DIFFICULT
         poi_hat = free[poi]
         if poi_hat >= 0.0 and value <= null_value:

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 TOLERANCE = 1e-12  # on -2 ln L: what the quadratic model may still promise at the minimum
+# as in `_limits.py`: -2 ln L over that of a perfect fit, per bin and in all, above which there may be a better minimum
+_TENSION = 2.0
+_TENSION_OFFSET = 10.0
+_N_SCATTERED = 8  # starts, where -2 ln L may have several minima
 _EMPTY = 1e-100  # an observation below this counts as no events
 
 
@@ -171,6 +175,10 @@ class CompiledLikelihood:
     ) -> FitResult:
         return self._fit(data, start, poi=float(poi), poi_lower=None)
 
+    def search_fixed_poi(self, poi: float, data: ArrayLike | None = None) -> FitResult:
+        """As `fit_fixed_poi`, from many more starting points, and other ones: to verify a minimum."""
+        return self._fit(data, None, poi=float(poi), poi_lower=None, thorough=True)
+
     def twice_nll(self, parameters: Sequence[float], data: ArrayLike | None = None) -> float:
         split = self._split(self._full, self._observed if data is None else data)
         return self._evaluate(self._full, self._point(parameters), split, derivatives=False)[0] + split.constant
@@ -268,13 +276,21 @@ class CompiledLikelihood:
         return lower, upper
 
     def _fit(
-        self, data: ArrayLike | None, start: Sequence[float] | None, *, poi: float | None, poi_lower: float | None
+        self,
+        data: ArrayLike | None,
+        start: Sequence[float] | None,
+        *,
+        poi: float | None,
+        poi_lower: float | None,
+        thorough: bool = False,
     ) -> FitResult:
         split = self.split(data)
         before = self._counters.fits, self._counters.evaluations
         lower, upper = self._bounds(poi, poi_lower)
         flat = self._flat
-        x, gamma, gradient, value = self._minimum(split, start, lower, upper, poi_fixed=poi is not None)
+        x, gamma, gradient, value = self._minimum(
+            split, start, lower, upper, poi_fixed=poi is not None, thorough=thorough
+        )
         point = np.array([parameter.init for parameter in self.parameters])
         point[flat.globals_] = x
         point[flat.locals_] = gamma
@@ -295,42 +311,48 @@ class CompiledLikelihood:
         )
 
     def _minimum(
-        self, split: SplitData, start: Sequence[float] | None, lower: Array, upper: Array, *, poi_fixed: bool
+        self,
+        split: SplitData,
+        start: Sequence[float] | None,
+        lower: Array,
+        upper: Array,
+        *,
+        poi_fixed: bool,
+        thorough: bool,
     ) -> tuple[Array, Array, Array, float]:
-        """The retry ladder: Newton from several starts, then from where a quasi-Newton ends, then a named failure."""
+        """The retry ladder: Newton from several starts, then from where a quasi-Newton ends, then a named failure.
+
+        Where -2 ln L is likely to have several minima, the lowest that is found from all of many starts.
+        """
         flat = self._flat
         low, high = lower[flat.globals_], upper[flat.globals_]
         nominal = np.array([parameter.init for parameter in self.parameters])
         starts = [self._point(start)] if start is not None else []
         starts += [nominal, *self._other_starts(nominal)]
-        points = np.clip(np.array(starts)[:, flat.globals_], low, high)
-        found = self._newton(split, points, poi_fixed=poi_fixed, poi_lower=float(lower[self.poi_index]))
+        poi_lower = float(lower[self.poi_index])
+
+        def newton(points: list[Array], *, search: bool = False) -> _Found:
+            inside = np.clip(np.array(points)[:, flat.globals_], low, high)
+            return self._newton(split, inside, poi_fixed=poi_fixed, poi_lower=poi_lower, search=search)
+
+        found = newton(starts)
+        tension = found.value > _TENSION * len(self.bin_names) + _TENSION_OFFSET
+        if flat.is_likely_to or (flat.may_have_several_minima and (tension or thorough)):
+            starts += self._scattered_starts(nominal, thorough=thorough)
+            found = newton(starts, search=True)
         if found.status == 0:
-            if self._norms_at_bounds(found.x, low, high):  # where a product of norms may have another minimum
-                others = [
-                    self._newton(split, point[None, :], poi_fixed=poi_fixed, poi_lower=float(lower[self.poi_index]))
-                    for point in points
-                ]
-                found = min([found, *(other for other in others if other.status == 0)], key=lambda one: one.value)
             return found.x, found.gamma, found.gradient, found.value
         if math.isfinite(found.value):
-            rough = self._rough(split, found.x, low, high)
-            again = self._newton(split, rough[None, :], poi_fixed=poi_fixed, poi_lower=float(lower[self.poi_index]))
+            rough = nominal.copy()
+            rough[flat.globals_] = self._rough(split, found.x, low, high)
+            again = newton([rough])
             if again.status == 0:
                 return again.x, again.gamma, again.gradient, again.value
         raise self._failure(split, found, len(starts))
 
-    def _norms_at_bounds(self, x: Array, low: Array, high: Array) -> bool:
-        """Whether a free unconstrained global other than the POI sits at one of its bounds."""
-        flat = self._flat
-        has_products = flat.integers[flat.integers[0] + 9]
-        return bool(has_products) and any(
-            (value <= lower or value >= upper) and lower < upper and self.parameters[index].width is None
-            for index, value, lower, upper in zip(self._flat.globals_.tolist(), x, low, high, strict=True)
-            if index != self.poi_index
-        )
-
-    def _newton(self, split: SplitData, starts: Array, *, poi_fixed: bool, poi_lower: float) -> _Found:
+    def _newton(
+        self, split: SplitData, starts: Array, *, poi_fixed: bool, poi_lower: float, search: bool = False
+    ) -> _Found:
         from modelbuilder.inference._entry import fit_packed
 
         flat = self._flat
@@ -347,6 +369,7 @@ class CompiledLikelihood:
             poi_fixed,
             poi_lower,
             TOLERANCE,
+            search,
             x,
             gamma,
             gradient,
@@ -389,6 +412,21 @@ class CompiledLikelihood:
             if parameter.width is None and index != poi:
                 raised[index] = max(3.0 * raised[index], 0.3)
         return [strong, weak, raised]
+
+    def _scattered_starts(self, nominal: Array, *, thorough: bool) -> list[Array]:
+        """Points spread as the constraints are, and over a decade where there are none; always the same ones."""
+        rng = np.random.default_rng(2 if thorough else 1)
+        n = 3 * _N_SCATTERED if thorough else _N_SCATTERED
+        points = np.tile(nominal, (n, 1))
+        for index, parameter in enumerate(self.parameters):
+            deviates = rng.standard_normal(n)
+            if index == self.poi_index or parameter.fixed:
+                continue
+            if parameter.width is not None and parameter.centre is not None:
+                points[:, index] = parameter.centre + 1.2 * parameter.width * deviates
+            else:
+                points[:, index] = abs(nominal[index]) * 10.0 ** (0.7 * deviates)
+        return list(points)
 
     def _failure(self, split: SplitData, found: _Found, n_starts: int) -> FitFailure:
         flat = self._flat

@@ -6,7 +6,9 @@ retry ladder, and knows the names of failures.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     Index = NDArray[np.int64]
 
 _CHUNK = 16  # models that a thread takes at a time
+_AGREEMENT = 1e-4  # relative, of sqrt(qA) at a limit with its definition; ten times as much of the p-value
 _BATCH = 2048  # models that are packed at a time, so that memory does not grow with their number
 
 
@@ -137,7 +140,7 @@ def _batch(
         likelihood.counters.fits += fits
         likelihood.counters.evaluations += evaluations
         likelihood.counters.points += evaluations
-        if status == OK:
+        if status == OK and _is_ordered(row[1:6]):
             found.append(_limit(likelihood, row, method, confidence_level, fits, evaluations))
         else:
             found.append(_careful(likelihood, values, method, confidence_level, fits, evaluations))
@@ -152,7 +155,8 @@ def _limit(
     fits: int,
     evaluations: int,
 ) -> UpperLimit:
-    observed, m2, m1, median, p1, p2, poi_hat, events = row
+    observed, *expected, poi_hat, events = row
+    m2, m1, median, p1, p2 = expected
     warnings: tuple[str, ...] = ()
     if events < FEW_EVENTS:
         warnings = (
@@ -183,9 +187,56 @@ def _careful(
 ) -> UpperLimit | FitFailure:
     try:
         limit = AsymptoticCalculator(likelihood, data).upper_limit(method=method, confidence_level=confidence_level)
+        if likelihood.flat.may_have_several_minima:
+            _verify(likelihood, data, limit)
     except FitFailure as failure:
         return failure
     return replace(limit, fits=limit.fits + fits, evaluations=limit.evaluations + evaluations)
+
+
+def _verify(likelihood: CompiledLikelihood, data: ArrayLike | None, limit: UpperLimit) -> None:
+    """Search for lower minima than the limit was found with, from starts of its own, at each value it consists of.
+
+    Raises FitFailure where there are some.
+    """
+    for what, poi in _found_wrong(likelihood, data, limit):
+        detail = f"-2 ln L has several minima, and the {what} limit, {poi:.6g}, was not found with the lowest"
+        reason = "several-minima"
+        raise FitFailure(reason, detail)
+
+
+def _found_wrong(
+    likelihood: CompiledLikelihood, data: ArrayLike | None, limit: UpperLimit
+) -> Iterator[tuple[str, float]]:
+    from scipy.special import log_ndtr
+
+    alpha = 1.0 - limit.confidence_level
+    null = likelihood.search_fixed_poi(0.0, data)
+    asimov = likelihood.asimov_data(null.bestfit)
+    best_asimov = likelihood.search_fixed_poi(0.0, asimov).twice_nll
+
+    def q_asimov(poi: float) -> float:
+        return max(likelihood.search_fixed_poi(poi, asimov).twice_nll - best_asimov, 0.0)
+
+    for n_sigma, poi in zip(N_SIGMA, limit.expected, strict=True):
+        target = _expected_target(limit.method, alpha, n_sigma)
+        if poi > 0.0 and abs(math.sqrt(q_asimov(poi)) - target) > _AGREEMENT * target:
+            yield f"expected ({n_sigma:+d} sigma)", poi
+    if not _is_ordered(limit.expected):
+        yield "median expected", limit.expected[2]
+    if limit.observed > 0.0:
+        best = min(likelihood.fit(data, poi_lower=0.0).twice_nll, null.twice_nll)
+        q = max(likelihood.search_fixed_poi(limit.observed, data).twice_nll - best, 0.0)
+        qa = q_asimov(limit.observed)
+        root = math.sqrt(qa)
+        deviate = math.sqrt(q) if q <= qa else 0.5 * (q + qa) / max(root, 1e-300)
+        level = float(log_ndtr(-deviate)) - (float(log_ndtr(root - deviate)) if limit.method == "cls" else 0.0)
+        if abs(level - math.log(alpha)) > 10.0 * _AGREEMENT:
+            yield "observed", limit.observed
+
+
+def _is_ordered(expected: Sequence[float]) -> bool:
+    return all(low <= high for low, high in itertools.pairwise(expected))
 
 
 _Number = TypeVar("_Number", np.float64, np.int64)

@@ -34,7 +34,7 @@ _BENT = 0.15  # Poisson standard deviations of the even part of a variation, abo
 _REACH = 3.0  # sigma at which a variation empties a bin ...
 _FEW = 10.0  # ... of fewer events than this
 _ALWAYS_BENT = 1.0
-_MAX_BENT = 6
+_MAX_BENT = 8
 
 # pyhf.modifiers.histfactory_set: the order in which parameters are created
 _TYPES = ("histosys", "lumi", "normfactor", "normsys", "shapefactor", "shapesys", "staterror")
@@ -75,6 +75,8 @@ class FlatModel:
     integers, floats: what `_model.unpack` takes apart; not to be written to.
     globals_, locals_: parameter of each global and each local; `folded` are in neither: bin-wise, fixed, multiplied in.
     global_data, local_data: auxiliary measurement of each, counted after the bins; -1 for none.
+    may_have_several_minima: variations bend, or free parameters multiply each other.
+    is_likely_to: they do, or variations bend strongly or empty a bin.
     """
 
     integers: Index
@@ -89,6 +91,8 @@ class FlatModel:
     folded: Index
     global_data: Index
     local_data: Index
+    may_have_several_minima: bool
+    is_likely_to: bool
 
 
 @dataclass(kw_only=True)
@@ -568,6 +572,7 @@ class _Packer:
         bent, bends, always = self._bent(
             nominal, starts, acting, coefficients, np.array(shape_offset, dtype=np.int64), up, down
         )
+        has_products = self._has_products(factors, spots)
         sizes = [
             n,
             self._global_of[self._poi],
@@ -578,7 +583,7 @@ class _Packer:
             self._codes[1],
             len(bent),
             always,
-            self._has_products(factors, spots),
+            has_products,
         ]
         integers = [
             sizes,
@@ -643,6 +648,8 @@ class _Packer:
             folded=self._folded,
             global_data=self._aux[self._globals],
             local_data=self._aux[self._locals],
+            may_have_several_minima=len(bent) > 0 or has_products,
+            is_likely_to=always > 0 or has_products,
         )
 
     def _has_products(self, factors: list[list[tuple[int, int]]], spots: list[list[tuple[int, int]]]) -> bool:
