@@ -94,7 +94,8 @@ def fit_packed(
     w.counters[3] = not search
     for row in range(starts.shape[0]):
         trial[:] = starts[row]
-        value, status = fit(m, w, trial, data, poi_fixed, poi_lower, tolerance)
+        known = best if best_status == CONVERGED else math.inf
+        value, status = fit(m, w, trial, data, poi_fixed, poi_lower, tolerance, known)
         converged = status == CONVERGED
         if not search and converged:
             best, best_status = value, status
@@ -107,7 +108,7 @@ def fit_packed(
     if search and best_status == CONVERGED:
         w.counters[3] = 1
         trial[:] = x
-        value, status = fit(m, w, trial, data, poi_fixed, poi_lower, tolerance)
+        value, status = fit(m, w, trial, data, poi_fixed, poi_lower, tolerance, math.inf)
         if value < best - (0.0 if status == CONVERGED else SURELY_LOWER):
             best_status = status
             x[:] = trial

@@ -327,9 +327,18 @@ def _is_bent(m: Model, w: Work, which: int) -> bool:
 
 @inner
 def fit(
-    m: Model, w: Work, x: Floats, data: Data, poi_fixed: bool | np.bool_, poi_lower: float, tolerance: float
+    m: Model,
+    w: Work,
+    x: Floats,
+    data: Data,
+    poi_fixed: bool | np.bool_,
+    poi_lower: float,
+    tolerance: float,
+    known: float,
 ) -> tuple[float, int]:
     """Fits the globals `x`, in place. Returns -2 ln L as `evaluate` has it, and a status.
+
+    known: value of a minimum; a fit that does not come below it soon may be given up.
 
     Without `counters[3]`, no parameter is started on another side; `counters[4]` counts where that has helped.
     `gradient` is that at the minimum; `factor`, `free` and `hessian` are those of the last step before it.
@@ -337,13 +346,13 @@ def fit(
     i, n_bent = m.integers, m.sizes[7]
     best, best_x, best_status = math.inf, w.vectors[OTHER], -1
     last_gain, number, at_best = 0, 0, False
-    most = _MAX_ITERATIONS
+    most = _MAX_ITERATIONS if known == math.inf else _FEW_ITERATIONS
     while True:
         # the first start is that of the caller; then, while there is something to gain, each bent parameter on each side
         w.counters[0] += 1
         _set_bounds(m, w, x, poi_fixed, poi_lower)
-        value, status = _descend(m, w, x, data, tolerance, best, most)
-        if status == NOT_CONVERGED and most < _MAX_ITERATIONS and value < best:
+        value, status = _descend(m, w, x, data, tolerance, min(best, known), most)
+        if status == NOT_CONVERGED and most < _MAX_ITERATIONS and value < min(best, known):
             most = _MAX_ITERATIONS
             continue
         most = _FEW_ITERATIONS
@@ -354,7 +363,7 @@ def fit(
             w.counters[4] += best_status >= 0
             best, best_status, at_best, last_gain = value, status, True, number
             best_x[:] = x
-        if n_bent == 0 or not (w.counters[3] or best_status == NOT_CONVERGED):
+        if n_bent == 0 or not (w.counters[3] or (best_status == NOT_CONVERGED and known == math.inf)):
             break
         found = False
         while not found and number - last_gain < _SIDES * n_bent and number < _SIDES * n_bent * _MAX_ROUNDS:

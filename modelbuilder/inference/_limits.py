@@ -153,7 +153,7 @@ def _profile_at(m: Model, w: Work, data: Data, mu: float, x: Floats, tangent: Fl
         if attempt == 1:
             set_initial(m, w)
             w.vectors[POINT, poi] = mu
-        value, status = fit(m, w, w.vectors[POINT], data, _POI_FIXED, mu, _TOLERANCE)
+        value, status = fit(m, w, w.vectors[POINT], data, _POI_FIXED, mu, _TOLERANCE, math.inf)
         if status == CONVERGED:
             break
     slope = w.gradient[poi]
@@ -431,7 +431,7 @@ def limits_of(
     set_initial(m, w)
     x = w.vectors[POINT].copy()
     x[poi] = 0.0
-    null_value, status = fit(m, w, x, data, _POI_FIXED, 0.0, _TOLERANCE)
+    null_value, status = fit(m, w, x, data, _POI_FIXED, 0.0, _TOLERANCE, math.inf)
     if status != CONVERGED:
         return DIFFICULT
     if w.counters[4] > 0 or _is_suspicious(m, null_value):
@@ -459,7 +459,7 @@ def limits_of(
         for i in range(n):
             free[i] += move * tangent[i]
         free[poi] = max(move, lower)
-        value, status = fit(m, w, free, data, _POI_FREE, lower, _TOLERANCE)
+        value, status = fit(m, w, free, data, _POI_FREE, lower, _TOLERANCE, math.inf)
         if status != CONVERGED:
             return DIFFICULT
         poi_hat = free[poi]

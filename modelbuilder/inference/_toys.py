@@ -138,7 +138,7 @@ def _minimum(
         x[:] = starts[row]
         if poi_fixed:
             x[m.sizes[1]] = poi
-        value, status = fit(m, w, x, data, poi_fixed, poi, tolerance)
+        value, status = fit(m, w, x, data, poi_fixed, poi, tolerance, math.inf)
         if status == CONVERGED:
             return value, True
     return math.nan, False
