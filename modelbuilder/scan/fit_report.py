@@ -183,7 +183,10 @@ def fit_report(
     cut_short = [impact.parameter for impact in ranked or () if impact.cut_short]
     if cut_short:
         names = ", ".join(cut_short[:5]) + (", ..." if len(cut_short) > 5 else "")
-        warnings.append(f"impacts: {likelihood.poi_name} stops at its bound, which cuts them short for {names}")
+        warnings.append(
+            f"impacts: {likelihood.poi_name} stops at its bound, which cuts them short for {names};"
+            " Asimov data or wider bounds in the workspace show them whole"
+        )
     if fit.clipped_bins:
         warnings.append(f"bins that expect less than nothing, counted as empty: {', '.join(fit.clipped_bins)}")
     return replace(

@@ -61,7 +61,7 @@ def test_any_parameter_can_be_fixed(models, reference):
             )
         found = likelihood.fit_fixed({name: value})
         assert found[name] == value
-        assert found.twice_nll == pytest.approx(float(least), abs=1e-7)
+        assert found.twice_nll == pytest.approx(float(least), abs=1e-9)
         assert found.twice_nll == pytest.approx(likelihood.twice_nll(found.bestfit), rel=1e-12)
         assert found.twice_nll == pytest.approx(other.fit_fixed({name: value}).twice_nll, abs=1e-8)
         assert name not in found.at_bounds
@@ -134,8 +134,8 @@ def test_intervals_are_those_of_minos(models, reference):
     likelihood = CompiledLikelihood(spec)
     for name, (down, up) in fit.minos_uncertainty.items():
         found = profile_interval(likelihood, name)
-        assert found.lower - found.bestfit == pytest.approx(down, rel=2e-3)
-        assert found.upper - found.bestfit == pytest.approx(up, rel=2e-3)
+        assert found.lower - found.bestfit == pytest.approx(down, rel=2e-4)
+        assert found.upper - found.bestfit == pytest.approx(up, rel=2e-4)
 
 
 @pytest.mark.parametrize("likelihood_type", [CompiledLikelihood, PyhfLikelihood])
@@ -192,7 +192,7 @@ def test_scan(models):
     rises = [likelihood.fit_fixed({"mc[0]": value}).twice_nll - best.twice_nll for value in found.values]
     assert found.rises == pytest.approx(rises, abs=1e-8)
     assert found.failures == (None,) * 3
-    automatic = profile_scan(likelihood, "efficiency", n_points=13, n_sigma=2.0)
+    automatic = profile_scan(likelihood, "st[1]", n_points=13, n_sigma=2.0)
     assert len(automatic.values) == 13
     assert automatic.rises[0] == pytest.approx(4.0, rel=0.1)
     assert automatic.rises[-1] == pytest.approx(4.0, rel=0.1)
@@ -210,7 +210,9 @@ def test_a_scan_names_its_failures(models):
 
 def test_a_better_minimum_on_the_way(models, monkeypatch):
     """Catches rises that are measured from a fit which was not the best, as another minimum would have it."""
-    likelihood = CompiledLikelihood(every_modifier(models))
+    spec = every_modifier(models)
+    del spec["channels"][0]["samples"][-1]  # with flat directions there would be a second fit from the beginning
+    likelihood = CompiledLikelihood(spec)
     expected, best, fit = profile_interval(likelihood, "shape"), likelihood.fit(), likelihood.fit
     wrong = [likelihood.fit_fixed({"shape": -0.8})]
 
