@@ -406,6 +406,61 @@ def significance(
 
 
 @app.command()
+def fit(
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="A run directory, or a pyhf workspace (JSON).")],
+    patchset: Annotated[Path | None, typer.Option("--patchset", metavar="FILE", help="A pyhf patchset (JSON).")] = None,
+    patch: Annotated[
+        str | None,
+        typer.Option("--patch", metavar="PATTERN", help="Only patches, or grid points, with this name; * and ? match."),
+    ] = None,
+    asimov: Annotated[
+        bool, typer.Option("--asimov", help="Fit what the model expects at nominal parameters, not the observed data.")
+    ] = False,
+    with_impacts: Annotated[
+        bool, typer.Option("--impacts", help="Also the impact of each nuisance parameter on the signal strength.")
+    ] = False,
+    toys: Annotated[
+        int | None, typer.Option("--toys", min=100, metavar="N", help="Also the goodness of fit with N toys.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of the toys.")] = 1,
+    plots: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot", metavar="DIR", help="Draw pulls, correlations and, with --impacts, the ranking into DIR."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Best fit of workspaces that exist already: uncertainties, pulls, goodness of fit, impacts."""
+    from modelbuilder.scan.fit_report import fit_report
+    from modelbuilder.scan.target import targets_at
+
+    single = not target.is_dir() and patchset is None
+    documents: list[dict[str, Any]] = []
+    for item in targets_at(target, patchset=patchset, pattern=patch):
+        report = fit_report(item, asimov=asimov, with_impacts=with_impacts, toys=toys, seed=seed)
+        drawn: list[Path] = []
+        if plots is not None and report.fit is not None:
+            from modelbuilder.publish.fit import draw_fit_figures
+
+            drawn = draw_fit_figures(report, plots)
+        documents.append(report.as_dict())
+        if plots is not None:
+            documents[-1]["figures"] = [str(path) for path in drawn]
+        if not as_json:
+            for line in ([""] if len(documents) > 1 else []) + report.lines():
+                _print(line)
+            for path in drawn:
+                _print(f"figure: {path}")
+    if as_json:
+        _print_json(documents[0] if single else documents)
+    if all(document["status"] != "ok" for document in documents):
+        for document in documents[:1]:
+            _say(f"error: {document['status']}: {document['detail']}")
+        raise typer.Exit(1)
+
+
+@app.command()
 def plot(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     point: Annotated[

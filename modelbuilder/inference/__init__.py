@@ -4,6 +4,8 @@
     flatten.py           a workspace as flat arrays         compiled_likelihood.py  the one that is compiled
     asymptotic.py        limits and significances from it       diagnostics.py      uncertainties, pulls, predictions
     compiled_limits.py   the same limits, compiled          results.py          what they hand back
+    profiles.py          -2 ln L along any parameter        goodness.py         against the saturated model
+    impacts.py           of nuisance parameters on the POI
 
 Importing this package loads neither pyhf nor scipy nor matplotlib.
 """

@@ -7,6 +7,7 @@ but for the schema of workspaces.
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelbuilder.errors import FitFailure
-from modelbuilder.inference.flatten import FlatModel, flatten
-from modelbuilder.inference.likelihood import Counters, Derivatives, checked_data, checked_point
+from modelbuilder.inference.flatten import FlatModel, flatten, pinned
+from modelbuilder.inference.likelihood import (
+    Counters,
+    Derivatives,
+    checked_data,
+    checked_fixed,
+    checked_point,
+)
 from modelbuilder.inference.results import FitResult
 
 if TYPE_CHECKING:
@@ -179,6 +186,19 @@ class CompiledLikelihood:
         """As `fit_fixed_poi`, from many more starting points, and other ones: to verify a minimum."""
         return self._fit(data, None, poi=float(poi), poi_lower=None, thorough=True)
 
+    def fit_fixed(
+        self, fixed: Mapping[str, float], data: ArrayLike | None = None, *, start: Sequence[float] | None = None
+    ) -> FitResult:
+        values = checked_fixed(fixed, self.parameters)
+        poi = values.pop(self.poi_index, None)
+        return self._pinned(values)._fit(data, start, poi=poi, poi_lower=None)
+
+    def saturated_twice_nll(self, data: ArrayLike | None = None) -> float:
+        values = self._observed if data is None else np.asarray(data, dtype=float)
+        fixed = np.array([index for index, parameter in enumerate(self.parameters) if parameter.fixed], dtype=np.int64)
+        constant = self._split(self._full, values).constant
+        return constant + _initial_constraints(self._flat, fixed, values[len(self.bin_names) :])
+
     def twice_nll(self, parameters: Sequence[float], data: ArrayLike | None = None) -> float:
         split = self._split(self._full, self._observed if data is None else data)
         return self._evaluate(self._full, self._point(parameters), split, derivatives=False)[0] + split.constant
@@ -219,6 +239,13 @@ class CompiledLikelihood:
         normsys, histosys = self._codes
         return flatten(self._spec, self._poi_name, normsys_code=normsys, histosys_code=histosys, eliminate=False)
 
+    def _pinned(self, values: Mapping[int, float]) -> CompiledLikelihood:
+        """This likelihood with parameters other than the POI fixed, by index; it shares all else, counters included."""
+        _ = self._full  # of which there is one, since it does not know what is fixed
+        other = copy(self)
+        other._flat = pinned(self._flat, values)
+        return other
+
     def _point(self, parameters: Sequence[float]) -> Array:
         return checked_point(parameters, len(self._names))
 
@@ -229,7 +256,7 @@ class CompiledLikelihood:
         constant = _saturated(counts) + _saturated(poisson)
         constant += 2.0 * float(np.sum(np.log(constraints.normal_width * math.sqrt(2.0 * math.pi))))
         if len(flat.folded):
-            constant += _folded_constraints(flat, auxiliary)
+            constant += _initial_constraints(flat, flat.folded, auxiliary)
         extended = np.append(auxiliary, 0.0)  # for those without a measurement, numbered -1
         return SplitData(
             counts=counts.copy(),
@@ -468,14 +495,14 @@ def _saturated(counts: Array) -> float:
     return 2.0 * float(np.sum(counts - xlogy(counts, counts) + gammaln(counts + 1.0)))
 
 
-def _folded_constraints(flat: FlatModel, auxiliary: Array) -> float:
-    """-2 ln L of the constraint terms of the folded parameters, which sit at their initial values, less constants."""
+def _initial_constraints(flat: FlatModel, which: NDArray[np.int64], auxiliary: Array) -> float:
+    """-2 ln L of the constraint terms of these parameters at their initial values, less constants."""
     constraints = flat.constraints
     init = np.array([parameter.init for parameter in flat.parameters])
-    normal = np.isin(constraints.normal_parameter, flat.folded)
+    normal = np.isin(constraints.normal_parameter, which)
     where = constraints.normal_parameter[normal]
     pulls = (init[where] - auxiliary[constraints.normal_data[normal]]) / constraints.normal_width[normal]
-    poisson = np.isin(constraints.poisson_parameter, flat.folded)
+    poisson = np.isin(constraints.poisson_parameter, which)
     rates = init[constraints.poisson_parameter[poisson]] * constraints.poisson_factor[poisson]
     counts = auxiliary[constraints.poisson_data[poisson]]
     from scipy.special import xlogy

@@ -7,6 +7,7 @@ arguments on to code that changes them.
 from __future__ import annotations
 
 import math
+import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
 
+    from modelbuilder.inference.impacts import Impact
     from modelbuilder.inference.likelihood import Likelihood
     from modelbuilder.inference.pyhf_likelihood import PyhfLikelihood
 
@@ -154,6 +156,47 @@ def draw_correlations(fit: FitResult, *, pruning_threshold: float = 0.0) -> Figu
         figure: Figure = cabinetry.visualize.correlation_matrix(
             results, pruning_threshold=pruning_threshold, save_figure=False, close_figure=True
         )
+    return figure
+
+
+def draw_ranking(values: Sequence[Impact], *, poi_name: str, max_parameters: int = 20) -> Figure:
+    """cabinetry's ranking plot of the largest impacts; the caller saves it.
+
+    A bar that is missing, because its fit failed or lies beyond a bound, is said to be so beside the parameter.
+    """
+    from modelbuilder.inference.impacts import OUTSIDE
+
+    def label(impact: Impact) -> str:
+        reasons = {reason for _, reason in impact.failures}
+        why = "" if not reasons else " (one-sided)" if reasons == {OUTSIDE} else " (a fit failed)"
+        return impact.parameter + why
+
+    chosen = [impact for impact in values if impact.size is not None][:max_parameters]
+    if not chosen:
+        msg = "values: none of the impacts is known; there is nothing to draw"
+        raise ValueError(msg)
+
+    def column(name: str, missing: float) -> NDArray[np.float64]:
+        found = (getattr(impact, name) for impact in chosen)
+        return np.array([missing if number is None else number for number in found])
+
+    bars = {name: column(name, 0.0) for name in ("prefit_up", "prefit_down", "postfit_up", "postfit_down")}
+    with _contained_cabinetry() as cabinetry, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # limits of cabinetry's axis if there are no pre-fit impacts
+        results = cabinetry.fit.RankingResults(
+            column("pull", math.nan),
+            column("pull_uncertainty", math.nan),
+            [label(impact) for impact in chosen],
+            *bars.values(),
+        )
+        figure: Figure = cabinetry.visualize.ranking(results, save_figure=False, close_figure=True)
+    below, above = figure.axes
+    furthest = np.nanmax(np.append(np.abs(results.bestfit) + results.uncertainty, 1.9))
+    below.set_xlim(-furthest - 0.1, furthest + 0.1)
+    above.set_xlabel(rf"$\Delta$ {poi_name}")
+    largest = max(float(np.max(np.abs(bar))) for bar in bars.values())
+    if largest > 0.0:
+        above.set_xlim(-1.1 * largest, 1.1 * largest)
     return figure
 
 

@@ -158,6 +158,21 @@ def flatten(
     return packer.packed(auxdata)
 
 
+def pinned(flat: FlatModel, values: Mapping[int, float]) -> FlatModel:
+    """The model with parameters fixed at these values, by index; they stay the globals and locals that they are."""
+    from modelbuilder.inference._model import FIXED, INITIAL, LOCAL_LOWER, LOCAL_UPPER
+
+    integers, floats, parameters = flat.integers.copy(), flat.floats.copy(), list(flat.parameters)
+    for index, value in values.items():
+        parameters[index] = replace(parameters[index], init=value, fixed=True)
+        for place in np.flatnonzero(flat.globals_ == index):
+            integers[integers[FIXED] + place] = 1
+            floats[integers[INITIAL] + place] = value
+        for place in np.flatnonzero(flat.locals_ == index):
+            floats[integers[LOCAL_LOWER] + place] = floats[integers[LOCAL_UPPER] + place] = value
+    return replace(flat, integers=integers, floats=floats, parameters=tuple(parameters))
+
+
 # ------------------------------------------------------------------------------------------- what the names stand for
 
 

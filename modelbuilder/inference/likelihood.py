@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from modelbuilder.errors import WorkspaceError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
@@ -93,6 +94,17 @@ class Likelihood(Protocol):
     ) -> FitResult:
         """Fit all free parameters but the POI, which may have any value."""
 
+    def fit_fixed(
+        self, fixed: Mapping[str, float], data: ArrayLike | None = None, *, start: Sequence[float] | None = None
+    ) -> FitResult:
+        """Fit all free parameters but those named in `fixed`, which may have any value."""
+
+    def saturated_twice_nll(self, data: ArrayLike | None = None) -> float:
+        """-2 ln L of the saturated model: each bin expects its count, each parameter is where it was measured.
+
+        A fixed parameter stays where it is.
+        """
+
     def twice_nll(self, parameters: Sequence[float], data: ArrayLike | None = None) -> float:
         """-2 ln L; infinite where the data are impossible."""
 
@@ -104,6 +116,20 @@ class Likelihood(Protocol):
 
     def asimov_data(self, parameters: Sequence[float]) -> NDArray[np.float64]:
         """The data, auxiliary data included, whose best fit is `parameters`."""
+
+
+def checked_fixed(fixed: Mapping[str, float], parameters: Sequence[Parameter]) -> dict[int, float]:
+    """The values by the index of their parameter. Raises ValueError for a parameter that is not free, or not there."""
+    free = {parameter.name: index for index, parameter in enumerate(parameters) if not parameter.fixed}
+    for name, value in fixed.items():
+        if name not in free:
+            state = "fixed by the model" if any(name == parameter.name for parameter in parameters) else "not there"
+            msg = f"fixed: {name!r} is {state}; the free parameters are {', '.join(sorted(free)[:10])}"
+            raise ValueError(msg)
+        if not math.isfinite(value):
+            msg = f"fixed: found {name} = {value}; values are finite"
+            raise ValueError(msg)
+    return {free[name]: float(value) for name, value in fixed.items()}
 
 
 def checked_point(parameters: Sequence[float], number: int) -> NDArray[np.float64]:

@@ -16,7 +16,14 @@ import numpy as np
 
 from modelbuilder.errors import FitFailure, WorkspaceError
 from modelbuilder.inference._newton import Expansion, Minimum, minimise
-from modelbuilder.inference.likelihood import Counters, Derivatives, Parameter, checked_data, checked_point
+from modelbuilder.inference.likelihood import (
+    Counters,
+    Derivatives,
+    Parameter,
+    checked_data,
+    checked_fixed,
+    checked_point,
+)
 from modelbuilder.inference.results import FitResult
 
 if TYPE_CHECKING:
@@ -137,6 +144,24 @@ class PyhfLikelihood:
         lower, upper = self._bounds()
         lower[self._poi_index] = upper[self._poi_index] = poi
         return self._fit(data, start, lower, upper, poi=poi)
+
+    def fit_fixed(
+        self, fixed: Mapping[str, float], data: ArrayLike | None = None, *, start: Sequence[float] | None = None
+    ) -> FitResult:
+        values = checked_fixed(fixed, self._parameters)
+        lower, upper = self._bounds()
+        for index, value in values.items():
+            lower[index] = upper[index] = value
+        return self._fit(data, start, lower, upper, poi=values.get(self._poi_index))
+
+    def saturated_twice_nll(self, data: ArrayLike | None = None) -> float:
+        terms = self._prepare(data)
+        fixed = np.array([parameter.fixed for parameter in self._parameters])
+        init = np.array([parameter.init for parameter in self._parameters])
+        pulls = ((terms.normal_aux - init[self._normal_index]) / self._normal_sigma)[fixed[self._normal_index]]
+        poisson = fixed[self._poisson_index]
+        rates = (init[self._poisson_index] * self._poisson_factor)[poisson]
+        return terms.constant + float(pulls @ pulls) + _poisson_value(terms.poisson_aux[poisson], rates)
 
     def twice_nll(self, parameters: Sequence[float], data: ArrayLike | None = None) -> float:
         terms = self._prepare(data)

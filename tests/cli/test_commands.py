@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import re
 import shutil
@@ -28,7 +29,7 @@ Cli = Callable[..., Result]
 
 SETTINGS = ("--set", "signal.events=5000", "--set", "backgrounds.three_photon.events=50000", "--jobs", "1")
 ZPRIME = Path(__file__).parents[2] / "specs" / "belle2" / "zprime_invisible_2018.yaml"
-COMMANDS = ("validate", "show", "simulate", "build", "run", "limit", "significance", "plot", "schema")
+COMMANDS = ("validate", "show", "simulate", "build", "run", "limit", "fit", "significance", "plot", "schema")
 
 
 def process(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -70,6 +71,7 @@ def test_help_names_every_command(cli: Cli) -> None:
         ("run", "spec.yaml", "-o", "x", "--points", "many"),
         ("run", "spec.yaml", "-o", "x", "--cl", "95"),
         ("limit", "x.json", "--method", "bayes"),
+        ("fit", "x.json", "--toys", "0"),
     ],
 )
 def test_wrong_usage(cli: Cli, arguments: tuple[str, ...]) -> None:
@@ -630,6 +632,128 @@ def test_significance(cli: Cli, small_run: Path, tmp_path: Path) -> None:
     assert text[0].startswith(f"largest of 4 points: {found.document['point']}, ")
     assert text[2].startswith(f"global, toys         {found.document['toys']['significance']:.2f} (")
     assert cli("significance", tmp_path).code == 2
+
+
+# ---------------------------------------------------------------------------------------------------------------- fit
+
+
+def control_region() -> dict[str, Any]:
+    """The counting experiment with a control region of 100 events, 104 observed, so that there is something to pull."""
+    background = {"name": "b", "data": [100.0], "modifiers": workspace()["channels"][0]["samples"][1]["modifiers"]}
+    control = {"name": "CR", "samples": [background]}
+    return workspace(
+        channels=[*workspace()["channels"], control],
+        observations=[{"name": "CR", "data": [104.0]}, {"name": "SR", "data": [53.0]}],
+    )
+
+
+def saturated(*counts: float) -> float:
+    """-2 ln L where each count is expected, and one normal constraint is at its best."""
+    terms = [count - count * math.log(count) + math.lgamma(count + 1.0) for count in counts]
+    return 2.0 * sum(terms) + math.log(2.0 * math.pi)
+
+
+def test_fit_of_a_plain_workspace(cli: Cli, tmp_path: Path) -> None:
+    """Reference: stock pyhf, and the deviance of the saturated model; and the keys that scripts rely on."""
+    found = cli("fit", written(tmp_path / "w.json", control_region()), "--json")
+    assert (found.code, found.errors) == (0, "")
+    document = found.document
+    assert list(document) == [
+        "poi", "data", "status", "twice_nll", "poi_hat", "poi_uncertainty", "poi_interval", "at_bounds", "parameters",
+        "goodness_of_fit", "fits", "evaluations", "warnings",
+    ]  # fmt: skip
+    model = pyhf.Workspace(control_region()).model()
+    data = pyhf.Workspace(control_region()).data(model)
+    best, least = pyhf.infer.mle.fit(data, model, return_fitted_val=True)
+    rows = {row["name"]: row for row in document["parameters"]}
+    assert [rows[name]["bestfit"] for name in model.config.par_names] == pytest.approx(list(best), abs=1e-3)
+    assert document["twice_nll"] == pytest.approx(float(least), abs=1e-5)
+    norm, mu = rows["norm"], rows["mu"]
+    assert (norm["pull"], norm["pull_uncertainty"]) == (norm["bestfit"], norm["uncertainty"])
+    assert "pull" not in mu
+    assert (mu["bestfit"], mu["uncertainty"]) == (document["poi_hat"], document["poi_uncertainty"])
+    assert document["poi_interval"]["upper"] == pytest.approx(mu["bestfit"] + mu["uncertainty"], rel=0.2)
+    assert document["goodness_of_fit"]["degrees_of_freedom"] == 1
+    assert document["goodness_of_fit"]["statistic"] == pytest.approx(float(least) - saturated(104.0, 53.0), abs=1e-5)
+
+
+def test_fit_options(cli: Cli, tmp_path: Path) -> None:
+    """Every option must matter: Asimov data, impacts, toys and their seed, and figures that are there."""
+    path = written(tmp_path / "w.json", control_region())
+    asimov = cli("fit", path, "--json", "--asimov").document
+    assert asimov["data"] == "Asimov data"
+    assert asimov["poi_hat"] == pytest.approx(1.0, abs=1e-6)
+    assert asimov["goodness_of_fit"]["statistic"] == pytest.approx(0.0, abs=1e-6)
+    found = cli("fit", path, "--json", "--impacts", "--toys", "200", "--plot", tmp_path / "figures").document
+    (impact,) = found["impacts"]
+    assert impact["parameter"] == "norm"
+    assert impact["postfit_up"] < 0.0 < impact["postfit_down"] <= impact["prefit_down"]
+    assert impact["cut_short"] == ["postfit_up", "prefit_up"]
+    assert "mu stops at its bound, which cuts them short for norm" in found["warnings"][-1]
+    good = found["goodness_of_fit"]
+    assert (good["toys"], good["failed_toys"]) == (200, 0)
+    assert good["toys_p_value_interval"][0] < good["toys_p_value"] < good["toys_p_value_interval"][1]
+    seeds = [cli("fit", path, "--json", "--toys", "200", "--seed", seed).document for seed in range(3)]
+    assert len({document["goodness_of_fit"]["toys_p_value"] for document in seeds}) > 1
+    names = [f"{name}{suffix}" for name in ("pulls", "correlation", "ranking") for suffix in (".pdf", ".png")]
+    assert found["figures"] == [str(tmp_path / "figures" / name) for name in names]
+    assert all(Path(name).is_file() for name in found["figures"])
+    text = cli("fit", path, "--impacts", "--toys", "200", "--plot", tmp_path / "figures").output
+    for line in (
+        r"mu: fit of observed data, status ok",
+        r"norm +0\.\d+ +0\.\d+ +0\.\d+ +0\.\d+",
+        r"mu, from its profile: 0 \(bound\) to \d\.\d+",
+        r"goodness of fit: .* with 1 degrees of freedom \(saturated\), p-value 0\.\d+",
+        r"goodness of fit: p-value 0\.\d+ with 200 toys, between 0\.\d+ and [01]\.?\d*",
+        r"norm( +-\d\S*  *\d\S*){2}",
+        r"figure: .*ranking\.png",
+    ):
+        assert re.search(rf"^{line}$", text, flags=re.MULTILINE), (line, text)
+
+
+def test_fit_with_a_patchset(cli: Cli, tmp_path: Path) -> None:
+    """Catches patches that are lost, and figures of one patch that replace those of another."""
+    path, patches = written(tmp_path / "b.json", control_region()), patchset(control_region())
+    options = ("--patchset", written(tmp_path / "p.json", patches), "--patch", "m_*", "--plot", tmp_path / "figures")
+    found = cli("fit", path, *options, "--json").document
+    assert [(item["patch"], item["values"]) for item in found] == [("m_5", [5.0]), ("m_10", [10.0])]
+    assert found[0]["poi_hat"] == pytest.approx(2.0 * found[1]["poi_hat"], rel=1e-6)
+    assert [Path(name).name for name in found[1]["figures"][::2]] == ["pulls_m_10.pdf", "correlation_m_10.pdf"]
+    assert all(Path(name).is_file() for item in found for name in item["figures"])
+
+
+def test_a_failed_fit_says_so(cli: Cli, tmp_path: Path) -> None:
+    """Catches a failure that looks like a fit: exit code 1, a status, and no numbers."""
+    spec = workspace()
+    spec["channels"][0]["samples"][1]["modifiers"] = [
+        {"name": name, "type": "normfactor", "data": None} for name in ("k1", "k2")
+    ]
+    path = written(tmp_path / "w.json", spec)
+    found = cli("fit", path, "--json", "--plot", tmp_path / "figures")
+    assert found.code == 1
+    assert list(found.document) == ["poi", "data", "status", "detail", "figures"]
+    assert (found.document["status"], found.document["figures"]) == ("singular-hessian", [])
+    assert "error: singular-hessian: the data do not constrain this combination" in found.errors
+    text = cli("fit", path)
+    assert text.code == 1
+    assert text.output.startswith("mu: singular-hessian: ")
+
+
+def test_fit_of_a_bad_file(cli: Cli, tmp_path: Path) -> None:
+    """Catches faults of the user that are not exit code 2, or text on standard output."""
+    bad = written(tmp_path / "w.json", json.dumps(workspace()).replace("normsys", "normsis"))
+    good = written(tmp_path / "v.json", workspace())
+    for arguments in ((bad,), (tmp_path / "none.json",), (tmp_path,), (good, "--patch", "x")):
+        found = cli("fit", *arguments)
+        assert (found.code, found.output) == (2, "")
+        assert found.errors.startswith("error: ")
+
+
+def test_fit_of_a_run(cli: Cli, small_run: Path) -> None:
+    """Catches a run whose points cannot be fitted by their name."""
+    (one,) = cli("fit", small_run, "--patch", "m_a_0p2*", "--json").document
+    assert (one["patch"], one["status"]) == ("m_a_0p2000", "ok")
+    assert one["goodness_of_fit"]["degrees_of_freedom"] > 30
 
 
 def test_plot(cli: Cli, small_run: Path, tmp_path: Path) -> None:
