@@ -140,7 +140,7 @@ class Profile:
     def __init__(self, root: Any, workspace: Any) -> None:
         config = workspace.obj("ModelConfig")
         self.poi = config.GetParametersOfInterest().first()
-        self.poi.setRange(0.0, self.poi.getMax())
+        self.poi.setRange(0.0, 10.0 * self.poi.getMax())  # a bracket may reach beyond
         self.pdf, observed = config.GetPdf(), workspace.data("obsData")
         self.globals_ = config.GetGlobalObservables()
         self.fits = 0
