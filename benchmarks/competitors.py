@@ -24,6 +24,7 @@ from timing import best_time, run_process, timed
 from modelbuilder.inference import CompiledLikelihood
 
 _ROOT_ABSENT = 3  # how root_limits.py ends without ROOT
+_ROOT_PATIENCE_S = 150.0
 
 
 class Absent(Exception):
@@ -186,7 +187,10 @@ def root_limits(spec: Workspace, confidence_level: float, scan: tuple[int, float
     problem = {"workspace": spec, "confidence_level": confidence_level, "scan": scan}
     command = [sys.executable, str(Path(__file__).with_name("root_limits.py"))]
     try:
-        done = run_process(command, given=json.dumps(problem))
+        done = run_process(command, given=json.dumps(problem), at_most_s=_ROOT_PATIENCE_S)
+    except subprocess.TimeoutExpired as error:
+        msg = f"no answer within {_ROOT_PATIENCE_S:.0f} s"
+        raise RuntimeError(msg) from error
     except subprocess.CalledProcessError as error:
         if error.returncode == _ROOT_ABSENT:
             raise Absent from error

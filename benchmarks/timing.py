@@ -69,13 +69,23 @@ class Process:
 
 
 def run_process(
-    command: Sequence[str], environment: dict[str, str] | None = None, *, given: str | None = None
+    command: Sequence[str],
+    environment: dict[str, str] | None = None,
+    *,
+    given: str | None = None,
+    at_most_s: float | None = None,
 ) -> Process:
-    """Run to the end, `given` on its standard input; raises CalledProcessError with its messages if it fails."""
+    """Run to the end, `given` on its standard input; raises what `subprocess.run` does if it fails."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin = time.perf_counter()
     done = subprocess.run(
-        command, capture_output=True, text=True, check=True, input=given, env={**os.environ, **(environment or {})}
+        command,
+        capture_output=True,
+        text=True,
+        check=True,
+        input=given,
+        timeout=at_most_s,
+        env={**os.environ, **(environment or {})},
     )
     wall = time.perf_counter() - begin
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
