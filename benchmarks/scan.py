@@ -32,7 +32,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -255,41 +255,40 @@ def best_process(command: list[str], environment: dict[str, str], rounds: int) -
     return min((run_process(command, environment) for _ in range(rounds)), key=lambda one: one.wall_s)
 
 
-def process_rows(run_points: int) -> list[Row]:
+def process_rows(run_points: int) -> Iterator[Row]:
+    """One by one, so that what fails late does not take the others along."""
     program = [sys.executable, "-m", "modelbuilder"]
     package = Path(import_module("modelbuilder").__file__ or "").parent
-    rows: list[Row] = []
+    pyhf_program = [sys.executable, "-c", "from pyhf.cli import cli; cli()"]
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         cache = scratch / "compiled"
         environment = {"NUMBA_CACHE_DIR": str(cache)}
         before = set(package.rglob("*.nb*"))
 
-        def cold(name: str, command: list[str]) -> None:
+        def cold(name: str, command: list[str]) -> Row:
             say(f"{name}, cold ...")
             process = run_process(command, environment)
             files = sum(1 for _ in cache.rglob("*.nbi"))
             elsewhere = len(set(package.rglob("*.nb*")) - before)
             where = f"{files} kernels in NUMBA_CACHE_DIR so far, {elsewhere} files elsewhere"
-            rows.append(
-                row(f"{name}, nothing compiled, {process.processor_s:.1f} s of processor", process.wall_s, where)
-            )
+            return row(f"{name}, nothing compiled, {process.processor_s:.1f} s of processor", process.wall_s, where)
 
         workspace = scratch / "count.json"
         workspace.write_text(json.dumps(count(2.0)), encoding="utf-8")
         limit = [*program, "limit", str(workspace), "--json"]
         run = [*program, "run", str(SPEC), "-o"]
-        cold("modelbuilder limit", limit)
+        yield cold("modelbuilder limit", limit)
         say("start-up ...")
         for name, command, other, their_command in (
             ("modelbuilder --help", [*program, "--help"], "pyhf --version", ["--version"]),
             ("modelbuilder limit WORKSPACE", limit, "pyhf cls, one test", ["cls", str(workspace)]),
         ):
             ours = best_process(command, environment, 7)
-            theirs = best_process([sys.executable, "-m", "pyhf", *their_command], {}, 3)
+            theirs = best_process([*pyhf_program, *their_command], {}, 3)
             title = f"{name}, {ours.processor_s:.2f} s of processor"
-            rows.append(row(title, ours.wall_s, other, theirs.wall_s))
-        cold("modelbuilder run, 2 points", [*run, str(scratch / "first"), "--points", "2", "--jobs", "1"])
+            yield row(title, ours.wall_s, other, theirs.wall_s)
+        yield cold("modelbuilder run, 2 points", [*run, str(scratch / "first"), "--points", "2", "--jobs", "1"])
         spent: dict[int, Process] = {}
         for jobs in (1, 2):
             say(f"modelbuilder run, {run_points} points, {jobs} jobs ...")
@@ -297,33 +296,32 @@ def process_rows(run_points: int) -> list[Row]:
             spent[jobs] = run_process(command, environment)
         same = (scratch / "run1" / "limits.csv").read_bytes() == (scratch / "run2" / "limits.csv").read_bytes()
         first = spent[1]
-        rows += [
-            row(
-                f"modelbuilder run, {run_points} points, 1 job, {first.processor_s:.1f} s of processor",
-                first.wall_s,
-                "nothing else does all of it",
-            ),
-            row(
-                f"modelbuilder run, {run_points} points, 2 jobs, {spent[2].processor_s:.1f} s of processor, "
-                f"{'the same' if same else 'not the same'} limits.csv",
-                spent[2].wall_s,
-                "1 job",
-                first.wall_s,
-                0.0 if same else None,
-            ),
-        ]
-    return rows
+        yield row(
+            f"modelbuilder run, {run_points} points, 1 job, {first.processor_s:.1f} s of processor",
+            first.wall_s,
+            "nothing else does all of it",
+        )
+        yield row(
+            f"modelbuilder run, {run_points} points, 2 jobs, {spent[2].processor_s:.1f} s of processor, "
+            f"{'the same' if same else 'not the same'} limits.csv",
+            spent[2].wall_s,
+            "1 job",
+            first.wall_s,
+            0.0 if same else None,
+        )
 
 
-def guarded(what: str, work: Callable[[], list[Row]]) -> list[Row]:
-    """The rows; one that says so where something is absent or fails."""
+def guarded(what: str, work: Callable[[], Iterable[Row]]) -> list[Row]:
+    """The rows; the last one says so where something is absent or fails."""
+    rows: list[Row] = []
     try:
-        return work()
+        rows.extend(work())
     except Absent:
-        return [row(what, None, "absent")]
+        rows.append(row(what, None, "absent"))
     except subprocess.CalledProcessError as error:
         detail = (str(error.stderr).strip().splitlines() or ["no message"])[-1]
-        return [row(what, None, f"failed: {detail[:160]}")]
+        rows.append(row(what, None, f"failed: {detail[:160]}"))
+    return rows
 
 
 def main() -> int:
