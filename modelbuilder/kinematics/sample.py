@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 PIECE = 1 << 16
 """Events of a piece: the results depend on it in the last bits, so it is a constant."""
-CHUNK = 1 << 11
+CHUNK = 1 << 12
 """Events that go from the generator to the histogram at a time, within the cache of a core; no result depends on it."""
 NOMINAL = ""
 
