@@ -17,7 +17,11 @@ packages have no place in the environment of the project: make one of its own, `
 particle pydantic`, and run this there with PYTHONPATH and NUMBA_CACHE_DIR set.
 
 Matrix elements: events per second on one thread, with the share that the effective sample size is of them; their
-product is the rate of events without weights that tell as much. Cores: the same on several threads. Memory: the largest
+product is the rate of events without weights that tell as much.
+
+Searches of `specs/`, one thread: from the generator through detector, cuts and observable to the histogram, in one pass
+and, as the other, step by step over whole pieces with the same bits, checked before. Then a grid of 500 points of 20 000
+events each with all variations, as a search makes it, and what its normalisation takes. Cores: the same on several threads. Memory: the largest
 resident set of a process that makes few and many events.
 """
 
@@ -37,10 +41,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from modelbuilder import load_search
+from modelbuilder.histograms.look import Looker
+from modelbuilder.histograms.simulate import Simulation
 from modelbuilder.kinematics.beams import Beams
 from modelbuilder.kinematics.chain import ChainGenerator, simulate_chain, weigh_chain
+from modelbuilder.kinematics.cuts import fill_entries
+from modelbuilder.kinematics.measure import Detector, varied_detector
+from modelbuilder.kinematics.observables import evaluate_entries
 from modelbuilder.kinematics.processes import GammaAlp
 from modelbuilder.kinematics.response import PhotonResponse
+from modelbuilder.kinematics.sample import NOMINAL
 from modelbuilder.kinematics.selection import PhotonSelection
 from modelbuilder.kinematics.simulate import simulate_histograms
 from modelbuilder.spec.topology import Law, parse_chain
@@ -223,6 +234,8 @@ def main() -> int:
     rows += phase_space_rows(n, arguments.rounds)
     rows += agreement_rows()
     rows += matrix_element_rows(n, arguments.rounds)
+    rows += search_rows(n, arguments.rounds)
+    rows += grid_rows()
     rows += core_rows(4 * n, arguments.threads, arguments.rounds)
     rows += memory_rows(n)
     if arguments.json:
@@ -520,6 +533,89 @@ def matrix_element_rows(n_events: int, rounds: int) -> list[dict[str, Any]]:
                     "agreement": None,
                 }
             )
+    return rows
+
+
+SPECS = Path(__file__).resolve().parents[1] / "specs" / "belle2"
+
+
+def search_rows(n_events: int, rounds: int) -> list[dict[str, Any]]:
+    """One sample at one mass: a nominal detector, and all variations of the search."""
+    rows: list[dict[str, Any]] = []
+    for name, mass in (("zprime_invisible_2018", 3.0), ("alp_gammagamma_2018", 3.0)):
+        looker = Looker(load_search(SPECS / f"{name}.yaml"), mass=mass, n_events=n_events)
+        nominal = looker.simulation.detector
+        detectors = {NOMINAL: nominal}
+        for key, (vary, size) in looker.simulation.variations("signal", looker.point.values).items():
+            detectors |= {f"{key}/{end}": varied_detector(nominal, vary, end * size) for end in (1, -1)}
+        for chosen in ({NOMINAL: nominal}, detectors):
+            edges = np.linspace(0.0, 11.0 if "recoil" in looker.observable else 100.0, 301)
+
+            def run(looker: Looker = looker, chosen: Any = chosen, edges: Floats = edges) -> dict[str, Floats]:
+                found = looker.chain.run(chosen, looker.observable, edges, n_threads=1)
+                return {key: histogram.values for key, histogram in found.histograms.items()}
+
+            def in_steps(looker: Looker = looker, chosen: Any = chosen, edges: Floats = edges) -> dict[str, Floats]:
+                return {key: _in_steps(looker, detector, edges) for key, detector in chosen.items()}
+
+            one, two = run(), in_steps()
+            if not all(np.array_equal(one[key], two[key]) for key in chosen):
+                msg = f"{name}: one pass and its steps disagree"
+                raise RuntimeError(msg)
+            seconds, other = best_times([run, in_steps], rounds)
+            number = "nominal detector" if len(chosen) == 1 else f"{len(chosen)} detectors"
+            rate = n_events / seconds * 1e-6
+            rows.append(
+                {
+                    "name": f"{looker.process}: {n_events} events to the histogram, {number}, {rate:.2f} million/s",
+                    "ours_s": seconds,
+                    "other": "step by step",
+                    "other_s": other,
+                    "ratio": other / seconds,
+                    "agreement": None,
+                }
+            )
+    return rows
+
+
+def _in_steps(looker: Looker, detector: Detector, edges: Floats) -> Floats:
+    """Sums of weights, piece by piece."""
+    values = np.zeros(len(edges) + 1)
+    for piece in looker.chain.pieces(detector, n_threads=1):
+        entries = [evaluate_entries(one, piece.measured, looker.simulation.beams) for one in looker.observables]
+        weights = np.repeat(piece.weights, [len(rows) for rows in entries], axis=0)
+        values += fill_entries(np.concatenate(entries), weights, edges)[0]
+    return values[1:-1]
+
+
+def grid_rows(n_points: int = 500, n_events: int = 20_000) -> list[dict[str, Any]]:
+    """Signal templates of a grid on one thread, once; and their normalisation to the cross section without radiation."""
+    rows: list[dict[str, Any]] = []
+    for name, variable in (("zprime_invisible_2018", "m_Zp"), ("alp_gammagamma_2018", "m_a")):
+        search = load_search(SPECS / f"{name}.yaml", overrides=[f"signal.events={n_events}"])
+        points = [search.points[i * len(search.points) // n_points] for i in range(n_points)]
+        simulation = Simulation(search)
+        simulation.signal(simulation.region_of(points[0]), points[0])
+        times = [0.0, 0.0]
+        for point in points:
+            region = simulation.region_of(point)
+            start = time.perf_counter()
+            variations = simulation.variations("signal", point.values)
+            simulation.sample("signal", region, point).run(region.binning.edges, variations, n_threads=1)
+            middle = time.perf_counter()
+            simulation.born_cross_section("signal", point)
+            times[0] += middle - start
+            times[1] += time.perf_counter() - middle
+        rows.append(
+            {
+                "name": f"{name}: {n_points} points in {variable} x {n_events} events, {2 * len(variations)} variations",
+                "ours_s": times[0],
+                "other": f"{times[0]:.1f} s, and {times[1]:.1f} s for the normalisation",
+                "other_s": None,
+                "ratio": None,
+                "agreement": None,
+            }
+        )
     return rows
 
 

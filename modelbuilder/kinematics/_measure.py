@@ -153,20 +153,27 @@ def _smear_track(w: Floats, track: tuple[float, ...], mass: float) -> None:
 
 @kernel
 def _load(w: Floats, momenta: Floats, points: Floats, start: int, n: int) -> None:
+    # through views: an index that could be negative would be wrapped, number by number
+    if n < BLOCK:
+        for j in range(BLOCK):
+            w[TRUE + j] = 1.0
+            w[TRUE + BLOCK + j] = 1.0
+            w[TRUE + 2 * BLOCK + j] = 0.0
+            w[TRUE + 3 * BLOCK + j] = 0.0
+        for j in range(3 * BLOCK):
+            w[POINT + j] = 0.0
     for j in range(BLOCK):
-        w[TRUE + j] = 1.0
-        w[TRUE + BLOCK + j] = 1.0
-        w[TRUE + 2 * BLOCK + j] = 0.0
-        w[TRUE + 3 * BLOCK + j] = 0.0
         w[GOOD + j] = 1.0
     for axis in range(4):
-        for j in range(n):
-            w[TRUE + axis * BLOCK + j] = momenta[axis, start + j]
-    for j in range(3 * BLOCK):
-        w[POINT + j] = 0.0
+        _copy(momenta[axis, start : start + n], w[TRUE + axis * BLOCK : TRUE + axis * BLOCK + n])
     for axis in range(3):
-        for j in range(n):
-            w[POINT + axis * BLOCK + j] = points[axis, start + j]
+        _copy(points[axis, start : start + n], w[POINT + axis * BLOCK : POINT + axis * BLOCK + n])
+
+
+@kernel
+def _copy(source: Floats, target: Floats) -> None:
+    for j in range(len(target)):
+        target[j] = source[j]
 
 
 @kernel
@@ -201,19 +208,20 @@ def _store(
             w[INSIDE + j] = 1.0 if inside else w[INSIDE + j]
     _, _, _, _, _, _, _, min_energy, _ = photon
     _, _, _, _, _, _, _, min_pt, min_momentum = track
-    for j in range(n):
-        flag = 0 if w[INSIDE + j] != 0.0 else OUTSIDE
-        flag |= 0 if w[GOOD + j] != 0.0 else MISSED
-        if kind == PHOTON:
-            hard = w[RECO + j] > min_energy
-        else:
-            x, y, z = w[RECO + BLOCK + j], w[RECO + 2 * BLOCK + j], w[RECO + 3 * BLOCK + j]
-            pt2 = x * x + y * y
-            hard = (pt2 > min_pt * min_pt) & (pt2 + z * z > min_momentum * min_momentum)
-        flags[start + j] = flag | (0 if hard else SOFT)
-    for axis in range(4):
+    good, within, out = w[GOOD : GOOD + n], w[INSIDE : INSIDE + n], flags[start : start + n]
+    energy, x = w[RECO : RECO + n], w[RECO + BLOCK : RECO + BLOCK + n]
+    y, z = w[RECO + 2 * BLOCK : RECO + 2 * BLOCK + n], w[RECO + 3 * BLOCK : RECO + 3 * BLOCK + n]
+    if kind == PHOTON:
         for j in range(n):
-            measured[axis, start + j] = w[RECO + axis * BLOCK + j]
+            flag = (OUTSIDE if within[j] == 0.0 else 0) | (MISSED if good[j] == 0.0 else 0)
+            out[j] = flag | (0 if energy[j] > min_energy else SOFT)
+    else:
+        for j in range(n):
+            pt2 = x[j] * x[j] + y[j] * y[j]
+            hard = (pt2 > min_pt * min_pt) & (pt2 + z[j] * z[j] > min_momentum * min_momentum)
+            out[j] = (OUTSIDE if within[j] == 0.0 else 0) | (MISSED if good[j] == 0.0 else 0) | (0 if hard else SOFT)
+    for axis in range(4):
+        _copy(w[RECO + axis * BLOCK : RECO + axis * BLOCK + n], measured[axis, start : start + n])
 
 
 @kernel
@@ -246,6 +254,59 @@ def _merge(kinds: Ints, min_chord2: float, start: int, stop: int, measured: Floa
 
 
 @kernel
+def measure_block(
+    w: Floats,
+    event: int,
+    key0: np.uint64,
+    key1: np.uint64,
+    places: Ints,
+    kinds: Ints,
+    masses: Floats,
+    photons: Floats,
+    tracks: Floats,
+    surfaces: Floats,
+    photon_cosines: Floats,
+    track_cosines: Floats,
+    momenta: Floats,
+    points: Floats,
+    start: int,
+    n: int,
+    measured: Floats,
+    flags: Flags,
+    at: int,
+) -> None:
+    """Measure n events, at most BLOCK, from `start` of the arrays, with several responses; the first has number `event`.
+
+    All responses have the same random numbers, which are drawn once.
+    photons, tracks, surfaces: a row for each response, as the tuples above.
+    photon_cosines, track_cosines: least and largest cosines of the polar intervals, shape (n_responses, 2, n_intervals).
+    measured, flags: shapes (n_responses, n_visible, 4, ...), (n_responses, n_visible, ...), written from `at`.
+    """
+    for i in range(len(places)):
+        place = places[i]
+        _draw_normals(w, event, DRAWS * place, key0, key1)
+        for k in range(len(photons)):
+            p, t = photons[k], tracks[k]
+            photon = (p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8])
+            track = (t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8])
+            if k == 0 or kinds[i] == PHOTON:  # of tracks it is left as it was
+                _load(w, momenta[place], points[place], start, n)
+            if kinds[i] == PHOTON:
+                _to_directions(w)
+                if surfaces[k, 0] > 0.0:
+                    _look_from_origin(w, (surfaces[k, 0], surfaces[k, 1], surfaces[k, 2]))
+                _smear_photon(w, photon)
+                cosines = photon_cosines[k]
+            else:
+                _smear_track(w, track, masses[i])
+                cosines = track_cosines[k]
+            _store(w, kinds[i], photon, track, cosines[0], cosines[1], at, n, measured[k, i], flags[k, i])
+    for k in range(len(photons)):
+        if photons[k, 8] > 0.0:
+            _merge(kinds, photons[k, 8], at, at + n, measured[k], flags[k])
+
+
+@kernel
 def measure_shard(
     first: int,
     last: int,
@@ -254,9 +315,9 @@ def measure_shard(
     places: Ints,
     kinds: Ints,
     masses: Floats,
-    photon: tuple[float, ...],
-    track: tuple[float, ...],
-    surface: tuple[float, float, float],
+    photons: Floats,
+    tracks: Floats,
+    surfaces: Floats,
     photon_cosines: Floats,
     track_cosines: Floats,
     momenta: Floats,
@@ -267,28 +328,15 @@ def measure_shard(
     """Measure events first to last - 1 of the arrays; the first of all has the number first_event.
 
     places, kinds, masses: of the particles to measure: place in the arrays, PHOTON or TRACK, mass hypothesis.
-    photon_cosines, track_cosines: least and largest cosines of the polar intervals, shape (2, n).
-    momenta, points: shapes (n_nodes, 4, n), (n_nodes, 3, n).    measured, flags: shapes (n_visible, 4, n), (n_visible, n).
+    momenta, points: shapes (n_nodes, 4, n), (n_nodes, 3, n).    The rest as for `measure_block`.
     """
     w = np.zeros(WORKSPACE)
     for start in range(first, last, BLOCK):
         n = min(start + BLOCK, last) - start
-        for i in range(len(places)):
-            place = places[i]
-            _load(w, momenta[place], points[place], start, n)
-            _draw_normals(w, first_event + start, DRAWS * place, keys[0], keys[1])
-            if kinds[i] == PHOTON:
-                _to_directions(w)
-                if surface[0] > 0.0:
-                    _look_from_origin(w, surface)
-                _smear_photon(w, photon)
-                cosines = photon_cosines
-            else:
-                _smear_track(w, track, masses[i])
-                cosines = track_cosines
-            _store(w, kinds[i], photon, track, cosines[0], cosines[1], start, n, measured[i], flags[i])
-        if photon[8] > 0.0:
-            _merge(kinds, photon[8], start, start + n, measured, flags)
+        measure_block(
+            w, first_event + start, keys[0], keys[1], places, kinds, masses, photons, tracks, surfaces,
+            photon_cosines, track_cosines, momenta, points, start, n, measured, flags, start,
+        )  # fmt: skip
 
 
 @kernel

@@ -46,6 +46,19 @@ def add_particles(momenta: Floats, members: Ints, total: Floats) -> None:
 
 
 @kernel
+def add_some(momenta: Floats, members: Ints, events: Ints, total: Floats) -> None:
+    """The same of some events only, whose places are in `events`; total: (4, n_events)."""
+    for axis in range(4):
+        line = total[axis]
+        for j in range(len(events)):
+            line[j] = 0.0
+        for i in range(len(members)):
+            row = momenta[members[i], axis]
+            for j in range(len(events)):
+                line[j] += row[events[j]]
+
+
+@kernel
 def recoil(beams: tuple[float, ...], total: Floats) -> None:
     """What the nominal beams have and `total` has not, in its place."""
     e_minus, e_plus, sin_half, cos_half = beams
@@ -81,21 +94,22 @@ def _mass2(e: float, x: float, y: float, z: float) -> float:
 
 
 @inlined
-def _signed_root(square: float) -> float:
-    """Root with the sign of its argument: what falls below zero stays visible."""
-    return math.sqrt(square) if square >= 0.0 else -math.sqrt(-square)
-
-
-@inlined
 def _product(e1: float, x1: float, y1: float, z1: float, e2: float, x2: float, y2: float, z2: float) -> float:
     return e1 * e2 - x1 * x2 - y1 * y2 - z1 * z2
 
 
 @inlined
+def _cross_and_dot(x1: float, y1: float, z1: float, x2: float, y2: float, z2: float) -> tuple[float, float]:
+    """Size of the vector product, and the scalar product."""
+    cx, cy, cz = y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2
+    return math.sqrt(cx * cx + cy * cy + cz * cz), x1 * x2 + y1 * y2 + z1 * z2
+
+
+@inlined
 def _angle(x1: float, y1: float, z1: float, x2: float, y2: float, z2: float) -> float:
     """Between two vectors, rad; good to all digits near 0 and pi too."""
-    cx, cy, cz = y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2
-    return math.atan2(math.sqrt(cx * cx + cy * cy + cz * cz), x1 * x2 + y1 * y2 + z1 * z2)
+    across, along = _cross_and_dot(x1, y1, z1, x2, y2, z2)
+    return math.atan2(across, along)
 
 
 @kernel
@@ -103,27 +117,44 @@ def evaluate(code: int, number: float, first: Floats, second: Floats, third: Flo
     """One observable of up to three sums of momenta; values: (n,). NaN where there is no answer.
 
     number: for REDUCED_MASS the sum of the two masses taken, for MBC and DELTA_E sqrt(s), for TAU_X the mass of the tau.
-    first, second, third: (4, n); for MBC, DELTA_E and TAU_X in the e+e- frame.
+    first, second, third: (4, n); for MBC, DELTA_E and TAU_X in the e+e- frame. A mass has the sign of its square: what
+        falls below zero stays visible.
     """
+    n = len(values)
+    energy, px, py, pz = first[0], first[1], first[2], first[3]
+    if code in (MASS, MASS2, REDUCED_MASS):
+        # a loop of its own for each of what is asked most often: without branches it is vectorised
+        for j in range(n):
+            values[j] = _mass2(energy[j], px[j], py[j], pz[j])
+        if code == REDUCED_MASS:
+            for j in range(n):
+                values[j] -= number * number
+        if code != MASS2:
+            for j in range(n):
+                root = math.sqrt(abs(values[j]))
+                values[j] = root if values[j] >= 0.0 else -root
+    elif code == ENERGY:
+        for j in range(n):
+            values[j] = energy[j]
+    elif code == MOMENTUM:
+        for j in range(n):
+            values[j] = math.sqrt(px[j] * px[j] + py[j] * py[j] + pz[j] * pz[j])
+    elif code == PT:
+        for j in range(n):
+            values[j] = math.sqrt(px[j] * px[j] + py[j] * py[j])
+    else:
+        _evaluate_others(code, number, first, second, third, values)
+
+
+@kernel
+def _evaluate_others(code: int, number: float, first: Floats, second: Floats, third: Floats, values: Floats) -> None:
     for j in range(len(values)):
         e, x, y, z = first[0, j], first[1, j], first[2, j], first[3, j]
-        if code == MASS:
-            values[j] = _signed_root(_mass2(e, x, y, z))
-        elif code == MASS2:
-            values[j] = _mass2(e, x, y, z)
-        elif code == REDUCED_MASS:
-            values[j] = _signed_root(_mass2(e, x, y, z) - number * number)
-        elif code == MBC:
+        if code == MBC:
             square = 0.25 * number * number - (x * x + y * y + z * z)
             values[j] = math.sqrt(square) if square >= 0.0 else math.nan
         elif code == DELTA_E:
             values[j] = e - 0.5 * number
-        elif code == ENERGY:
-            values[j] = e
-        elif code == MOMENTUM:
-            values[j] = math.sqrt(x * x + y * y + z * z)
-        elif code == PT:
-            values[j] = math.sqrt(x * x + y * y)
         elif code == THETA:
             values[j] = math.atan2(math.sqrt(x * x + y * y), z)
         elif code == PHI:
@@ -140,6 +171,26 @@ def evaluate(code: int, number: float, first: Floats, second: Floats, third: Flo
             )  # fmt: skip
         elif code == TAU_X:
             values[j] = _tau_x(e, x, y, z, second[1, j], second[2, j], second[3, j], third[0, j], number)
+
+
+@kernel
+def angle_parts(code: int, first: Floats, second: Floats, sines: Floats, cosines: Floats) -> None:
+    """What `evaluate` takes the arctangent of, for THETA, OPENING_ANGLE and TRANSVERSE_OPENING_ANGLE; shapes (n,).
+
+    Both times the same positive number; sines are not negative, since these angles are from 0 to pi.
+    """
+    _, x1, y1, z1 = first
+    _, x2, y2, z2 = second
+    if code == THETA:
+        for j in range(len(sines)):
+            sines[j] = math.sqrt(x1[j] * x1[j] + y1[j] * y1[j])
+            cosines[j] = z1[j]
+    elif code == OPENING_ANGLE:
+        for j in range(len(sines)):
+            sines[j], cosines[j] = _cross_and_dot(x1[j], y1[j], z1[j], x2[j], y2[j], z2[j])
+    else:
+        for j in range(len(sines)):
+            sines[j], cosines[j] = _cross_and_dot(x1[j], y1[j], 0.0, x2[j], y2[j], 0.0)
 
 
 @kernel

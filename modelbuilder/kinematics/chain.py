@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,6 +164,19 @@ class ChainWeight:
         return self.sum_weights**2 / self.sum_squared_weights if self.sum_squared_weights > 0.0 else 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Some events as the kernels have them; overwritten by the next.
+
+    momenta, points, weights: as in `ChainEvents`, shapes (n_nodes, 4, n), (n_nodes, 3, n), (n,).
+    """
+
+    first_event: int
+    momenta: Floats
+    points: Floats
+    weights: Floats
+
+
 class ChainGenerator:
     """A chain at given beams, ready to be simulated, as a whole or in pieces.
 
@@ -204,12 +217,8 @@ class ChainGenerator:
         plan, topology = self._plan, self.topology
         arrays = _simulate(plan, first_event, n_events, n_events, seed, stream, n_threads)
         base = arrays["weights"]
-        weights = base
+        weights = self._at_own_lifetimes(base, arrays["lengths"])
         lengths = arrays["lengths"]
-        for name, drawn in plan.lifetimes.items():
-            place = topology.place(name)
-            if drawn != (topology.nodes[place].ctau,):
-                weights = weights * _lifetime_ratio(lengths[place], topology.nodes[place].ctau, drawn)
         return ChainEvents(
             topology=topology,
             momenta=arrays["momenta"].transpose(2, 0, 1),
@@ -220,6 +229,31 @@ class ChainGenerator:
             weight_unit=plan.weight_unit,
             lifetimes=plan.lifetimes,
         )
+
+    def _at_own_lifetimes(self, weights: Floats, lengths: Floats) -> Floats:
+        for name, drawn in self._plan.lifetimes.items():
+            place = self.topology.place(name)
+            if drawn != (self.topology.nodes[place].ctau,):
+                weights = weights * _lifetime_ratio(lengths[place], self.topology.nodes[place].ctau, drawn)
+        return weights
+
+    def chunks(self, *, n_events: int, length: int, seed: int, stream: str, first_event: int = 0) -> Iterator[Chunk]:
+        """The same events, `length` at a time and each time in the same memory, which so stays in the cache.
+
+        length, first_event: multiples of the block of the kernels.
+        """
+        from modelbuilder.kinematics import _chain
+
+        n_nodes = len(self.topology.nodes)
+        sums = np.zeros(2)
+        for first in range(first_event, first_event + n_events, length):
+            n = min(length, first_event + n_events - first)
+            if first == first_event or n < length:
+                kept = (np.zeros((n_nodes, 4, n)), np.zeros((n_nodes, 3, n)), np.zeros((n_nodes, n)), np.zeros(n))
+            arguments = (first, first + n, *_physics(self._plan, first, seed, stream), sums, *kept)
+            _chain.chain_shard(*arguments)
+            weights = self._at_own_lifetimes(kept[3], kept[2])
+            yield Chunk(first_event=first, momenta=kept[0], points=kept[1], weights=weights)
 
     def weigh(
         self, *, n_events: int, seed: int, stream: str, first_event: int = 0, n_threads: int | None = None
@@ -304,7 +338,20 @@ def _simulate(
         "lengths": np.zeros((n_nodes, n_kept)),
         "weights": np.zeros(n_kept),
     }
-    physics: tuple[Any, ...] = (
+    physics = _physics(plan, first_event, seed, stream)
+    kept = (arrays["momenta"], arrays["points"], arrays["lengths"], arrays["weights"])
+
+    def run(shard: int) -> None:
+        arguments = (int(bounds[shard]), int(bounds[shard + 1]), *physics, arrays["sums"][shard], *kept)
+        _chain.chain_shard(*arguments)
+
+    run_shards(run, n_shards, n_threads)
+    return arrays
+
+
+def _physics(plan: _Plan, first_event: int, seed: int, stream: str) -> tuple[Any, ...]:
+    """What `_chain.chain_shard` takes after its range of events, to write event first_event at place 0."""
+    return (
         first_event,
         np.array(stream_key(seed, stream), dtype=np.uint64),
         plan.beam_numbers,
@@ -316,14 +363,6 @@ def _simulate(
         plan.parents,
         plan.flies,
     )
-    kept = (arrays["momenta"], arrays["points"], arrays["lengths"], arrays["weights"])
-
-    def run(shard: int) -> None:
-        arguments = (int(bounds[shard]), int(bounds[shard + 1]), *physics, arrays["sums"][shard], *kept)
-        _chain.chain_shard(*arguments)
-
-    run_shards(run, n_shards, n_threads)
-    return arrays
 
 
 class _Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from modelbuilder.spec.experiment import ConstantEfficiency, Experiment, TableEfficiency
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Interval = tuple[float, float]
 Variable = Literal["momentum", "transverse momentum", "theta", "cos theta", "rho", "z"]
 
@@ -152,10 +154,16 @@ class EfficiencyTable:
         """Multiply factors by the efficiency; `second` is the cosine for theta too; all of shape (n,)."""
         from modelbuilder.kinematics import _measure
 
+        first_edges, second_edges, values = self._arrays
+        _measure.multiply_by_table(first, second, first_edges, second_edges, values, factors)
+
+    @functools.cached_property
+    def _arrays(self) -> tuple[Floats, Floats, Floats]:
+        """Edges, of the cosine for theta too, and values."""
         second_edges, values = np.array(self.second_edges), np.array(self.values)
         if self.variables[1] == "theta":
             second_edges, values = np.cos(second_edges)[::-1].copy(), values[:, ::-1].copy()
-        _measure.multiply_by_table(first, second, np.array(self.first_edges), second_edges, values, factors)
+        return np.array(self.first_edges), second_edges, values
 
 
 Efficiency = float | EfficiencyTable
@@ -362,10 +370,9 @@ def measure(
     if n_threads is not None and n_threads < 1:
         msg = f"measurement: n_threads is {n_threads}; it must be at least 1"
         raise KinematicsError(msg)
-    places = visible_places(topology)
-    names = tuple(topology.nodes[place].name for place in places)
-    nodes = [topology.nodes[place] for place in places]
-    seen = _seen_kinds(topology, nodes, dict(seen_as or {}))
+    particles = Particles.of(topology, seen_as or {})
+    places, nodes, seen, masses = particles.places, particles.nodes, particles.seen, particles.masses
+    names = tuple(node.name for node in nodes)
     vetoes = [_position(topology, names, name) for name in vetoed]
     needs = [i for i in range(len(names)) if i not in vetoes]
     if required is not None:
@@ -374,21 +381,19 @@ def measure(
         if both:
             msg = f"{topology.text}: {both[0]} is required and vetoed"
             raise KinematicsError(msg)
-    masses = tuple(node.mass if kind == node.kind else _mass_of(kind) for node, kind in zip(nodes, seen, strict=True))
-
     momenta = np.ascontiguousarray(events.momenta.transpose(1, 2, 0))
     points = np.ascontiguousarray(events.points.transpose(1, 2, 0))
-    key = np.array(stream_key(seed, f"{stream}/measurement"), dtype=np.uint64)
+    key = measurement_key(seed, stream)
     measured, flags = _run(detector, momenta, points, places, nodes, masses, key, first_event, n_threads)
 
     n = momenta.shape[2]
     factors, finding = np.ones((len(places), n)), np.ones((len(places), n))
     for i, (place, node, kind) in enumerate(zip(places, nodes, seen, strict=True)):
         part = detector.photons if node.kind == "photon" else detector.tracks
-        _multiply_particle(part.efficiency, momenta[place], finding[i])
+        efficiency_of_particle(part.efficiency, momenta[place], finding[i])
         factors[i] = finding[i]
         if node.kind != "photon":
-            _multiply_particle(detector.tracks.identification_of(node.kind, kind), momenta[place], factors[i])
+            efficiency_of_particle(detector.tracks.identification_of(node.kind, kind), momenta[place], factors[i])
     weights = events.weights.copy()
     from modelbuilder.kinematics import _measure
 
@@ -401,7 +406,7 @@ def measure(
     for name, vertex in (vertices or {}).items():
         if measured_points is points:
             measured_points = points.copy()
-        _find_vertex(topology, name, vertex, points, measured_points, key, first_event, weights)
+        find_vertex(topology, name, vertex, points, measured_points, key, first_event, weights)
     return MeasuredEvents(
         topology=topology,
         names=names,
@@ -414,6 +419,33 @@ def measure(
         true_weights=events.weights,
         masses=masses,
     )
+
+
+def measurement_key(seed: int, stream: str) -> npt.NDArray[np.uint64]:
+    """Of the random numbers of the measurement."""
+    return np.array(stream_key(seed, f"{stream}/measurement"), dtype=np.uint64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Particles:
+    """The visible particles of a chain: places, nodes, what they are taken for, and the masses of that, GeV."""
+
+    topology: Topology
+    places: tuple[int, ...]
+    nodes: tuple[Node, ...]
+    seen: tuple[Kind, ...]
+    masses: tuple[float, ...]
+
+    @classmethod
+    def of(cls, topology: Topology, seen_as: Mapping[str, Kind]) -> Particles:
+        """seen_as: by name, what a track is taken for if not for what it is."""
+        places = visible_places(topology)
+        nodes = tuple(topology.nodes[place] for place in places)
+        seen = tuple(_seen_kinds(topology, nodes, dict(seen_as)))
+        masses = tuple(
+            node.mass if kind == node.kind else _mass_of(kind) for node, kind in zip(nodes, seen, strict=True)
+        )
+        return cls(topology=topology, places=places, nodes=nodes, seen=seen, masses=masses)
 
 
 def truth(events: ChainEvents) -> MeasuredEvents:
@@ -538,7 +570,7 @@ def _run(
     momenta: Floats,
     points: Floats,
     places: tuple[int, ...],
-    nodes: list[Node],
+    nodes: Sequence[Node],
     masses: tuple[float, ...],
     key: npt.NDArray[np.uint64],
     first_event: int,
@@ -547,16 +579,45 @@ def _run(
     from modelbuilder.kinematics import _measure, _random
 
     n = momenta.shape[2]
-    measured = np.zeros((len(places), 4, n))
-    flags = np.zeros((len(places), n), dtype=np.uint8)
-    photons, tracks, surface = detector.photons, detector.tracks, detector.photons.calorimeter
-    energy, momentum = photons.response, tracks.response
+    measured = np.zeros((1, len(places), 4, n))
+    flags = np.zeros((1, len(places), n), dtype=np.uint8)
     physics: tuple[Any, ...] = (
         int(first_event),
         key,
         np.array(places, dtype=np.int64),
-        np.array([_measure.PHOTON if node.kind == "photon" else _measure.TRACK for node in nodes], dtype=np.int64),
+        kinds_of(nodes),
         np.array(masses, dtype=float),
+        *responses([response_numbers(detector)]),
+        momenta,
+        points,
+        measured,
+        flags,
+    )
+    bounds = shard_bounds(n, _random.BLOCK)
+
+    def run(shard: int) -> None:
+        _measure.measure_shard(int(bounds[shard]), int(bounds[shard + 1]), *physics)
+
+    run_shards(run, len(bounds) - 1, n_threads)
+    return measured[0], flags[0]
+
+
+def kinds_of(nodes: Sequence[Node]) -> Ints:
+    """PHOTON or TRACK of `_measure`."""
+    from modelbuilder.kinematics import _measure
+
+    return np.array([_measure.PHOTON if node.kind == "photon" else _measure.TRACK for node in nodes], dtype=np.int64)
+
+
+ResponseNumbers = tuple[tuple[float, ...], ...]
+"""Of photons, tracks and the calorimeter, then the cosines of the polar intervals of photons and of tracks."""
+
+
+def response_numbers(detector: Detector) -> ResponseNumbers:
+    """What the kernels of `_measure` take of a detector: all but its efficiencies."""
+    photons, tracks, surface = detector.photons, detector.tracks, detector.photons.calorimeter
+    energy, momentum = photons.response, tracks.response
+    return (
         (
             float(energy.noise),
             float(energy.stochastic),
@@ -582,27 +643,29 @@ def _run(
         (0.0, 0.0, 0.0) if surface is None else (float(surface.radius), float(surface.z_low), float(surface.z_high)),
         _cosines(photons.theta),
         _cosines(tracks.theta),
-        momenta,
-        points,
-        measured,
-        flags,
     )
-    bounds = shard_bounds(n, _random.BLOCK)
-
-    def run(shard: int) -> None:
-        _measure.measure_shard(int(bounds[shard]), int(bounds[shard + 1]), *physics)
-
-    run_shards(run, len(bounds) - 1, n_threads)
-    return measured, flags
 
 
-def _cosines(theta: tuple[Interval, ...]) -> Floats:
-    """Least and largest cosines of polar intervals, shape (2, n)."""
-    return np.array([[math.cos(high) for _, high in theta], [math.cos(low) for low, _ in theta]])
+def responses(rows: Sequence[ResponseNumbers]) -> tuple[Floats, ...]:
+    """The same of several detectors as arrays: the first three with a row each, the cosines of shape (n, 2, n_most)."""
+    plain = [np.array([row[part] for row in rows], dtype=float) for part in range(3)]
+    cosines = []
+    for part in (3, 4):
+        most = max(len(row[part]) for row in rows) // 2
+        table = np.full((len(rows), 2, most), 2.0)  # what is missing contains no cosine
+        for entry, row in zip(table, rows, strict=True):
+            entry[:, : len(row[part]) // 2] = np.reshape(row[part], (2, -1))
+        cosines.append(table)
+    return (*plain, *cosines)
 
 
-def _multiply_particle(efficiency: Efficiency, momentum: Floats, factors: Floats) -> None:
-    """Multiply by the efficiency of a particle of true momentum, shape (4, n)."""
+def _cosines(theta: tuple[Interval, ...]) -> tuple[float, ...]:
+    """Least cosines of polar intervals, then the largest."""
+    return (*(math.cos(high) for _, high in theta), *(math.cos(low) for low, _ in theta))
+
+
+def efficiency_of_particle(efficiency: Efficiency, momentum: Floats, factors: Floats) -> None:
+    """Multiply factors by the efficiency of a particle of true momentum, shape (4, n)."""
     if not isinstance(efficiency, EfficiencyTable):
         factors *= efficiency
         return
@@ -614,7 +677,7 @@ def _multiply_particle(efficiency: Efficiency, momentum: Floats, factors: Floats
     efficiency.multiply(first, cosine, factors)
 
 
-def _find_vertex(
+def find_vertex(
     topology: Topology,
     name: str,
     vertex: VertexAcceptance,
@@ -645,7 +708,7 @@ def _find_vertex(
     weights *= inside
 
 
-def _seen_kinds(topology: Topology, nodes: list[Node], seen_as: dict[str, Kind]) -> list[Kind]:
+def _seen_kinds(topology: Topology, nodes: Sequence[Node], seen_as: dict[str, Kind]) -> list[Kind]:
     names = tuple(node.name for node in nodes)
     for name, kind in seen_as.items():
         node = nodes[_position(topology, names, name)]

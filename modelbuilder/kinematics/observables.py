@@ -31,8 +31,7 @@ def evaluate_entries(observable: Observable, events: MeasuredEvents, beams: Beam
     function = FUNCTIONS[observable.function]
     momenta = np.ascontiguousarray(events.momenta.transpose(1, 2, 0))
     n = momenta.shape[2]
-    half = 0.5 * beams.crossing_angle
-    numbers = (float(beams.electron_energy), float(beams.positron_energy), math.sin(half), math.cos(half))
+    numbers = beam_numbers(beams)
     sums = np.zeros((3, 4, n))
     values = np.empty((len(observable.entries), n))
     points = None
@@ -49,22 +48,35 @@ def evaluate_entries(observable: Observable, events: MeasuredEvents, beams: Beam
         if points is not None:
             _observables.flight(points, sums[0], int(function.code.split()[1]), row)
         else:
-            number = sum(events.masses[member] for member in groups[0])
-            if function.code in ("MBC", "DELTA_E"):
-                number = beams.sqrt_s
-            elif function.code == "TAU_X":
+            number = number_of(observable, groups, events.masses, beams)
+            if function.code == "TAU_X":
                 sums[2, 0] = 0.5 * beams.sqrt_s
-                number = _tau_mass()
             elif function.code == "COS_HELICITY" and len(groups) == 2:
                 sums[2] = np.array(beams.four_momentum)[:, None]
             code = getattr(_observables, function.code)
-            _observables.evaluate(code, float(number), sums[0], sums[1], sums[2], row)
+            _observables.evaluate(code, number, sums[0], sums[1], sums[2], row)
         used = sorted({member for group in groups for member in group})
         if used and not np.all(found[:, used]):
             row[~np.all(found[:, used], axis=1)] = math.nan
     if observable.per_sqrt_s:
         values /= beams.sqrt_s
     return values
+
+
+def beam_numbers(beams: Beams) -> tuple[float, float, float, float]:
+    """The beams for the kernels: energies, and sin and cos of half the crossing angle."""
+    half = 0.5 * beams.crossing_angle
+    return (float(beams.electron_energy), float(beams.positron_energy), math.sin(half), math.cos(half))
+
+
+def number_of(
+    observable: Observable, groups: tuple[tuple[int, ...], ...], masses: tuple[float, ...], beams: Beams
+) -> float:
+    """The number that the kernel takes beside the momenta of an entry."""
+    code = FUNCTIONS[observable.function].code
+    if code in ("MBC", "DELTA_E"):
+        return float(beams.sqrt_s)
+    return _tau_mass() if code == "TAU_X" else float(sum(masses[member] for member in groups[0]))
 
 
 def _tau_mass() -> float:

@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from modelbuilder.kinematics.beams import Beams
 from modelbuilder.kinematics.chain import ChainEvents, ChainGenerator
+from modelbuilder.kinematics.compiled_selection import CompiledSelection
 from modelbuilder.kinematics.cuts import Cut, Step, TurnOn, error_function_turn_on, fill_entries, step_of
-from modelbuilder.kinematics.measure import Detector, MeasuredEvents, VertexAcceptance, measure
-from modelbuilder.kinematics.observables import evaluate_entries
+from modelbuilder.kinematics.measure import Detector, MeasuredEvents, Particles, VertexAcceptance, measure
 from modelbuilder.kinematics.shards import available_threads, stream_key
 from modelbuilder.kinematics.simulate import SimulatedHistogram
 from modelbuilder.spec.observables import Observable, parse_observable
@@ -36,6 +36,8 @@ T = TypeVar("T")
 
 PIECE = 1 << 16
 """Events of a piece: the results depend on it in the last bits, so it is a constant."""
+CHUNK = 1 << 12
+"""Events that go from the generator to the histogram at a time, within the cache of a core; no result depends on it."""
 NOMINAL = ""
 
 
@@ -159,8 +161,10 @@ class ChainSample:
         checked = np.array(edges, dtype=float)
         observables = self.observables(text)
 
+        selection = self._compiled(detectors, observables, checked)
+
         def sums_of(piece: int) -> _Sums:
-            return self._sums(piece, detectors, observables, checked, thinning)
+            return self._sums(piece, selection, observables, checked, thinning)
 
         total = _Sums.zero(len(self._steps), len(checked) + 1, detectors)
         for sums in self._each(sums_of, n_threads):
@@ -191,8 +195,7 @@ class ChainSample:
         def measured(piece: int) -> MeasuredPiece:
             events = self._events(piece)
             found = self._measured(events, detector, piece)
-            _, weights = self._selected(found)
-            return MeasuredPiece(events=events, measured=found, weights=weights)
+            return MeasuredPiece(events=events, measured=found, weights=self._selected(found))
 
         return self._each(measured, n_threads)
 
@@ -245,44 +248,56 @@ class ChainSample:
             n_threads=1,
         )
 
-    def _selected(self, measured: MeasuredEvents) -> tuple[list[Floats], Floats]:
-        """Weights of the events after each step but the first, and of each candidate after all of them."""
-        after = [measured.weights] if self.vertices else []
+    def _selected(self, measured: MeasuredEvents) -> Floats:
+        """Weights of each candidate after all cuts, shape (n_candidates, n)."""
         weights = np.array([measured.candidate_weights(*positions) for positions in self._positions])
-        after.append(np.sum(weights, axis=0))
-        for step in range(len(self.cuts)):
-            for row, cuts in zip(weights, self._cuts, strict=True):
-                cut = cuts[step]
+        for row, cuts in zip(weights, self._cuts, strict=True):
+            for cut in cuts:
                 row *= (
                     cut.passed(measured, self.beams) if isinstance(cut, Cut) else cut.efficiency(measured, self.beams)
                 )
-            after.append(np.sum(weights, axis=0))
-        return after, weights
+        return weights
+
+    def _compiled(
+        self, detectors: Mapping[str, Detector], observables: Sequence[Observable], edges: Floats
+    ) -> CompiledSelection:
+        return CompiledSelection(
+            Particles.of(self.topology, self.kinds),
+            self.beams,
+            detectors,
+            NOMINAL,
+            vertices=self.vertices,
+            positions=self._positions,
+            cuts=self._cuts,
+            observables=observables,
+            edges=edges,
+            seed=self.seed,
+            stream=self.stream,
+        )
 
     def _sums(
         self,
         piece: int,
-        detectors: Mapping[str, Detector],
+        selection: CompiledSelection,
         observables: Sequence[Observable],
         edges: Floats,
         thinning: Thinning | None,
     ) -> _Sums:
-        sums = _Sums.zero(len(self._steps), len(edges) + 1, detectors)
-        events = self._events(piece)
-        for name, detector in detectors.items():
-            measured = self._measured(events, detector, piece)
-            after, weights = self._selected(measured)
-            values = [evaluate_entries(observable, measured, self.beams) for observable in observables]
-            repeats = [len(entries) for entries in values]
-            entries = np.concatenate(values)
-            sums.histograms[name] = fill_entries(entries, np.repeat(weights, repeats, axis=0), edges)
-            if name == NOMINAL:
-                true = measured.true_weights
-                for row, left in zip(sums.flow, [true, *after], strict=True):
-                    row[:] = float(np.sum(left)), float(np.sum(left**2)), float(np.sum(left * true))
-                if thinning is not None:
-                    counts = self._counts(weights, piece, thinning)
-                    sums.counts, _ = fill_entries(entries, np.repeat(counts, repeats, axis=0), edges)
+        first = piece * PIECE
+        number = min(PIECE, self.n_events - first)
+        chunks = self.generator.chunks(
+            n_events=number, length=CHUNK, seed=self.seed, stream=self.stream, first_event=first
+        )
+        found = selection.sums(chunks, n_events=number, keep=thinning is not None)
+        sums = _Sums(
+            found.flow,
+            {name: (part[:, 0], part[:, 1]) for name, part in found.totals.items()},
+            np.zeros(len(edges) + 1),
+        )
+        if thinning is not None:
+            counts = self._counts(found.weights, piece, thinning)
+            repeats = [len(observable.entries) for observable in observables]
+            sums.counts, _ = fill_entries(found.entries, np.repeat(counts, repeats, axis=0), edges)
         return sums
 
     def _counts(self, weights: Floats, piece: int, thinning: Thinning) -> Floats:

@@ -12,7 +12,17 @@ import pytest
 from scipy.stats import poisson
 
 from modelbuilder.kinematics.beams import Beams
-from modelbuilder.kinematics.measure import Detector, PhotonDetector, TrackDetector, TrackResponse
+from modelbuilder.kinematics.cuts import fill_entries
+from modelbuilder.kinematics.measure import (
+    Calorimeter,
+    Detector,
+    EfficiencyTable,
+    PhotonDetector,
+    TrackDetector,
+    TrackResponse,
+    varied_detector,
+)
+from modelbuilder.kinematics.observables import evaluate_entries
 from modelbuilder.kinematics.processes import GammaAlp, ThreePhotons
 from modelbuilder.kinematics.response import PhotonResponse
 from modelbuilder.kinematics.sample import NOMINAL, PIECE, ChainSample, Thinning, poisson_counts
@@ -283,3 +293,161 @@ def test_events_are_those_of_the_histogram() -> None:
     assert [part.shape[1] for part in weights] == [PIECE, 777]
     total = chain.run({NOMINAL: PHOTONS}, "mass2(gamma gamma)", [0.0, 1.0]).flow[-1].sum_weights
     assert sum(float(part.sum()) for part in weights) == pytest.approx(total, rel=1e-12)
+
+
+TABLE = EfficiencyTable(
+    first_edges=(0.0, 1.0, 2.0, 5.0),
+    second_edges=(0.2, 1.0, 2.0, 3.0),
+    values=((0.5, 0.6, 0.7), (0.8, 0.9, 0.95), (0.9, 0.97, 0.99)),
+    uncertainties=((0.1, 0.1, 0.1), (0.05, 0.05, 0.05), (0.01, 0.01, 0.01)),
+)
+CALORIMETER = Calorimeter(radius=125.0, z_low=-102.0, z_high=196.0)
+TRACKS = TrackDetector(
+    response=TrackResponse(slope=0.0019, constant=0.003, angle=0.001),
+    theta=((math.radians(17.0), math.radians(150.0)),),
+    min_transverse_momentum=0.1,
+    efficiency=TABLE,
+    identification=(
+        ("pion", "muon", 0.1),
+        ("muon", "muon", replace(TABLE, variables=("transverse momentum", "theta"))),
+    ),
+)
+REAL = Detector(
+    photons=PhotonDetector(
+        response=RESPONSE,
+        theta=((0.2, 0.5), BARREL),
+        min_energy=0.1,
+        min_opening_angle=0.06,
+        efficiency=0.9,
+        calorimeter=CALORIMETER,
+    ),
+    tracks=TRACKS,
+)
+VARIED = {
+    NOMINAL: REAL,
+    "table": replace(REAL, tracks=replace(TRACKS, efficiency=TABLE.shifted(1.0))),
+    "photons found": varied_detector(REAL, "photons.efficiency", 0.05),
+    "momentum": varied_detector(REAL, "tracks.momentum_scale", 0.01),
+    "energy": varied_detector(REAL, "photons.energy_scale", -0.02),
+    "acceptance": replace(REAL, photons=replace(REAL.photons, theta=((0.1, 3.0),))),
+}
+ANGLES = [
+    {"quantity": "theta(mu+)", "between": ["30 deg", "140 deg"]},
+    {"quantity": "theta_cm(mu-)", "above": "20 deg"},
+    {"quantity": "opening_angle_cm(mu+, mu-)", "below": "175 deg"},
+    {"quantity": "transverse_opening_angle(mu+, mu-)", "above": "30 deg"},
+    {"quantity": "recoil_theta(mu+ mu-)", "between": ["0 deg", "170 deg"]},
+    {"quantity": "phi(mu+)", "above": "-170 deg"},
+]
+TAUS = "e+ e- -> tau+ tau-, tau+ -> pi+ pi+ pi- anti-nu_tau, tau- -> nu_tau mu- anti-nu_mu"
+SELECTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "vetoes and angles": (
+        {
+            "text": "e+ e- -> mu+ mu- gamma",
+            "laws": {"e+ e-": Law(name="leptons-photon", min_energy=0.1, max_cos=0.95)},
+            "found": ["mu+", "mu-"],
+            "vetoed": ["tracks", "photons"],
+            "cuts": ANGLES,
+        },
+        "recoil2(mu+ mu-)",
+    ),
+    "vertices, helicity and a turn-on": (
+        {
+            "text": "e+ e- -> Y(4S), Y(4S) -> B0 anti-B0, B0 -> K*0 S, K*0 -> K+ pi-, S -> mu+ mu-",
+            "masses": {"S": 1.0},
+            "ctaus": {"S": 5.0},
+            "found": ["K+", "pi-", "mu+", "mu-"],
+            "taken_for": {},
+            "vertices": {
+                "S": Vertex.model_validate(
+                    {
+                        "rho": ["0.1 cm", "60 cm"],
+                        "z": ["-50 cm", "100 cm"],
+                        "resolution": "0.01 cm",
+                        "source": "assumption",
+                    }
+                )
+            },
+            "cuts": [
+                {"quantity": "energy_cm(K+)", "turn_on": {"threshold": "1 GeV", "width": "0.4 GeV", "plateau": 0.9}},
+                {"quantity": "pointing_angle(S)", "below": "30 deg"},
+                {"quantity": "mbc(K+ pi- mu+ mu-)", "above": "5.2 GeV"},
+                {"quantity": "cos_helicity(K+, K+ pi-)", "above": -0.9},
+            ],
+        },
+        "reduced_mass(mu+ mu-)",
+    ),
+    "several candidates": (
+        {
+            "text": "e+ e- -> gamma gamma gamma",
+            "laws": {"e+ e-": Law(name="three-photons", min_energy=0.2, max_cos=0.95)},
+            "found": ["gamma", "gamma"],
+            "vetoed": [],
+            "cuts": [
+                {"quantity": "opening_angle(gamma, gamma)", "above": "10 deg"},
+                {"quantity": "energy(gamma)", "above": "0.5 GeV", "at_least": 1},
+            ],
+        },
+        "mass(gamma gamma) / sqrt_s",
+    ),
+    "several entries": (
+        {
+            "text": "e+ e- -> gamma a, a -> gamma gamma",
+            "masses": {"a": 0.4},
+            "laws": {"e+ e-": Law(name="photon-pseudoscalar")},
+            "found": ["gamma", "gamma", "gamma"],
+            "cuts": [{"quantity": "mass2(gamma gamma)", "between": ["1 GeV^2", "90 GeV^2"], "at_least": 2}],
+        },
+        "recoil(gamma)",
+    ),
+    "a tag": (
+        {
+            "text": TAUS,
+            "laws": {"tau-": Law(name="leptonic")},
+            "found": ["pi+", "pi+", "pi-", "mu-"],
+            "taken_for": {},
+            "cuts": [
+                {"quantity": "delta_e(pi+ pi+ pi-)", "below": "0 GeV"},
+                {"quantity": "missing_pt", "above": "0.1 GeV"},
+            ],
+        },
+        "tau_x(mu-, pi+ pi+ pi-)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_one_pass_has_the_bits_of_its_steps(name: str) -> None:
+    """Second method: measure, select, evaluate and fill whole pieces. Catches what one of them knows and not the other.
+
+    The cut flow is added in another order.
+    """
+    arguments, text = SELECTIONS[name]
+    tracks = replace(TRACKS, identification=(*TRACKS.identification, ("pion", "pion", 0.9), ("kaon", "kaon", 0.8)))
+    detectors = {
+        key: replace(
+            detector, tracks=replace(tracks, response=detector.tracks.response, efficiency=detector.tracks.efficiency)
+        )
+        for key, detector in VARIED.items()
+    }
+    chain = sample(**arguments, n_events=PIECE + 3000)
+    edges = np.concatenate([np.linspace(-1.0, 1.0, 40), np.geomspace(1.01, 60.0, 100)])
+    found = chain.run(detectors, text, edges, n_threads=2)
+    observables = chain.observables(text)
+    assert found.flow[-1].efficiency > 0.01
+    for key, detector in detectors.items():
+        values, variances = np.zeros((2, len(edges) + 1))
+        weights = 0.0
+        for piece in chain.pieces(detector):
+            entries = [evaluate_entries(observable, piece.measured, chain.beams) for observable in observables]
+            repeated = np.repeat(piece.weights, [len(rows) for rows in entries], axis=0)
+            part = fill_entries(np.concatenate(entries), repeated, edges)
+            values += part[0]
+            variances += part[1]
+            weights += float(piece.weights.sum())
+        histogram = found.histograms[key]
+        assert np.array_equal(histogram.values, values[1:-1])
+        assert np.array_equal(histogram.variances, variances[1:-1])
+        assert (histogram.underflow, histogram.overflow) == (values[0], values[-1])
+        if key == NOMINAL:
+            assert found.flow[-1].sum_weights == pytest.approx(weights, rel=1e-12)
