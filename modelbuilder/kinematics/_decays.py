@@ -426,11 +426,14 @@ def decay_square(
     parameter: float,
     mass: float,
 ) -> float:
-    """|M|^2 of a three-body decay, in the order of the children. mass: of the second child."""
+    """|M|^2 of a three-body decay, in the order of the children. mass: of the second child.
+
+    parameter: coupling of the left-handed lepton to N and its neutrino; mass of the dark photon.
+    """
     if code == LEPTONIC:
         return leptonic_decay(parent, one, two, three)
     if code == NEUTRAL_LEPTON:
-        return neutral_lepton_decay(parent, one, two, three, mass, -0.5 + SIN2_THETA_W, SIN2_THETA_W)
+        return neutral_lepton_decay(parent, one, two, three, mass, parameter, SIN2_THETA_W)
     if code == DARK_CURRENT:
         return heavy_to_light_pair(parent, one, two, three, mass, parameter * parameter)
     return 1.0

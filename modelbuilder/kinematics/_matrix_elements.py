@@ -400,7 +400,7 @@ def neutral_lepton_decay(
     """|M|^2 of N(parent) -> nu l-(minus) l+(plus) through Z*, in units of G_F^2 |U|^2, unpolarised; GeV^4.
 
     left, right: -1/2 + sin^2(theta_W) and sin^2(theta_W), for N mixed with another flavour than l, as N mixed with tau
-    to mu mu nu. N (Dirac); its antiparticle has l- and l+ exchanged, and a Majorana N half of each times two.
+    to mu mu nu; with the flavour of l, where W* adds to it, left is +1/2 + sin^2(theta_W). N (Dirac); its antiparticle has l- and l+ exchanged, and a Majorana N half of each times two.
     64 [L^2 (N.l+)(nu.l-) + R^2 (N.l-)(nu.l+) + L R m^2 (N.nu)]. Structure: Bondarenko et al., arXiv:1805.08567, whose
     width (physics notes, b_decay 8.7) is its integral.
     """

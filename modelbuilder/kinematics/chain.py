@@ -15,7 +15,7 @@ from modelbuilder.kinematics import phase_space
 from modelbuilder.kinematics._constants import ELECTRON_MASS
 from modelbuilder.kinematics.beams import Beams
 from modelbuilder.kinematics.shards import ordered_sum, run_shards, shard_bounds, stream_key
-from modelbuilder.spec.topology import Topology, Vertex, check_energy, decay_threshold, known_particle
+from modelbuilder.spec.topology import Topology, Vertex, check_energy, decay_threshold, known_particle, lepton_identity
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -487,8 +487,6 @@ class _Plan:
         one, two, three = vertex.children
         nodes = self.topology.nodes
         code = _PRODUCTIONS[law.name]
-        if "leptons-" in law.name and nodes[one].charge > 0:
-            one, two = two, one
         if law.name == "leptons-photon" and nodes[one].species == "e-":
             code = 4
         if law.name in ("three-photons", "leptons-photon"):
@@ -508,7 +506,7 @@ class _Plan:
         most: the most that the softest photon can have, GeV.
         """
         law = vertex.law
-        products = " ".join(self.topology.nodes[child].species for child in vertex.children)
+        products = " ".join(self.topology.nodes[child].species for child in vertex.as_written)
         if law.min_energy >= most:
             msg = (
                 f"e+ e- -> {products}: min_energy is {law.min_energy:g} GeV, but"
@@ -591,7 +589,12 @@ class _Plan:
         from modelbuilder.kinematics import _decays
 
         code, parameter = _SQUARES[vertex.law.name], vertex.law.parameter or 0.0
-        masses = [self.topology.nodes[child].mass for child in vertex.children]
+        nodes = [self.topology.nodes[child] for child in vertex.children]
+        masses = [node.mass for node in nodes]
+        if vertex.law.name == "neutral-lepton":
+            # the coupling of the left-handed lepton; W* adds 1 to that of Z* where the neutrino is its own
+            same = lepton_identity(nodes[0].species)[0] == lepton_identity(nodes[1].species)[0]
+            parameter = _decays.SIN2_THETA_W + (0.5 if same else -0.5)
 
         def square(momenta: Floats) -> Floats:
             results = np.zeros(len(momenta))

@@ -115,7 +115,11 @@ def test_chains_conserve_momentum(a: float, share: float, isr: bool, law: str) -
     """Invariant: a daughter decayed in another frame than that of its parent, or an axis that is not a unit vector."""
     masses = {"V": a, "h": share * (10.5 - a), "p1": 0.4 * a, "p2": 0.3 * share * a}
     text = "e+ e- -> V h, V -> p1 p2, p1 -> e+ e-, h -> gamma gamma"
-    laws = {"V": Law(name=law), "p1": Law(name="dipole", parameter=-0.5), "e+ e-": Law(name="vector-scalar")}
+    laws = {
+        "V": Law(name=law),
+        "p1": Law(name="dipole", parameter=-0.5),
+        "e+ e-": Law(name="vector-scalar", vector="V"),
+    }
     assert_exact(simulate(text, masses=masses, laws=laws, isr=isr, n_events=300))
 
 
@@ -277,7 +281,7 @@ LAM = (1 - 1 / S - 16 / S) ** 2 - 4 * 16 / S**2
         (
             "e+ e- -> Ap h",
             {"Ap": 4.0, "h": 1.0},
-            Law(name="vector-scalar"),
+            Law(name="vector-scalar", vector="Ap"),
             lambda c: LAM * (1 - c * c) + 8 * 16 / S,
             1.0,
         ),

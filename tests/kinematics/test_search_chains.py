@@ -105,7 +105,7 @@ def test_dark_higgs_to_three_pairs() -> None:
     """Reference: lam sin^2 + 8 m_A'^2/s for the first A' among three of them, and mu+ mu- pairs with the mass of A'."""
     dark, higgs = 1.0, 3.5
     events = simulate(
-        "e+ e- -> Ap h, h -> Ap Ap, Ap -> mu+ mu-", {"e+ e-": Law(name="vector-scalar")}, Ap=dark, h=higgs
+        "e+ e- -> Ap h, h -> Ap Ap, Ap -> mu+ mu-", {"e+ e-": Law(name="vector-scalar", vector="Ap")}, Ap=dark, h=higgs
     )
     p = events.momentum("Ap")
     cosine = p[:, 3] / np.linalg.norm(p[:, 1:], axis=1)
