@@ -15,7 +15,15 @@ from modelbuilder.kinematics import phase_space
 from modelbuilder.kinematics._constants import ELECTRON_MASS
 from modelbuilder.kinematics.beams import Beams
 from modelbuilder.kinematics.shards import ordered_sum, run_shards, shard_bounds, stream_key
-from modelbuilder.spec.topology import Topology, Vertex, check_energy, decay_threshold, known_particle, lepton_identity
+from modelbuilder.spec.topology import (
+    Topology,
+    Vertex,
+    check_energy,
+    decay_threshold,
+    known_particle,
+    lepton_identity,
+    polarisation,
+)
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -38,6 +46,16 @@ _PAIRS = {
     "photon-vector": (5, 4),
     "vector-scalar": (6, 5),
     "two-photons": (7, 6),
+}
+# Decays of a vector: codes of the angle if it is polarised along the axis, and across it
+_VECTOR_DECAYS = {"vector-to-scalars": (3, 2), "vector-to-fermions": (8, 9)}
+# How it was polarised: code of the axis in `_chain`, and whether it is along it
+_POLARISATIONS = {
+    "beams": (1, False),
+    "helicity 0": (2, True),
+    "helicity 1": (2, False),
+    "photon-vector": (3, False),
+    "vector-scalar": (4, True),
 }
 # `leptons-photon` is 4 for electrons
 _PRODUCTIONS = {
@@ -472,6 +490,8 @@ class _Plan:
             self._add(1, 0, vertex.children, (node.mass, width, norm), 0)
         elif name in _PRODUCTIONS:
             self._add_production(vertex)
+        elif name in _VECTOR_DECAYS:
+            self._add_vector_decay(vertex)
         elif len(vertex.children) == 2:
             self._add_pair(vertex, produced)
         elif name == "leptonic" and all(self.topology.nodes[vertex.children[i]].mass == 0.0 for i in (0, 2)):
@@ -558,6 +578,29 @@ class _Plan:
         numbers = (parameter, norm, 0.0, vertex.law.min_energy)
         mode = 1 if varying or with_photons else 0
         self._add(2, 0, vertex.children, numbers, draws, n=cross_section, law=angle, axis=axis, mode=mode)
+
+    def _add_vector_decay(self, vertex: Vertex) -> None:
+        mode, norm, least, most, values = self._normalisation(vertex)
+        numbers = (0.0, norm, least, most)
+        angles = _VECTOR_DECAYS[vertex.law.name]
+        known = polarisation(self.topology, vertex.parent)
+        if known != "leptons-vector":
+            axis, along = _POLARISATIONS[known]
+            law = angles[0] if along else angles[1]
+            self._add(2, vertex.parent, vertex.children, numbers, 3, law=law, axis=axis, mode=mode, values=values)
+            return
+        self._add(2, vertex.parent, vertex.children, numbers, 1, mode=mode, values=values)
+        if vertex.law.name == "vector-to-scalars":
+            constant, slope = 0.0, 3.0
+        else:
+            self._require_fixed(vertex)
+            from modelbuilder.kinematics import _decays
+
+            masses = [self.topology.nodes[place].mass for place in (vertex.parent, *vertex.children)]
+            anisotropy = _decays.fermion_anisotropy(*masses)
+            constant, slope = (part / (1.0 + anisotropy / 3.0) for part in (1.0, anisotropy))
+        children = (*self.topology.vertices[0].children, vertex.children[0])
+        self._add(9, 0, children, (constant, slope), 0)
 
     def _add_n_body(self, vertex: Vertex, produced: bool) -> None:
         n = len(vertex.children)

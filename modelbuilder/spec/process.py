@@ -64,6 +64,8 @@ PlainLaw = Literal[
     "mixed-leptons-pseudoscalar",
     "leptonic",
     "neutral-lepton",
+    "vector-to-fermions",
+    "vector-to-scalars",
 ]
 # Productions whose weights are cross sections at lowest order, without a coupling that is not known.
 WITH_CROSS_SECTION = ("three-photons", "two-photons", "leptons-photon")

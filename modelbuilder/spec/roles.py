@@ -133,6 +133,18 @@ def _leptons_and_one(name: str, products: Sequence[Role]) -> Order | str:
     return (*leptons, last)
 
 
+def _fermions(parent: Role, products: Sequence[Role], vector: str) -> Order | str:
+    if not parent.may_have_spin(2):
+        return "a parent of spin 1"
+    return (0, 1) if all(product.may_have_spin(1) for product in products) else "two particles of spin 1/2"
+
+
+def _scalars(parent: Role, products: Sequence[Role], vector: str) -> Order | str:
+    if not parent.may_have_spin(2):
+        return "a parent of spin 1"
+    return (0, 1) if all(product.may_have_spin(0) for product in products) else "two particles of spin 0"
+
+
 def _leptonic(parent: Role, products: Sequence[Role], vector: str) -> Order | str:
     """The neutrino of the parent, the lepton, the other neutrino."""
     name = parent.species
@@ -145,8 +157,10 @@ def _leptonic(parent: Role, products: Sequence[Role], vector: str) -> Order | st
     )
     if not parent.charge or (parent.spin is not None and not parent.is_charged_lepton):
         return "a charged lepton that decays"
-    leptons = [i for i, p in enumerate(products) if p.is_charged_lepton]
-    if len(leptons) != 1 or products[leptons[0]].lepton_number != number:
+    leptons = [
+        i for i, p in enumerate(products) if p.charge == parent.charge and (p.is_charged_lepton or p.spin is None)
+    ]
+    if len(leptons) != 1:
         return needs
     (lepton,) = leptons
     first, second = (i for i in range(3) if i != lepton)
@@ -203,6 +217,8 @@ _RULES = {
     "photon-vector": _photon_and_vector,
     "vector-scalar": _vector_and_scalar,
     "fermion-pair": _fermion_pair,
+    "vector-to-fermions": _fermions,
+    "vector-to-scalars": _scalars,
     "leptonic": _leptonic,
     "neutral-lepton": _neutral_lepton,
     "dark-current": _dark_current,

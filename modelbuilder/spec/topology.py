@@ -117,7 +117,11 @@ LAWS: dict[str, _Rule] = {
     "leptonic": _DECAY,
     "neutral-lepton": _DECAY,
     "dark-current": replace(_DECAY, parameter=(0.0, math.inf)),
+    "vector-to-fermions": _Rule(least=2, most=2, at_decay=True),
+    "vector-to-scalars": _Rule(least=2, most=2, at_decay=True),
 }
+# Productions that make a vector whose polarisation is known, and its place in the order of the law
+_POLARISING = {"photon-vector": 1, "vector-scalar": 0, "leptons-vector": 2, "resonance": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +146,8 @@ class Law:
     leptonic               L -> nu_L l nubar_l
     neutral-lepton         N -> nu l- l+ through Z*, and W* if the neutrino is said to be that of l
     dark-current           chi2 -> chi1 l- l+ through A'* of mass parameter, GeV
+    vector-to-fermions, vector-to-scalars    V -> f f, V -> P P, with the correlation of its directions with those of the
+                           production of V, exact at lowest order: see `polarisation`
 
     Which product is which follows from its species, charge, spin and lepton number (`roles.arranged`), not from the order
     of the text: the children of a vertex are in the order of this list. vector: for vector-scalar, the species that is
@@ -250,7 +256,8 @@ def parse_chain(
     masses, ctaus: of the hypotheses, by name, in GeV and in cm. A hypothesis without ctau decays promptly. ctaus also
         overrides the lifetime of a known particle.
     laws: by name of the parent, `e+ e-` for the production. Decays that are not named are flat in phase space, but
-        sine-squared for the two B mesons of a resonance from e+e-. A production is never flat unless that is said: a
+        sine-squared for the two B mesons of a resonance from e+e-, and those of vectors whose polarisation is known, to
+        two leptons or two particles of spin 0, follow from that. A production is never flat unless that is said: a
         resonance, pairs of muons and tau, photons, photons with such pairs or with pi0, eta, eta' have their law of
         lowest order; all others must be named.
     widths: whether known particles wider than 1 MeV have a mass distribution.
@@ -266,6 +273,29 @@ def visible_places(topology: Topology) -> tuple[int, ...]:
 def decay_threshold(topology: Topology, vertex: Vertex) -> float:
     """Least mass of the parent of a vertex, GeV."""
     return sum(topology.mass_range(child)[0] for child in vertex.children)
+
+
+def polarisation(topology: Topology, place: int) -> str:
+    """How a particle is polarised by what it comes from, if it is a vector; "" if that is not known.
+
+    The law of the production from e+e-; `beams` for a resonance, across the beams; `helicity 0` in the decay of a particle
+    of spin 0 to it and another of spin 0, `helicity 1` to it and a photon. There hypotheses count as spinless.
+    """
+    vertex = next((vertex for vertex in topology.vertices if place in vertex.children), None)
+    if vertex is None:
+        return ""
+    name = vertex.law.name
+    if name in _POLARISING:
+        own = vertex.children.index(place) == _POLARISING[name]
+        return ("beams" if name == "resonance" else name) if own else ""
+    parent = known_particle(topology.nodes[vertex.parent].species)
+    if len(vertex.children) != 2 or parent is None or parent.spin != 0:
+        return ""
+    other = topology.nodes[next(child for child in vertex.children if child != place)].species
+    if other == "gamma":
+        return "helicity 1"
+    known = known_particle(other)
+    return "helicity 0" if known is None or known.spin == 0 else ""
 
 
 def check_energy(topology: Topology, sqrt_s: float) -> None:
@@ -321,6 +351,8 @@ class _Reader:
         if unused:
             self.refuse(f"a value is given for {unused[0]}, which is not in the chain")
         topology = Topology(text=self.text, nodes=tuple(self.nodes), vertices=tuple(self.vertices))
+        vertices = tuple(self._with_polarisation(topology, vertex) for vertex in topology.vertices)
+        topology = replace(topology, vertices=vertices)
         self._check(topology)
         if self.unnamed:
             self.refuse(self.unnamed)
@@ -420,6 +452,24 @@ class _Reader:
         if resonance and len(children) == 2 and all(child.species.startswith("B") for child in children):
             return Law(name="sine-squared")
         return PHASE_SPACE
+
+    def _with_polarisation(self, topology: Topology, vertex: Vertex) -> Vertex:
+        """A decay that is not named, with the law that the polarisation of its parent gives it."""
+        node = topology.nodes[vertex.parent]
+        if vertex.law != PHASE_SPACE or node.species in self.laws or len(vertex.children) != 2:
+            return vertex
+        known = known_particle(node.species)
+        how = polarisation(topology, vertex.parent)
+        if not how or (known is None and how.startswith("helicity")) or (known is not None and known.spin != 2):
+            return vertex
+        roles = [_role(topology.nodes[child]) for child in vertex.children]
+        numbers = [role.lepton_number for role in roles]
+        dark = any(v.parent in vertex.children and v.law.name == "dark-current" for v in topology.vertices)
+        if all(role.spin == 0 for role in roles):
+            return replace(vertex, law=Law(name="vector-to-scalars"))
+        if dark or (sorted(numbers) == [-1, 1] and roles[0].flavour == roles[1].flavour):
+            return replace(vertex, law=Law(name="vector-to-fermions"))
+        return vertex
 
     def _lowest_order(self, children: Sequence[Node]) -> Law:
         """The law of a production that is not named; if there is none, `unnamed` says why."""
@@ -521,6 +571,13 @@ class _Reader:
             order = _order(vertex.law, parent, children)
             if isinstance(order, str):
                 self.refuse(f"{names}: the law {vertex.law.name!r} needs {order}")
+            if vertex.law.name.startswith("vector-to-") and not polarisation(topology, vertex.parent):
+                self.refuse(
+                    f"{names}: the law {vertex.law.name!r} needs to know how {parent.species} is polarised: it must come"
+                    " from e+e- alone, with a photon, a scalar (vector-scalar) or two leptons (leptons-vector), or from a"
+                    " particle of spin 0 with another of spin 0 or a photon; sine-squared and cosine-squared are to the"
+                    " direction of its flight"
+                )
 
 
 def _order(law: Law, parent: Node, children: Sequence[Node]) -> tuple[int, ...] | str:

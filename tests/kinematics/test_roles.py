@@ -46,7 +46,7 @@ CASES = [
 ]
 # all photons, one particle, or two that may be exchanged
 ALIKE = {"resonance", "two-photons", "three-photons", "fermion-pair", "phase-space", "dipole", "sine-squared",
-         "cosine-squared"}  # fmt: skip
+         "cosine-squared", "vector-to-fermions", "vector-to-scalars"}  # fmt: skip
 
 
 def test_every_law_has_roles_or_needs_none() -> None:
