@@ -49,6 +49,7 @@ from modelbuilder.kinematics._decays import (
     set_radiated_axis,
     weigh_decay,
     weigh_factor,
+    weigh_mass,
     weigh_pair,
     weigh_resonance,
     weigh_spins,
@@ -73,6 +74,7 @@ SPINS = 7  # of tau- and tau+, the first children, seen by the third and fourth:
 
 LEPTONIC_DECAY = 8  # mass of the lepton, norm; neutrinos without mass
 VECTOR_SPIN = 9  # of V in l- l+ V, the first children, as the fourth sees it: constant and slope of the weight
+MASS_WEIGHT = 10  # of the first child, from a table: unused, unused, its range
 
 # Columns of the table of integers
 CODE, OF, N, CHILD, LAW, AXIS_OF, GRANDPARENT, DRAW, MODE, FROM, TO, N_COLUMNS = (
@@ -275,6 +277,10 @@ def _run(w: Floats, ops: Ints, numbers: Floats, values: Floats, first: int, key0
             _copy(w, _node(op[CHILD + 2]), THREE, 5)
             _copy(w, _node(op[CHILD + 3]), INNER, 5)
             weigh_vector_spin(w, number[0], number[1])
+        elif code == MASS_WEIGHT:
+            _copy(w, _node(op[CHILD]) + MASS, PARENT + 4 * BLOCK, 1)
+            interpolate(w, values[op[FROM] : op[TO]], number[2], number[3])
+            weigh_mass(w)
         else:
             _run_three(w, op, number, first, key0, key1)
 

@@ -507,6 +507,13 @@ def weigh_table(w: Floats, least: float, power: int) -> None:
         w[WEIGHT + j] = w[WEIGHT + j] * w[FACTOR + j] / w[TABLE + j] if live else 0.0
 
 
+@kernel
+def weigh_mass(w: Floats) -> None:
+    """WEIGHT times TABLE."""
+    for j in range(BLOCK):
+        w[WEIGHT + j] *= w[TABLE + j]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Matrix elements: a new one is a code, and a line here
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelbuilder.errors import KinematicsError
-from modelbuilder.kinematics import phase_space
+from modelbuilder.kinematics import phase_space, tau
 from modelbuilder.kinematics._constants import ELECTRON_MASS
 from modelbuilder.kinematics.beams import Beams
 from modelbuilder.kinematics.shards import ordered_sum, run_shards, shard_bounds, stream_key
@@ -38,6 +38,7 @@ _FIRST_DRAW = 32  # the draw blocks below belong to the beams
 # name of the law: code of the angle in `_decays`, code of the cross section
 _PAIRS = {
     "phase-space": (0, 0),
+    "vector-hadron": (0, 0),
     "dipole": (1, 0),
     "sine-squared": (2, 1),
     "cosine-squared": (3, 0),
@@ -494,6 +495,8 @@ class _Plan:
             self._add_vector_decay(vertex)
         elif len(vertex.children) == 2:
             self._add_pair(vertex, produced)
+            if name == "vector-hadron":
+                self._add_hadron_mass(vertex)
         elif name == "leptonic" and all(self.topology.nodes[vertex.children[i]].mass == 0.0 for i in (0, 2)):
             self._add_leptonic(vertex)
         else:
@@ -602,6 +605,30 @@ class _Plan:
         children = (*self.topology.vertices[0].children, vertex.children[0])
         self._add(9, 0, children, (constant, slope), 0)
 
+    def _add_hadron_mass(self, vertex: Vertex) -> None:
+        """From the Breit-Wigner of constant width that a mass is drawn from to that of tau -> nu hadron."""
+        place = vertex.children[0]
+        if not self._is_wide(place):
+            return
+        node, parent = self.topology.nodes[place], self.topology.nodes[vertex.parent].mass
+        number = getattr(known_particle(node.species), "number", 0)
+        low, high = self.ranges[place]
+
+        def ratio(mass: Floats) -> Floats:
+            constant = (mass**2 - node.mass**2) ** 2 + (node.mass * node.width) ** 2
+            # the momentum of the two bodies is in the weight already
+            momentum = np.maximum(1.0 - (mass / parent) ** 2, 1e-12)
+            density = tau.hadron_density(number, node.mass, node.width, mass, parent)
+            return np.asarray(density * constant / momentum, dtype=float)
+
+        first, last = (float(self._arctan(place, mass)) for mass in (low, high))
+        turns = first + (last - first) * (np.arange(20_000) + 0.5) / 20_000
+        drawn = np.sqrt(np.maximum(node.mass**2 + node.mass * node.width * np.tan(2.0 * math.pi * turns), 0.0))
+        momentum = phase_space.breakup_momentum(parent, drawn, self.topology.nodes[vertex.children[1]].mass)
+        norm = float(np.sum(momentum * ratio(drawn)) / np.sum(momentum))
+        table = ratio(np.linspace(low, high, 4 * _TABLE)) / norm
+        self._add(10, vertex.parent, vertex.children, (0.0, 0.0, low, high), 0, values=tuple(map(float, table)))
+
     def _add_n_body(self, vertex: Vertex, produced: bool) -> None:
         n = len(vertex.children)
         draws = (1 if n < 5 else 2) + n - 1
@@ -672,15 +699,15 @@ class _Plan:
             (place1, kind1, rest1), (place2, kind2, rest2) = seen[0], seen[1]
             self._add(7, 0, (minus, plus, place1, place2), (kind1, rest1, kind2, rest2), 0)
 
-    def _polarimeter(self, tau: int) -> tuple[int, float, float] | None:
+    def _polarimeter(self, place: int) -> tuple[int, float, float] | None:
         """The particle that tells the spin of a tau, how, and the mass of the rest; None if there is none."""
         nodes = self.topology.nodes
-        vertex = next((vertex for vertex in self.topology.vertices if vertex.parent == tau), None)
+        vertex = next((vertex for vertex in self.topology.vertices if vertex.parent == place), None)
         if vertex is None:
             return None
         if vertex.law.name == "leptonic":
             return vertex.children[2], 1.0, 0.0
-        if vertex.law.name != "phase-space" or len(vertex.children) != 2:
+        if vertex.law.name not in ("phase-space", "vector-hadron") or len(vertex.children) != 2:
             return None
         charged, neutral = sorted(vertex.children, key=lambda child: nodes[child].charge == 0)
         number = getattr(known_particle(nodes[charged].species), "number", 0)

@@ -66,6 +66,7 @@ PlainLaw = Literal[
     "neutral-lepton",
     "vector-to-fermions",
     "vector-to-scalars",
+    "vector-hadron",
 ]
 # Productions whose weights are cross sections at lowest order, without a coupling that is not known.
 WITH_CROSS_SECTION = ("three-photons", "two-photons", "leptons-photon")

@@ -10,6 +10,11 @@ from dataclasses import dataclass
 
 Order = tuple[int, ...]
 
+# Charged mesons of spin 1 that a tau decays to, by all their names
+VECTOR_HADRONS = {
+    f"{name}{charge}" for name in ("rho", "rho(770)", "K*", "K*(892)", "a_1", "a(1)(1260)") for charge in "+-"
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Role:
@@ -145,6 +150,16 @@ def _scalars(parent: Role, products: Sequence[Role], vector: str) -> Order | str
     return (0, 1) if all(product.may_have_spin(0) for product in products) else "two particles of spin 0"
 
 
+def _vector_hadron(parent: Role, products: Sequence[Role], vector: str) -> Order | str:
+    """The hadron, the neutrino."""
+    for order in ((0, 1), (1, 0)):
+        hadron, neutrino = (products[place] for place in order)
+        own = neutrino.is_neutrino and neutrino.flavour in ("", "tau")  # `nu` of tau+ is its antineutrino
+        if parent.is_charged_lepton and parent.flavour == "tau" and own and hadron.species in VECTOR_HADRONS:
+            return order
+    return "tau to its neutrino and rho, K* or a_1, as in tau- -> a_1- nu_tau"
+
+
 def _leptonic(parent: Role, products: Sequence[Role], vector: str) -> Order | str:
     """The neutrino of the parent, the lepton, the other neutrino."""
     name = parent.species
@@ -220,6 +235,7 @@ _RULES = {
     "vector-to-fermions": _fermions,
     "vector-to-scalars": _scalars,
     "leptonic": _leptonic,
+    "vector-hadron": _vector_hadron,
     "neutral-lepton": _neutral_lepton,
     "dark-current": _dark_current,
 }

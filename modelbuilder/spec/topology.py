@@ -119,6 +119,7 @@ LAWS: dict[str, _Rule] = {
     "dark-current": replace(_DECAY, parameter=(0.0, math.inf)),
     "vector-to-fermions": _Rule(least=2, most=2, at_decay=True),
     "vector-to-scalars": _Rule(least=2, most=2, at_decay=True),
+    "vector-hadron": _Rule(least=2, most=2, at_decay=True),
 }
 # Productions that make a vector whose polarisation is known, and its place in the order of the law
 _POLARISING = {"photon-vector": 1, "vector-scalar": 0, "leptons-vector": 2, "resonance": 0}
@@ -148,6 +149,7 @@ class Law:
     dark-current           chi2 -> chi1 l- l+ through A'* of mass parameter, GeV
     vector-to-fermions, vector-to-scalars    V -> f f, V -> P P, with the correlation of its directions with those of the
                            production of V, exact at lowest order: see `polarisation`
+    vector-hadron          tau -> nu rho, nu K*, nu a_1: the mass of the meson by V - A, with a width that depends on it
 
     Which product is which follows from its species, charge, spin and lepton number (`roles.arranged`), not from the order
     of the text: the children of a vertex are in the order of this list. vector: for vector-scalar, the species that is
@@ -257,7 +259,7 @@ def parse_chain(
         overrides the lifetime of a known particle.
     laws: by name of the parent, `e+ e-` for the production. Decays that are not named are flat in phase space, but
         sine-squared for the two B mesons of a resonance from e+e-, and those of vectors whose polarisation is known, to
-        two leptons or two particles of spin 0, follow from that. A production is never flat unless that is said: a
+        two leptons or two particles of spin 0, follow from that; tau -> nu rho, K* or a_1 is vector-hadron. A production is never flat unless that is said: a
         resonance, pairs of muons and tau, photons, photons with such pairs or with pi0, eta, eta' have their law of
         lowest order; all others must be named.
     widths: whether known particles wider than 1 MeV have a mass distribution.
@@ -451,6 +453,11 @@ class _Reader:
         resonance = line == (INITIAL,) and len(self.steps[INITIAL][0]) == 1
         if resonance and len(children) == 2 and all(child.species.startswith("B") for child in children):
             return Law(name="sine-squared")
+        if len(children) == 2:
+            hadronic = Law(name="vector-hadron")
+            parent = next(node for node in self.nodes if node.species == species)
+            if not isinstance(_order(hadronic, parent, children), str):
+                return hadronic
         return PHASE_SPACE
 
     def _with_polarisation(self, topology: Topology, vertex: Vertex) -> Vertex:

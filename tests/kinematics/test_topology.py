@@ -191,8 +191,8 @@ REFUSED = [
             "unknown law 'fancy' for e+ e-; known: cosine-squared, dark-current, dipole, fermion-pair, leptonic,"
             " leptons-photon, leptons-pseudoscalar, leptons-scalar, leptons-vector, mixed-leptons-pseudoscalar,"
             " mixed-leptons-scalar, mixed-leptons-vector, neutral-lepton, phase-space, photon-pseudoscalar,"
-            " photon-vector, resonance, sine-squared, three-photons, two-photons, vector-scalar, vector-to-fermions,"
-            " vector-to-scalars"
+            " photon-vector, resonance, sine-squared, three-photons, two-photons, vector-hadron, vector-scalar,"
+            " vector-to-fermions, vector-to-scalars"
         ),
     ),
     (

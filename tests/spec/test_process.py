@@ -69,7 +69,7 @@ CASES: list[tuple[str, list[tuple[str, str]], list[str]]] = [
         "unknown law",
         [("leptons-vector", "leptons-vectr")],
         [
-            "Z:9:10: signal.laws.e+ e-: found 'leptons-vectr'; expected 'phase-space', 'sine-squared', 'cosine-squared', 'resonance', 'fermion-pair', 'photon-pseudoscalar', 'vector-scalar', 'leptons-vector', 'leptons-scalar', 'leptons-pseudoscalar', 'mixed-leptons-vector', 'mixed-leptons-scalar', 'mixed-leptons-pseudoscalar', 'leptonic', 'neutral-lepton', 'vector-to-fermions' or 'vector-to-scalars'; did you mean 'leptons-vector'?"
+            "Z:9:10: signal.laws.e+ e-: found 'leptons-vectr'; expected 'phase-space', 'sine-squared', 'cosine-squared', 'resonance', 'fermion-pair', 'photon-pseudoscalar', 'vector-scalar', 'leptons-vector', 'leptons-scalar', 'leptons-pseudoscalar', 'mixed-leptons-vector', 'mixed-leptons-scalar', 'mixed-leptons-pseudoscalar', 'leptonic', 'neutral-lepton', 'vector-to-fermions', 'vector-to-scalars' or 'vector-hadron'; did you mean 'leptons-vector'?"
         ],
     ),
     (
