@@ -17,6 +17,7 @@ from modelbuilder.kinematics._compile import kernel
 from modelbuilder.kinematics._decays import (
     AXIS,
     FACTOR,
+    FERMIONS_ALONG,
     INNER,
     LENGTH,
     MASS,
@@ -34,6 +35,7 @@ from modelbuilder.kinematics._decays import (
     decay_flat,
     decay_to_axis,
     draw_cosine,
+    draw_fermion_cosine,
     draw_inner_masses,
     draw_length,
     draw_leptonic_pair,
@@ -42,13 +44,17 @@ from modelbuilder.kinematics._decays import (
     produce_three,
     require_energy,
     set_beam_axis,
+    set_dark_higgs_axis,
     set_helicity_axis,
+    set_radiated_axis,
     weigh_decay,
     weigh_factor,
+    weigh_mass,
     weigh_pair,
     weigh_resonance,
     weigh_spins,
     weigh_table,
+    weigh_vector_spin,
 )
 from modelbuilder.kinematics._frames import SCALE_MINUS, SCALE_PLUS, WEIGHT, collide, to_laboratory
 from modelbuilder.kinematics._random import BLOCK
@@ -67,6 +73,8 @@ FLIGHT = 6
 SPINS = 7  # of tau- and tau+, the first children, seen by the third and fourth: kind and mass of the rest, for both
 
 LEPTONIC_DECAY = 8  # mass of the lepton, norm; neutrinos without mass
+VECTOR_SPIN = 9  # of V in l- l+ V, the first children, as the fourth sees it: constant and slope of the weight
+MASS_WEIGHT = 10  # of the first child, from a table: unused, unused, its range
 
 # Columns of the table of integers
 CODE, OF, N, CHILD, LAW, AXIS_OF, GRANDPARENT, DRAW, MODE, FROM, TO, N_COLUMNS = (
@@ -85,7 +93,7 @@ CODE, OF, N, CHILD, LAW, AXIS_OF, GRANDPARENT, DRAW, MODE, FROM, TO, N_COLUMNS =
 )
 N_NUMBERS = 4
 
-BEAM_AXIS, HELICITY_AXIS = 1, 2
+BEAM_AXIS, HELICITY_AXIS, RADIATED_AXIS, DARK_HIGGS_AXIS = 1, 2, 3, 4
 
 # Weights of a two- or n-body operation
 UNWEIGHTED, CROSS_SECTION, CONSTANT, TABULATED = 0, 1, 2, 3
@@ -138,10 +146,17 @@ def _run_two_body(
     else:
         if op[AXIS_OF] == BEAM_AXIS:
             set_beam_axis(w)
+        elif op[AXIS_OF] == RADIATED_AXIS:
+            set_radiated_axis(w, first, op[DRAW], key0, key1)
+        elif op[AXIS_OF] == DARK_HIGGS_AXIS:
+            set_dark_higgs_axis(w, first, op[DRAW], key0, key1)
         else:
             _copy(w, _node(op[GRANDPARENT]), THREE, 4)
             set_helicity_axis(w)
-        draw_cosine(w, op[LAW], number[0], first, op[DRAW] + 1, key0, key1)
+        if op[LAW] >= FERMIONS_ALONG:
+            draw_fermion_cosine(w, op[LAW], first, op[DRAW] + 1, key0, key1)
+        else:
+            draw_cosine(w, op[LAW], number[0], first, op[DRAW] + 1, key0, key1)
         decay_to_axis(w, first, op[DRAW], key0, key1)
     _copy(w, ONE, one, 4)
     _copy(w, TWO, two, 4)
@@ -256,6 +271,16 @@ def _run(w: Floats, ops: Ints, numbers: Floats, values: Floats, first: int, key0
             _copy(w, _node(op[CHILD + 2]), THREE, 5)
             _copy(w, _node(op[CHILD + 3]), INNER, 5)
             weigh_spins(w, int(number[0]), number[1], int(number[2]), number[3])
+        elif code == VECTOR_SPIN:
+            _copy(w, _node(op[CHILD]), ONE, 5)
+            _copy(w, _node(op[CHILD + 1]), TWO, 5)
+            _copy(w, _node(op[CHILD + 2]), THREE, 5)
+            _copy(w, _node(op[CHILD + 3]), INNER, 5)
+            weigh_vector_spin(w, number[0], number[1])
+        elif code == MASS_WEIGHT:
+            _copy(w, _node(op[CHILD]) + MASS, PARENT + 4 * BLOCK, 1)
+            interpolate(w, values[op[FROM] : op[TO]], number[2], number[3])
+            weigh_mass(w)
         else:
             _run_three(w, op, number, first, key0, key1)
 

@@ -24,10 +24,14 @@ from modelbuilder.kinematics._frames import SCALE_MINUS, SCALE_PLUS, WEIGHT
 from modelbuilder.kinematics._functions import log, sincos_turns
 from modelbuilder.kinematics._matrix_elements import (
     Momentum,
+    across,
+    dot,
     heavy_to_light_pair,
     higgs_vector_law,
     leptonic_decay,
     neutral_lepton_decay,
+    vector_current,
+    vector_current_along,
 )
 from modelbuilder.kinematics._random import BLOCK, uniforms
 from modelbuilder.kinematics._three_body import (
@@ -62,6 +66,8 @@ P, MASS, LENGTH, POINT, PER_NODE = 0, 4 * BLOCK, 5 * BLOCK, 6 * BLOCK, 9 * BLOCK
 
 # Laws of the angle of two bodies
 FLAT, DIPOLE, SINE2, COSINE2, FERMION_PAIR, PHOTON_VECTOR, VECTOR_SCALAR, TWO_PHOTONS = 0, 1, 2, 3, 4, 5, 6, 7
+# of a vector that decays to two fermions, polarised along the axis, or across it in both directions alike
+FERMIONS_ALONG, FERMIONS_ACROSS = 8, 9
 # How the cross section of a pair depends on s
 PHASE_SPACE_S, SINE2_S, FERMION_PAIR_S, PSEUDOSCALAR_S, PHOTON_VECTOR_S, VECTOR_SCALAR_S, TWO_PHOTONS_S = (
     0,
@@ -213,6 +219,95 @@ def set_beam_axis(w: Floats) -> None:
         w[AXIS + j] = 0.0
         w[AXIS + BLOCK + j] = 0.0
         w[AXIS + 2 * BLOCK + j] = 1.0
+
+
+@kernel
+def set_radiated_axis(w: Floats, first: int, draw: int, key0: np.uint64, key1: np.uint64) -> None:
+    """AXIS: one of the beams as PARENT, the vector of e+e- -> gamma V, sees them.
+
+    The beam that has not radiated meets the rest of the other one: for massless electrons the density of the spin of V is
+    (1 - w- n- n- - w+ n+ n+)/2, n- and n+ the directions of electron and positron in its rest frame, w as the squares of
+    their energies there. So V is polarised across n- with probability w-, else across n+.
+    """
+    for j in range(BLOCK):
+        u, _ = uniforms(np.uint64(first + j), np.uint64(draw), key0, key1)
+        e = w[PARENT + j]
+        x = w[PARENT + BLOCK + j]
+        y = w[PARENT + 2 * BLOCK + j]
+        z = w[PARENT + 3 * BLOCK + j]
+        mass = w[PARENT + 4 * BLOCK + j]
+        minus = (e - z) * (e - z)
+        plus = (e + z) * (e + z)
+        side = 1.0 if u * (minus + plus) < minus else -1.0
+        ax, ay, az = seen_beam(e, x, y, z, mass, side)
+        w[AXIS + j] = ax
+        w[AXIS + BLOCK + j] = ay
+        w[AXIS + 2 * BLOCK + j] = az
+
+
+@kernel
+def set_dark_higgs_axis(w: Floats, first: int, draw: int, key0: np.uint64, key1: np.uint64) -> None:
+    """AXIS: the linear polarisation of PARENT, the vector of e+e- -> V h.
+
+    With the directions n- and n+ of the beams in the rest frame of V, and x their product, the density of its spin is
+    [(1 - x) + n- n+ + n+ n-]/(3 - x): along n- + n+ with probability 2/(3 - x), else across both.
+    """
+    for j in range(BLOCK):
+        u, _ = uniforms(np.uint64(first + j), np.uint64(draw), key0, key1)
+        e = w[PARENT + j]
+        x = w[PARENT + BLOCK + j]
+        y = w[PARENT + 2 * BLOCK + j]
+        z = w[PARENT + 3 * BLOCK + j]
+        mass = w[PARENT + 4 * BLOCK + j]
+        ax, ay, az = seen_beam(e, x, y, z, mass, 1.0)
+        bx, by, bz = seen_beam(e, x, y, z, mass, -1.0)
+        product = ax * bx + ay * by + az * bz
+        cx, cy, cz = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+        size2 = cx * cx + cy * cy + cz * cz
+        # of two beams that are opposite, any direction across them: both are as likely
+        bent = size2 > 1e-20
+        other = ax * ax < 0.5
+        cx = cx if bent else (0.0 if other else az)
+        cy = cy if bent else (-az if other else 0.0)
+        cz = cz if bent else (ay if other else -ax)
+        inverse = 1.0 / math.sqrt(cx * cx + cy * cy + cz * cz)
+        cx, cy, cz = cx * inverse, cy * inverse, cz * inverse
+        dx, dy, dz = ax - bx, ay - by, az - bz
+        inverse = 1.0 / math.sqrt(dx * dx + dy * dy + dz * dz)
+        normal = u * (3.0 - product) > 2.0
+        w[AXIS + j] = cx if normal else (cy * dz - cz * dy) * inverse
+        w[AXIS + BLOCK + j] = cy if normal else (cz * dx - cx * dz) * inverse
+        w[AXIS + 2 * BLOCK + j] = cz if normal else (cx * dy - cy * dx) * inverse
+
+
+@inlined
+def seen_beam(e: float, x: float, y: float, z: float, mass: float, side: float) -> tuple[float, float, float]:
+    """Direction of the electron (side 1) or positron (-1) in the rest frame of a particle, without a rotation."""
+    shift = (side * z / (e + mass) - 1.0) / mass
+    ax, ay, az = x * shift, y * shift, side + z * shift
+    inverse = 1.0 / math.sqrt(ax * ax + ay * ay + az * az)
+    return ax * inverse, ay * inverse, az * inverse
+
+
+@inlined
+def fermion_anisotropy(mass: float, one: float, two: float) -> float:
+    """A of 1 + A cos^2 in V -> f1 f2 for a V polarised along the axis: `vector_to_fermions` with masses of one sign."""
+    p = breakup_momentum(mass, one, two)
+    split = one - two
+    return -4.0 * p * p / max(mass * mass - split * split, 1e-300)
+
+
+@kernel
+def draw_fermion_cosine(w: Floats, law: int, first: int, draw: int, key0: np.uint64, key1: np.uint64) -> None:
+    """COSINE of V -> f1 f2; the masses of PARENT, ONE and TWO are set. Uses two draw blocks."""
+    for j in range(BLOCK):
+        u1, u2 = uniforms(np.uint64(first + j), np.uint64(draw), key0, key1)
+        u3, u4 = uniforms(np.uint64(first + j), np.uint64(draw + 1), key0, key1)
+        own = fermion_anisotropy(w[PARENT + 4 * BLOCK + j], w[ONE + 4 * BLOCK + j], w[TWO + 4 * BLOCK + j])
+        upward = law == FERMIONS_ACROSS
+        a = -own / (2.0 + own) if upward else own
+        flat = (1.0 if upward else 1.0 + a) / (1.0 + a / 3.0)
+        w[COSINE + j] = cosine_of(u1, u2, u3, u4, flat, upward)
 
 
 @inlined
@@ -412,6 +507,13 @@ def weigh_table(w: Floats, least: float, power: int) -> None:
         w[WEIGHT + j] = w[WEIGHT + j] * w[FACTOR + j] / w[TABLE + j] if live else 0.0
 
 
+@kernel
+def weigh_mass(w: Floats) -> None:
+    """WEIGHT times TABLE."""
+    for j in range(BLOCK):
+        w[WEIGHT + j] *= w[TABLE + j]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Matrix elements: a new one is a code, and a line here
 
@@ -426,11 +528,14 @@ def decay_square(
     parameter: float,
     mass: float,
 ) -> float:
-    """|M|^2 of a three-body decay, in the order of the children. mass: of the second child."""
+    """|M|^2 of a three-body decay, in the order of the children. mass: of the second child.
+
+    parameter: coupling of the left-handed lepton to N and its neutrino; mass of the dark photon.
+    """
     if code == LEPTONIC:
         return leptonic_decay(parent, one, two, three)
     if code == NEUTRAL_LEPTON:
-        return neutral_lepton_decay(parent, one, two, three, mass, -0.5 + SIN2_THETA_W, SIN2_THETA_W)
+        return neutral_lepton_decay(parent, one, two, three, mass, parameter, SIN2_THETA_W)
     if code == DARK_CURRENT:
         return heavy_to_light_pair(parent, one, two, three, mass, parameter * parameter)
     return 1.0
@@ -445,6 +550,33 @@ def weigh_decay(w: Floats, code: int, parameter: float, norm: float) -> None:
         two = (w[TWO + j], w[TWO + BLOCK + j], w[TWO + 2 * BLOCK + j], w[TWO + 3 * BLOCK + j])
         three = (w[THREE + j], w[THREE + BLOCK + j], w[THREE + 2 * BLOCK + j], w[THREE + 3 * BLOCK + j])
         w[WEIGHT + j] *= decay_square(code, parent, one, two, three, parameter, w[TWO + 4 * BLOCK + j]) / norm
+
+
+@kernel
+def weigh_vector_spin(w: Floats, constant: float, slope: float) -> None:
+    """WEIGHT times `constant` + `slope` R, for ONE (l-), TWO (l+), THREE (V) from e+e- and INNER, a product of V.
+
+    R is the probability that V is polarised along the direction of INNER in its rest frame.
+    """
+    for j in range(BLOCK):
+        p1 = (w[ONE + j], w[ONE + BLOCK + j], w[ONE + 2 * BLOCK + j], w[ONE + 3 * BLOCK + j])
+        p2 = (w[TWO + j], w[TWO + BLOCK + j], w[TWO + 2 * BLOCK + j], w[TWO + 3 * BLOCK + j])
+        k = (w[THREE + j], w[THREE + BLOCK + j], w[THREE + 2 * BLOCK + j], w[THREE + 3 * BLOCK + j])
+        q = (w[INNER + j], w[INNER + BLOCK + j], w[INNER + 2 * BLOCK + j], w[INNER + 3 * BLOCK + j])
+        mass2 = w[ONE + 4 * BLOCK + j] * w[ONE + 4 * BLOCK + j]
+        x_mass2 = w[THREE + 4 * BLOCK + j] * w[THREE + 4 * BLOCK + j]
+        along = dot(q, k) / x_mass2
+        e0, e1, e2, e3 = q[0] - along * k[0], q[1] - along * k[1], q[2] - along * k[2], q[3] - along * k[3]
+        inverse = 1.0 / math.sqrt(max(e1 * e1 + e2 * e2 + e3 * e3 - e0 * e0, 1e-300))
+        eps = (e0 * inverse, e1 * inverse, e2 * inverse, e3 * inverse)
+        energy = p1[0] + p2[0] + k[0]
+        s = energy * energy
+        d1 = x_mass2 + 2.0 * dot(p1, k)
+        d2 = x_mass2 + 2.0 * dot(p2, k)
+        total = vector_current(s, d1, d2, across(p1, p1), across(p2, p2), across(p1, p2), mass2, x_mass2)
+        own = vector_current_along(d1, d2, p1, p2, k, eps, mass2)
+        live = w[WEIGHT + j] > 0.0
+        w[WEIGHT + j] = w[WEIGHT + j] * (constant + slope * own / total) if live else 0.0
 
 
 @kernel

@@ -14,6 +14,7 @@ import math
 from modelbuilder.kinematics._compile import inlined
 
 Momentum = tuple[float, float, float, float]
+Vector = tuple[float, float, float]
 
 
 @inlined
@@ -65,6 +66,77 @@ def scalar_current(s: float, d1: float, d2: float, p11: float, p22: float, p12: 
     both = d1 * d1 * p11 + d2 * d2 * p22 - 2.0 * d1 * d2 * p12
     two = 2.0 * both - s * (d1 + d2) * (d1 + d2)
     return 4.0 * inverse * (one + kappa * inverse * two)
+
+
+@inlined
+def cross(a: Vector, b: Vector) -> Vector:
+    """a x b."""
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+
+
+@inlined
+def product3(a: Vector, b: Vector) -> float:
+    """a . b."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@inlined
+def vector_current_along(
+    d1: float, d2: float, p1: Momentum, p2: Momentum, k: Momentum, eps: Momentum, mass2: float
+) -> float:
+    """`vector_current` for one linear polarisation eps of V(k), eps.k = 0 and eps.eps = -1, instead of the sum of three.
+
+    By two-component spinors: the mass drops out of the vertex, which is i = E sigma_i + S1 sigma_i/D1 + sigma_i S2/D2 with
+    E = 2 eps.p1/D1 - 2 eps.p2/D2, S1 = (A - iB).sigma, S2 = -(A + iB).sigma, A = eps^0 k - k^0 eps, B = eps x k.
+    """
+    electric = 2.0 * (dot(eps, p1) / d1 - dot(eps, p2) / d2)
+    g = 1.0 / d1 - 1.0 / d2
+    h = 1.0 / d1 + 1.0 / d2
+    own = (eps[1], eps[2], eps[3])
+    flight = (k[1], k[2], k[3])
+    a = (
+        eps[0] * k[1] - k[0] * eps[1],
+        eps[0] * k[2] - k[0] * eps[2],
+        eps[0] * k[3] - k[0] * eps[3],
+    )
+    b = cross(own, flight)
+    x = spinor_current(electric, g, h, a, b, (1.0, 0.0, 0.0), p1, p2, mass2)
+    y = spinor_current(electric, g, h, a, b, (0.0, 1.0, 0.0), p1, p2, mass2)
+    return x + y
+
+
+@inlined
+def spinor_current(
+    electric: float, g: float, h: float, a: Vector, b: Vector, axis: Vector, p1: Momentum, p2: Momentum, mass2: float
+) -> float:
+    """|ubar(p1) Gamma v(p2)|^2 summed over spins, for a virtual photon polarised along `axis`.
+
+    Gamma has the blocks X = c + id + (u + iv).sigma and c - id - (u - iv).sigma; the rest are traces of 2 x 2 matrices.
+    """
+    c = g * product3(a, axis)
+    d = -h * product3(b, axis)
+    turned = cross(b, axis)
+    u = (electric * axis[0] + g * turned[0], electric * axis[1] + g * turned[1], electric * axis[2] + g * turned[2])
+    turned = cross(a, axis)
+    v = (h * turned[0], h * turned[1], h * turned[2])
+    one = (p1[1], p1[2], p1[3])
+    two = (p2[1], p2[2], p2[3])
+    uv = cross(u, v)
+    u2 = product3(u, u)
+    v2 = product3(v, v)
+    scalar = c * c + d * d
+    r = (c * u[0] + d * v[0], c * u[1] + d * v[1], c * u[2] + d * v[2])
+    turned = cross(two, (d * u[0] - c * v[0], d * u[1] - c * v[1], d * u[2] - c * v[2]))
+    along_u = product3(two, u)
+    along_v = product3(two, v)
+    q0 = p2[0] * (scalar + u2 + v2) + 2.0 * (product3(r, two) - product3(two, uv))
+    rest = scalar - u2 - v2
+    q = (
+        2.0 * (p2[0] * (r[0] + uv[0]) + u[0] * along_u + v[0] * along_v - turned[0]) + rest * two[0],
+        2.0 * (p2[0] * (r[1] + uv[1]) + u[1] * along_u + v[1] * along_v - turned[1]) + rest * two[1],
+        2.0 * (p2[0] * (r[2] + uv[2]) + u[2] * along_u + v[2] * along_v - turned[2]) + rest * two[2],
+    )
+    return 4.0 * (p1[0] * q0 + product3(one, q)) - 4.0 * mass2 * (c * c - d * d - u2 + v2)
 
 
 @inlined
@@ -400,7 +472,7 @@ def neutral_lepton_decay(
     """|M|^2 of N(parent) -> nu l-(minus) l+(plus) through Z*, in units of G_F^2 |U|^2, unpolarised; GeV^4.
 
     left, right: -1/2 + sin^2(theta_W) and sin^2(theta_W), for N mixed with another flavour than l, as N mixed with tau
-    to mu mu nu. N (Dirac); its antiparticle has l- and l+ exchanged, and a Majorana N half of each times two.
+    to mu mu nu; with the flavour of l, where W* adds to it, left is +1/2 + sin^2(theta_W). N (Dirac); its antiparticle has l- and l+ exchanged, and a Majorana N half of each times two.
     64 [L^2 (N.l+)(nu.l-) + R^2 (N.l-)(nu.l+) + L R m^2 (N.nu)]. Structure: Bondarenko et al., arXiv:1805.08567, whose
     width (physics notes, b_decay 8.7) is its integral.
     """

@@ -11,11 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from modelbuilder.errors import KinematicsError
-from modelbuilder.kinematics import phase_space
+from modelbuilder.kinematics import phase_space, tau
 from modelbuilder.kinematics._constants import ELECTRON_MASS
 from modelbuilder.kinematics.beams import Beams
 from modelbuilder.kinematics.shards import ordered_sum, run_shards, shard_bounds, stream_key
-from modelbuilder.spec.topology import Topology, Vertex, check_energy, decay_threshold, known_particle
+from modelbuilder.spec.topology import (
+    Topology,
+    Vertex,
+    check_energy,
+    decay_threshold,
+    known_particle,
+    lepton_identity,
+    polarisation,
+)
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -30,6 +38,7 @@ _FIRST_DRAW = 32  # the draw blocks below belong to the beams
 # name of the law: code of the angle in `_decays`, code of the cross section
 _PAIRS = {
     "phase-space": (0, 0),
+    "vector-hadron": (0, 0),
     "dipole": (1, 0),
     "sine-squared": (2, 1),
     "cosine-squared": (3, 0),
@@ -38,6 +47,16 @@ _PAIRS = {
     "photon-vector": (5, 4),
     "vector-scalar": (6, 5),
     "two-photons": (7, 6),
+}
+# Decays of a vector: codes of the angle if it is polarised along the axis, and across it
+_VECTOR_DECAYS = {"vector-to-scalars": (3, 2), "vector-to-fermions": (8, 9)}
+# How it was polarised: code of the axis in `_chain`, and whether it is along it
+_POLARISATIONS = {
+    "beams": (1, False),
+    "helicity 0": (2, True),
+    "helicity 1": (2, False),
+    "photon-vector": (3, False),
+    "vector-scalar": (4, True),
 }
 # `leptons-photon` is 4 for electrons
 _PRODUCTIONS = {
@@ -511,8 +530,12 @@ class _Plan:
             self._add(1, 0, vertex.children, (node.mass, width, norm), 0)
         elif name in _PRODUCTIONS:
             self._add_production(vertex)
+        elif name in _VECTOR_DECAYS:
+            self._add_vector_decay(vertex)
         elif len(vertex.children) == 2:
             self._add_pair(vertex, produced)
+            if name == "vector-hadron":
+                self._add_hadron_mass(vertex)
         elif name == "leptonic" and all(self.topology.nodes[vertex.children[i]].mass == 0.0 for i in (0, 2)):
             self._add_leptonic(vertex)
         else:
@@ -526,8 +549,6 @@ class _Plan:
         one, two, three = vertex.children
         nodes = self.topology.nodes
         code = _PRODUCTIONS[law.name]
-        if "leptons-" in law.name and nodes[one].charge > 0:
-            one, two = two, one
         if law.name == "leptons-photon" and nodes[one].species == "e-":
             code = 4
         if law.name in ("three-photons", "leptons-photon"):
@@ -547,7 +568,7 @@ class _Plan:
         most: the most that the softest photon can have, GeV.
         """
         law = vertex.law
-        products = " ".join(self.topology.nodes[child].species for child in vertex.children)
+        products = " ".join(self.topology.nodes[child].species for child in vertex.as_written)
         if law.min_energy >= most:
             msg = (
                 f"e+ e- -> {products}: min_energy is {law.min_energy:g} GeV, but"
@@ -600,6 +621,53 @@ class _Plan:
         mode = 1 if varying or with_photons else 0
         self._add(2, 0, vertex.children, numbers, draws, n=cross_section, law=angle, axis=axis, mode=mode)
 
+    def _add_vector_decay(self, vertex: Vertex) -> None:
+        mode, norm, least, most, values = self._normalisation(vertex)
+        numbers = (0.0, norm, least, most)
+        angles = _VECTOR_DECAYS[vertex.law.name]
+        known = polarisation(self.topology, vertex.parent)
+        if known != "leptons-vector":
+            axis, along = _POLARISATIONS[known]
+            law = angles[0] if along else angles[1]
+            self._add(2, vertex.parent, vertex.children, numbers, 3, law=law, axis=axis, mode=mode, values=values)
+            return
+        self._add(2, vertex.parent, vertex.children, numbers, 1, mode=mode, values=values)
+        if vertex.law.name == "vector-to-scalars":
+            constant, slope = 0.0, 3.0
+        else:
+            self._require_fixed(vertex)
+            from modelbuilder.kinematics import _decays
+
+            masses = [self.topology.nodes[place].mass for place in (vertex.parent, *vertex.children)]
+            anisotropy = _decays.fermion_anisotropy(*masses)
+            constant, slope = (part / (1.0 + anisotropy / 3.0) for part in (1.0, anisotropy))
+        children = (*self.topology.vertices[0].children, vertex.children[0])
+        self._add(9, 0, children, (constant, slope), 0)
+
+    def _add_hadron_mass(self, vertex: Vertex) -> None:
+        """From the Breit-Wigner of constant width that a mass is drawn from to that of tau -> nu hadron."""
+        place = vertex.children[0]
+        if not self._is_wide(place):
+            return
+        node, parent = self.topology.nodes[place], self.topology.nodes[vertex.parent].mass
+        number = getattr(known_particle(node.species), "number", 0)
+        low, high = self.ranges[place]
+
+        def ratio(mass: Floats) -> Floats:
+            constant = (mass**2 - node.mass**2) ** 2 + (node.mass * node.width) ** 2
+            # the momentum of the two bodies is in the weight already
+            momentum = np.maximum(1.0 - (mass / parent) ** 2, 1e-12)
+            density = tau.hadron_density(number, node.mass, node.width, mass, parent)
+            return np.asarray(density * constant / momentum, dtype=float)
+
+        first, last = (float(self._arctan(place, mass)) for mass in (low, high))
+        turns = first + (last - first) * (np.arange(20_000) + 0.5) / 20_000
+        drawn = np.sqrt(np.maximum(node.mass**2 + node.mass * node.width * np.tan(2.0 * math.pi * turns), 0.0))
+        momentum = phase_space.breakup_momentum(parent, drawn, self.topology.nodes[vertex.children[1]].mass)
+        norm = float(np.sum(momentum * ratio(drawn)) / np.sum(momentum))
+        table = ratio(np.linspace(low, high, 4 * _TABLE)) / norm
+        self._add(10, vertex.parent, vertex.children, (0.0, 0.0, low, high), 0, values=tuple(map(float, table)))
+
     def _add_n_body(self, vertex: Vertex, produced: bool) -> None:
         n = len(vertex.children)
         draws = (1 if n < 5 else 2) + n - 1
@@ -630,7 +698,12 @@ class _Plan:
         from modelbuilder.kinematics import _decays
 
         code, parameter = _SQUARES[vertex.law.name], vertex.law.parameter or 0.0
-        masses = [self.topology.nodes[child].mass for child in vertex.children]
+        nodes = [self.topology.nodes[child] for child in vertex.children]
+        masses = [node.mass for node in nodes]
+        if vertex.law.name == "neutral-lepton":
+            # the coupling of the left-handed lepton; W* adds 1 to that of Z* where the neutrino is its own
+            same = lepton_identity(nodes[0].species)[0] == lepton_identity(nodes[1].species)[0]
+            parameter = _decays.SIN2_THETA_W + (0.5 if same else -0.5)
 
         def square(momenta: Floats) -> Floats:
             results = np.zeros(len(momenta))
@@ -665,15 +738,15 @@ class _Plan:
             (place1, kind1, rest1), (place2, kind2, rest2) = seen[0], seen[1]
             self._add(7, 0, (minus, plus, place1, place2), (kind1, rest1, kind2, rest2), 0)
 
-    def _polarimeter(self, tau: int) -> tuple[int, float, float] | None:
+    def _polarimeter(self, place: int) -> tuple[int, float, float] | None:
         """The particle that tells the spin of a tau, how, and the mass of the rest; None if there is none."""
         nodes = self.topology.nodes
-        vertex = next((vertex for vertex in self.topology.vertices if vertex.parent == tau), None)
+        vertex = next((vertex for vertex in self.topology.vertices if vertex.parent == place), None)
         if vertex is None:
             return None
         if vertex.law.name == "leptonic":
             return vertex.children[2], 1.0, 0.0
-        if vertex.law.name != "phase-space" or len(vertex.children) != 2:
+        if vertex.law.name not in ("phase-space", "vector-hadron") or len(vertex.children) != 2:
             return None
         charged, neutral = sorted(vertex.children, key=lambda child: nodes[child].charge == 0)
         number = getattr(known_particle(nodes[charged].species), "number", 0)

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import TypeAdapter, ValidationError
 
 from modelbuilder.errors import KinematicsError, Problem
+from modelbuilder.spec import photon_reach
 from modelbuilder.spec.base import SpecModel
 from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.experiment import Experiment
@@ -28,6 +29,7 @@ from modelbuilder.spec.process import (
     candidates_of,
     chain_of,
     hypotheses,
+    needs_photon_cuts,
     seen_kinds,
 )
 from modelbuilder.spec.search import (
@@ -265,6 +267,13 @@ def _processes_are_possible(
                 yield path, message
             if sample == SIGNAL:
                 faulty.add(path)
+    for sample, chain in chains.items():
+        process = signal if sample == SIGNAL else backgrounds[sample]
+        own = (SIGNAL,) if sample == SIGNAL else ("backgrounds", sample)
+        key = "process" if needs_photon_cuts(process) else "laws"
+        radiates = radiation.initial_state == "collinear"
+        for message in _photons_are_covered(process, chain, final_state, experiment, selection, points, radiates):
+            yield (*own, key), message
     for name in final_state.vertices if final_state and len(chains) == 1 + len(backgrounds) else ():
         lifetimes = [ctau for chain in chains.values() for ctau in _lifetimes_of(chain, name)]
         if not lifetimes:
@@ -272,6 +281,35 @@ def _processes_are_possible(
         elif not any(lifetimes):
             reason = f"{name} decays promptly, at the collision point; give its c tau in `lifetimes` of the sample"
             yield ("final_state", "vertices", name), reason
+
+
+def _photons_are_covered(
+    process: Simulated,
+    chain: Topology,
+    final_state: FinalState | None,
+    experiment: Experiment,
+    selection: list[Cut],
+    points: tuple[GridPoint, ...],
+    radiates: bool,
+) -> Iterator[str]:
+    """The first thing that is wrong with the cuts on the simulated photons, for any of the sets of cuts."""
+    try:
+        candidates = candidates_of(chain, final_state, process.taken_for)
+        sets = dict.fromkeys(
+            tuple(i for i, cut in enumerate(selection) if cut.where is None or cut.where.holds(point.values))
+            for point in points
+        )
+    except (KinematicsError, KeyError):
+        return  # reported already
+    for holding in sets:
+        cuts = [selection[index] for index in holding]
+        follows = needs_photon_cuts(process)
+        found = photon_reach.refusals(
+            chain, candidates, cuts, experiment, radiates=radiates, follows_from_selection=follows
+        )
+        for message in found:
+            yield message
+            return
 
 
 def _some(points: tuple[GridPoint, ...]) -> tuple[GridPoint, ...]:

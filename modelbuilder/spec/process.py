@@ -64,6 +64,9 @@ PlainLaw = Literal[
     "mixed-leptons-pseudoscalar",
     "leptonic",
     "neutral-lepton",
+    "vector-to-fermions",
+    "vector-to-scalars",
+    "vector-hadron",
 ]
 # Productions whose weights are cross sections at lowest order, without a coupling that is not known.
 WITH_CROSS_SECTION = ("three-photons", "two-photons", "leptons-photon")
@@ -99,18 +102,27 @@ class CurrentLaw(SpecModel):
     mediator_mass: PositiveEnergyOfMass = Field(description="mass of the dark photon, with its unit")
 
 
+class VectorLaw(SpecModel):
+    """e+e- -> A' h', where the particle table does not know which of the two is the vector."""
+
+    law: Literal["vector-scalar"]
+    vector: str = Field(description="the particle of spin 1; the other has spin 0")
+
+
 def _kind_of_law(value: object) -> str:
     if isinstance(value, str):
         return "the name of a law"
     name = value.get("law") if isinstance(value, dict) else getattr(value, "law", "")
-    return {"dipole": "a dipole", "dark-current": "a current"}.get(str(name), "a law of photons")
+    kinds = {"dipole": "a dipole", "dark-current": "a current", "vector-scalar": "a vector"}
+    return kinds.get(str(name), "a law of photons")
 
 
 LawChoice = Annotated[
     Annotated[PlainLaw, BeforeValidator(_check_name_of_law), Tag("the name of a law")]
     | Annotated[DipoleLaw, Tag("a dipole")]
     | Annotated[PhotonLaw, Tag("a law of photons")]
-    | Annotated[CurrentLaw, Tag("a current")],
+    | Annotated[CurrentLaw, Tag("a current")]
+    | Annotated[VectorLaw, Tag("a vector")],
     Discriminator(_kind_of_law),
 ]
 
@@ -262,6 +274,8 @@ def _law(choice: LawChoice, point: Mapping[str, float]) -> Law:
         return Law(name=choice.law, parameter=choice.anisotropy)
     if isinstance(choice, CurrentLaw):
         return Law(name=choice.law, parameter=choice.mediator_mass.at(point))
+    if isinstance(choice, VectorLaw):
+        return Law(name=choice.law, vector=choice.vector)
     return Law(name=choice.law, min_energy=choice.min_energy or 0.0, max_cos=choice.max_cos)
 
 

@@ -19,9 +19,11 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Literal, NoReturn
 
 from modelbuilder.errors import KinematicsError
+from modelbuilder.spec.roles import Role, arranged
 
 Kind = Literal["photon", "electron", "muon", "pion", "kaon", "proton", "neutral", "invisible", "unresolved"]
 
@@ -115,7 +117,12 @@ LAWS: dict[str, _Rule] = {
     "leptonic": _DECAY,
     "neutral-lepton": _DECAY,
     "dark-current": replace(_DECAY, parameter=(0.0, math.inf)),
+    "vector-to-fermions": _Rule(least=2, most=2, at_decay=True),
+    "vector-to-scalars": _Rule(least=2, most=2, at_decay=True),
+    "vector-hadron": _Rule(least=2, most=2, at_decay=True),
 }
+# Productions that make a vector whose polarisation is known, and its place in the order of the law
+_POLARISING = {"photon-vector": 1, "vector-scalar": 0, "leptons-vector": 2, "resonance": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,12 +141,19 @@ class Law:
                            for electrons only annihilation with radiation of the beams: the exchange of a photon between
                            the beams, which dominates e e gamma, is absent
     resonance              e+e- -> one resonance
-    leptons-vector, leptons-scalar, leptons-pseudoscalar    e+e- -> l- l+ X at lowest order, the leptons first
+    leptons-vector, leptons-scalar, leptons-pseudoscalar    e+e- -> l- l+ X at lowest order
     mixed-leptons-vector, mixed-leptons-scalar, mixed-leptons-pseudoscalar    e+e- -> l l' X of two flavours, X radiated
                            by the leptons of an annihilation: the exchange of a photon between the beams is absent
-    leptonic               L -> nu_L l nubar_l: the children in the order neutrino of L, lepton, other neutrino
-    neutral-lepton         N -> nu l- l+ through Z*
+    leptonic               L -> nu_L l nubar_l
+    neutral-lepton         N -> nu l- l+ through Z*, and W* if the neutrino is said to be that of l
     dark-current           chi2 -> chi1 l- l+ through A'* of mass parameter, GeV
+    vector-to-fermions, vector-to-scalars    V -> f f, V -> P P, with the correlation of its directions with those of the
+                           production of V, exact at lowest order: see `polarisation`
+    vector-hadron          tau -> nu rho, nu K*, nu a_1: the mass of the meson by V - A, with a width that depends on it
+
+    Which product is which follows from its species, charge, spin and lepton number (`roles.arranged`), not from the order
+    of the text: the children of a vertex are in the order of this list. vector: for vector-scalar, the species that is
+    the vector, where the table of particles does not tell.
 
     The angle is that of the first child: in production to the electron in the e+e- frame, in the decay of a resonance
     from e+e- too, in any other decay to the direction of the parent as its own parent sees it (helicity angle).
@@ -155,6 +169,7 @@ class Law:
     parameter: float | None = None
     min_energy: float = 0.0
     max_cos: float | None = None
+    vector: str = ""
 
 
 PHASE_SPACE = Law(name="phase-space")
@@ -181,11 +196,16 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Vertex:
-    """A decay, or the production: places of the parent and of the children in `Topology.nodes`."""
+    """A decay, or the production: places in `Topology.nodes` of the parent, and of the children in the order of the law."""
 
     parent: int
     children: tuple[int, ...]
     law: Law
+
+    @property
+    def as_written(self) -> tuple[int, ...]:
+        """The children in the order of the text."""
+        return tuple(sorted(self.children))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +258,8 @@ def parse_chain(
     masses, ctaus: of the hypotheses, by name, in GeV and in cm. A hypothesis without ctau decays promptly. ctaus also
         overrides the lifetime of a known particle.
     laws: by name of the parent, `e+ e-` for the production. Decays that are not named are flat in phase space, but
-        sine-squared for the two B mesons of a resonance from e+e-. A production is never flat unless that is said: a
+        sine-squared for the two B mesons of a resonance from e+e-, and those of vectors whose polarisation is known, to
+        two leptons or two particles of spin 0, follow from that; tau -> nu rho, K* or a_1 is vector-hadron. A production is never flat unless that is said: a
         resonance, pairs of muons and tau, photons, photons with such pairs or with pi0, eta, eta' have their law of
         lowest order; all others must be named.
     widths: whether known particles wider than 1 MeV have a mass distribution.
@@ -256,11 +277,34 @@ def decay_threshold(topology: Topology, vertex: Vertex) -> float:
     return sum(topology.mass_range(child)[0] for child in vertex.children)
 
 
+def polarisation(topology: Topology, place: int) -> str:
+    """How a particle is polarised by what it comes from, if it is a vector; "" if that is not known.
+
+    The law of the production from e+e-; `beams` for a resonance, across the beams; `helicity 0` in the decay of a particle
+    of spin 0 to it and another of spin 0, `helicity 1` to it and a photon. There hypotheses count as spinless.
+    """
+    vertex = next((vertex for vertex in topology.vertices if place in vertex.children), None)
+    if vertex is None:
+        return ""
+    name = vertex.law.name
+    if name in _POLARISING:
+        own = vertex.children.index(place) == _POLARISING[name]
+        return ("beams" if name == "resonance" else name) if own else ""
+    parent = known_particle(topology.nodes[vertex.parent].species)
+    if len(vertex.children) != 2 or parent is None or parent.spin != 0:
+        return ""
+    other = topology.nodes[next(child for child in vertex.children if child != place)].species
+    if other == "gamma":
+        return "helicity 1"
+    known = known_particle(other)
+    return "helicity 0" if known is None or known.spin == 0 else ""
+
+
 def check_energy(topology: Topology, sqrt_s: float) -> None:
     """KinematicsError if the production is not possible at this energy, GeV."""
     first = topology.vertices[0]
     least = decay_threshold(topology, first)
-    products = " ".join(topology.nodes[child].species for child in first.children)
+    products = " ".join(topology.nodes[child].species for child in first.as_written)
     if least >= sqrt_s and topology.is_collision and first.law.name != "resonance":
         msg = (
             f"{INITIAL} -> {products}: the products have at least {least:.6g} GeV, but sqrt(s) is {sqrt_s:.6g} GeV;"
@@ -309,6 +353,8 @@ class _Reader:
         if unused:
             self.refuse(f"a value is given for {unused[0]}, which is not in the chain")
         topology = Topology(text=self.text, nodes=tuple(self.nodes), vertices=tuple(self.vertices))
+        vertices = tuple(self._with_polarisation(topology, vertex) for vertex in topology.vertices)
+        topology = replace(topology, vertices=vertices)
         self._check(topology)
         if self.unnamed:
             self.refuse(self.unnamed)
@@ -355,6 +401,9 @@ class _Reader:
         self.vertices.append(Vertex(parent=place, children=(), law=PHASE_SPACE))
         children = tuple(self._grow(child, (*line, species), numbers) for child in names)
         law = self._law(species, line, [self.nodes[child] for child in children])
+        order = _order(law, self.nodes[place], [self.nodes[child] for child in children])
+        if not isinstance(order, str):  # else `_check` refuses it
+            children = tuple(children[i] for i in order)
         self.vertices[slot] = Vertex(parent=place, children=children, law=law)
         return place
 
@@ -404,7 +453,30 @@ class _Reader:
         resonance = line == (INITIAL,) and len(self.steps[INITIAL][0]) == 1
         if resonance and len(children) == 2 and all(child.species.startswith("B") for child in children):
             return Law(name="sine-squared")
+        if len(children) == 2:
+            hadronic = Law(name="vector-hadron")
+            parent = next(node for node in self.nodes if node.species == species)
+            if not isinstance(_order(hadronic, parent, children), str):
+                return hadronic
         return PHASE_SPACE
+
+    def _with_polarisation(self, topology: Topology, vertex: Vertex) -> Vertex:
+        """A decay that is not named, with the law that the polarisation of its parent gives it."""
+        node = topology.nodes[vertex.parent]
+        if vertex.law != PHASE_SPACE or node.species in self.laws or len(vertex.children) != 2:
+            return vertex
+        known = known_particle(node.species)
+        how = polarisation(topology, vertex.parent)
+        if not how or (known is None and how.startswith("helicity")) or (known is not None and known.spin != 2):
+            return vertex
+        roles = [_role(topology.nodes[child]) for child in vertex.children]
+        numbers = [role.lepton_number for role in roles]
+        dark = any(v.parent in vertex.children and v.law.name == "dark-current" for v in topology.vertices)
+        if all(role.spin == 0 for role in roles):
+            return replace(vertex, law=Law(name="vector-to-scalars"))
+        if dark or (sorted(numbers) == [-1, 1] and roles[0].flavour == roles[1].flavour):
+            return replace(vertex, law=Law(name="vector-to-fermions"))
+        return vertex
 
     def _lowest_order(self, children: Sequence[Node]) -> Law:
         """The law of a production that is not named; if there is none, `unnamed` says why."""
@@ -430,7 +502,7 @@ class _Reader:
             name = "leptons-photon"
         elif names == ["gamma"] * len(names) and len(names) <= 3:
             name = "two-photons" if len(names) == 2 else "three-photons"
-        elif len(names) == 2 and names[0] == "gamma" and _is_pseudoscalar(names[1]):
+        elif len(names) == 2 and "gamma" in names and any(_is_pseudoscalar(name) for name in names):
             name = "photon-pseudoscalar"
         if name:
             return Law(name=name)
@@ -452,6 +524,8 @@ class _Reader:
             where = "decays" if rule.at_decay else "e+ e-"
             self.refuse(f"the law {law.name!r} is for {where} only, not for {species}")
         self._check_cuts(species, law, rule)
+        if law.vector and law.name != "vector-scalar":
+            self.refuse(f"the law {law.name!r} for {species} does not ask which particle is the vector")
         if rule.parameter is None:
             if law.parameter is not None:
                 self.refuse(f"the law {law.name!r} has no parameter")
@@ -486,7 +560,8 @@ class _Reader:
         for vertex in topology.vertices:
             parent = topology.nodes[vertex.parent]
             children = [topology.nodes[child] for child in vertex.children]
-            names = f"{parent.species} -> {' '.join(child.species for child in children)}"
+            written = " ".join(topology.nodes[child].species for child in vertex.as_written)
+            names = f"{parent.species} -> {written}"
             if parent.species != INITIAL and len(children) == 1:
                 self.refuse(f"{names}: a decay needs at least two particles")
             if len(children) > 6:
@@ -500,36 +575,42 @@ class _Reader:
                     f"{names}: the products have at least {least:.6g} GeV, but {parent.species} has"
                     f" {topology.mass_range(vertex.parent)[1]:.6g} GeV; the decay is not possible"
                 )
-            if vertex.law.name == "fermion-pair" and children[0].mass != children[1].mass:
-                self.refuse(f"{names}: the law 'fermion-pair' needs two equal masses")
-            reason = _misfit(vertex.law, children)
-            if reason:
-                self.refuse(f"{names}: the law {vertex.law.name!r} needs {reason}")
+            order = _order(vertex.law, parent, children)
+            if isinstance(order, str):
+                self.refuse(f"{names}: the law {vertex.law.name!r} needs {order}")
+            if vertex.law.name.startswith("vector-to-") and not polarisation(topology, vertex.parent):
+                self.refuse(
+                    f"{names}: the law {vertex.law.name!r} needs to know how {parent.species} is polarised: it must come"
+                    " from e+e- alone, with a photon, a scalar (vector-scalar) or two leptons (leptons-vector), or from a"
+                    " particle of spin 0 with another of spin 0 or a photon; sine-squared and cosine-squared are to the"
+                    " direction of its flight"
+                )
 
 
-def _misfit(law: Law, children: Sequence[Node]) -> str:
-    """What the law needs and the children are not; empty if they fit."""
-    names = [child.species for child in children]
-    name = law.name
-    if name in ("photon-vector", "photon-pseudoscalar") and children[0].mass != 0.0:
-        return "the photon first"
-    if name in ("two-photons", "three-photons") and set(names) != {"gamma"}:
-        return "photons only"
-    flavours = _flavours(names[:2])
-    if name.startswith("leptons-") and (len(flavours) != 2 or flavours[0] != flavours[1]):
-        return "two leptons of one mass first"
-    if name.startswith("mixed-leptons-") and (len(flavours) != 2 or flavours[0] == flavours[1]):
-        return "two leptons of different mass first"
-    if name == "leptons-photon":
-        return "" if names[2] == "gamma" else "a photon last"
-    if "leptons-" in name and children[2].mass == 0.0:
-        return "a third particle with a mass"
-    if name.startswith("mixed-leptons-"):
-        # the propagator of the heavier lepton has its pole within the phase space
-        gap = abs(children[0].mass - children[1].mass)
-        if children[2].mass <= gap:
-            return f"a third particle above {gap:.6g} GeV, below which the heavier lepton decays to it"
-    return ""
+def _order(law: Law, parent: Node, children: Sequence[Node]) -> tuple[int, ...] | str:
+    """Places of the children in the order of the law, or what the law needs and they are not."""
+    return arranged(law.name, _role(parent), [_role(child) for child in children], law.vector)
+
+
+def _role(node: Node) -> Role:
+    flavour, number = lepton_identity(node.species)
+    known = known_particle(node.species)
+    spin = 1 if number else None if known is None else known.spin
+    return Role(
+        species=node.species, mass=node.mass, charge=node.charge, spin=spin, flavour=flavour, lepton_number=number
+    )
+
+
+def lepton_identity(species: str) -> tuple[str, int]:
+    """Flavour, "" if it is not said, and lepton number of a lepton; ("", 0) for all others."""
+    charged = _flavour(species)
+    if charged is not None:
+        return charged, 1 if species.endswith("-") else -1
+    if species not in NEUTRINOS:
+        return "", 0
+    anti = species.startswith(("anti-", "nubar")) or species.endswith("~")
+    flavour = next((name for name in ("tau", "mu", "e") if species.rstrip("~)").endswith((f"_{name}", f"({name}"))), "")
+    return flavour, -1 if anti else 1
 
 
 def _flavour(species: str) -> str | None:
@@ -558,8 +639,14 @@ def _fitting_laws(names: Sequence[str]) -> list[str]:
         first = "leptons" if flavours[0] == flavours[1] else "mixed-leptons"
         return [f"{first}-{kind}" for kind in ("vector", "scalar", "pseudoscalar")]
     if len(names) == 2:
-        return ["vector-scalar", "fermion-pair", "sine-squared"]
+        spins = [None if (known := known_particle(name)) is None else known.spin for name in names]
+        laws = ["vector-scalar"] if any(_fit(spins, pair) for pair in ((2, 0), (0, 2))) else []
+        return [*laws, *(["fermion-pair"] if _fit(spins, (1, 1)) else []), "sine-squared"]
     return []
+
+
+def _fit(spins: Sequence[int | None], wanted: tuple[int, int]) -> bool:
+    return all(spin in (None, want) for spin, want in zip(spins, wanted, strict=True))
 
 
 def _times(number: int) -> str:
@@ -568,7 +655,10 @@ def _times(number: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class KnownParticle:
-    """What the chain needs to know of a particle of the table: GeV, e, cm, and its number without the sign."""
+    """What the chain needs to know of a particle of the table: GeV, e, cm, and its number without the sign.
+
+    spin: twice it, None if the table has none.
+    """
 
     number: int
     mass: float
@@ -576,12 +666,13 @@ class KnownParticle:
     kind: Kind
     ctau: float
     width: float
+    spin: int | None
 
 
 def known_particle(species: str) -> KnownParticle | None:
     """A particle of the PDG table, or None."""
     if species in NEUTRINOS:
-        return KnownParticle(number=0, mass=0.0, charge=0, kind="invisible", ctau=math.inf, width=0.0)
+        return KnownParticle(number=0, mass=0.0, charge=0, kind="invisible", ctau=math.inf, width=0.0, spin=1)
     return _table().get(ALIASES.get(species, species))
 
 
@@ -608,6 +699,7 @@ def _table() -> dict[str, KnownParticle]:
             # a nominal width of zero is a stable particle; ctau comes in mm
             ctau=0.1 * particle.ctau if particle.ctau is not None and width > 0.0 else math.inf,
             width=width * 1e-3,
+            spin=None if particle.J is None else round(2 * Fraction(str(particle.J))),
         )
         table.setdefault(particle.name, known)
         try:

@@ -15,6 +15,7 @@ import numpy as np
 
 from modelbuilder.histograms import bernstein
 from modelbuilder.histograms.templates import FloatArray, PointTemplates, SampleTemplates, Template
+from modelbuilder.spec import photon_reach
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.search import (
@@ -96,6 +97,8 @@ class _Builder:
                 new, rates = self._simulated(name, background, found)
             samples.extend(new)
             parameters.extend(rates)
+            for text in photon_reach.warnings_of(background, self.spec.final_state, self.spec.experiment):
+                self._note("warning", "photons-not-simulated", name, text, "backgrounds", name, "laws")
         self._add_finite_simulation(samples)
         samples.extend(self._spurious_signals(signal))
         parameters.extend(self._luminosity(samples))

@@ -106,10 +106,15 @@ def test_events_in_a_file(tmp_path: Path) -> None:
     assert table.units["recoil_mu_plus_mu_minus"] == "GeV"
 
 
+ONE_CUT = "selection=[{quantity: energy_cm(gamma), above: 1.8 GeV, source: assumption}]"
+# without the cut on the direction of the recoil photons may be lost along the beams
+FARTHER = "backgrounds.mu_mu_gamma.laws={e+ e-: {law: leptons-photon, min_energy: 0.2 GeV, max_cos: 0.98}}"
+
+
 def test_several_ways_to_find_a_final_state_are_rows_of_their_own(tmp_path: Path) -> None:
     """By hand: two photons, one found: each event may have two rows, one for each photon."""
     path = tmp_path / "events.parquet"
-    looker = Looker(search("single_photon", "selection=[]"), sample="two_photons", mass=1.0, n_events=5000)
+    looker = Looker(search("single_photon", ONE_CUT), sample="two_photons", mass=1.0, n_events=5000)
     looker.write_events(path)
     columns = read_events(path).columns
     _, counts = np.unique(columns["event"], return_counts=True)
@@ -149,14 +154,14 @@ def test_what_is_refused() -> None:
     with pytest.raises(UserError, match=r"m_Zp = 11 GeV: it must lie between 0 and the collision energy, 10.58 GeV"):
         Looker(loaded, mass=11.0, n_events=N)
     with pytest.raises(UserError, match=r"at least 10\.6113 GeV"):
-        Looker(search("zprime_invisible_2018", "selection=[]"), mass=10.4, n_events=N).look()
+        Looker(search("zprime_invisible_2018", "selection=[]", FARTHER), mass=10.4, n_events=N).look()
     with pytest.raises(UserError, match=r"mass\(Zp\): Zp is invisible"):
         Looker(loaded, observable="mass(Zp)", n_events=N)
     with pytest.raises(UserError, match="--point: found '3 cm'"):
         parse_mass("3 cm")
     nothing = "selection=[{quantity: energy(mu+), above: 20 GeV, source: assumption}]"
     with pytest.raises(UserError, match="none of the 20000 simulated events of signal passes"):
-        Looker(search("zprime_invisible_2018", nothing), n_events=N).look()
+        Looker(search("zprime_invisible_2018", nothing, FARTHER), n_events=N).look()
 
 
 def test_lines_for_a_reader() -> None:

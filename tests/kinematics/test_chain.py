@@ -115,7 +115,11 @@ def test_chains_conserve_momentum(a: float, share: float, isr: bool, law: str) -
     """Invariant: a daughter decayed in another frame than that of its parent, or an axis that is not a unit vector."""
     masses = {"V": a, "h": share * (10.5 - a), "p1": 0.4 * a, "p2": 0.3 * share * a}
     text = "e+ e- -> V h, V -> p1 p2, p1 -> e+ e-, h -> gamma gamma"
-    laws = {"V": Law(name=law), "p1": Law(name="dipole", parameter=-0.5), "e+ e-": Law(name="vector-scalar")}
+    laws = {
+        "V": Law(name=law),
+        "p1": Law(name="dipole", parameter=-0.5),
+        "e+ e-": Law(name="vector-scalar", vector="V"),
+    }
     assert_exact(simulate(text, masses=masses, laws=laws, isr=isr, n_events=300))
 
 
@@ -277,7 +281,7 @@ LAM = (1 - 1 / S - 16 / S) ** 2 - 4 * 16 / S**2
         (
             "e+ e- -> Ap h",
             {"Ap": 4.0, "h": 1.0},
-            Law(name="vector-scalar"),
+            Law(name="vector-scalar", vector="Ap"),
             lambda c: LAM * (1 - c * c) + 8 * 16 / S,
             1.0,
         ),
@@ -365,14 +369,20 @@ def test_gamma_alp_is_that_of_the_fast_path(real_beams: Beams, isr: bool) -> Non
 
 @pytest.mark.parametrize(
     "text",
-    ["tau- -> nu_tau mu- nubar_mu", "mu+ -> nubar e+ nu", "L -> nu l nu", "tau- -> N mu- nu", "tau- -> nu mu- N"],
+    [
+        "tau- -> nu_tau mu- nubar_mu",
+        "mu+ -> nubar e+ nu",
+        "L- -> nu l- nubar",
+        "tau- -> N mu- nubar",
+        "tau- -> nu mu- N",
+    ],
 )
 def test_leptonic_decays_have_their_spectra(text: str) -> None:
     """Reference (quadrature of |M|^2): mean energies and pair masses, with and without masses; mean weight 1.
 
     Massless neutrinos are drawn by |M|^2 itself, massive ones weighted: a pair of the wrong two, a wrong norm.
     """
-    masses = {name: m for name, m in {"L": 1.0, "l": 0.6, "N": 0.5}.items() if name in text.split()}
+    masses = {name: m for name, m in {"L-": 1.0, "l-": 0.6, "N": 0.5}.items() if name in text.split()}
     parent = text.split()[0]
     topology = parse_chain(text, masses=masses, ctaus={parent: 0.0}, laws={parent: Law(name="leptonic")})
     events = simulate_chain(topology, BELLE2, isr=False, n_events=100_000, seed=1, stream="leptonic")
@@ -385,7 +395,7 @@ def test_leptonic_decays_have_their_spectra(text: str) -> None:
 
     own = [node.mass for node in nodes]
     n = events.effective_sample_size
-    assert n > 100_000 * (0.6 if "N" in masses else 0.85 if "L" in masses else 0.97)
+    assert n > 100_000 * (0.6 if "N" in masses else 0.85 if "L-" in masses else 0.97)
     assert events.weights.mean() == pytest.approx(1.0, abs=4.5 * np.std(events.weights) / math.sqrt(100_000) + 1e-9)
     p = events.momenta
     for one, two in ((1, 2), (2, 3), (1, 3)):

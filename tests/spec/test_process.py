@@ -21,6 +21,7 @@ from modelbuilder.spec.process import (
     FinalState,
     PhotonLaw,
     PlainLaw,
+    Simulated,
     candidates_of,
     chain_of,
     hypotheses,
@@ -68,7 +69,7 @@ CASES: list[tuple[str, list[tuple[str, str]], list[str]]] = [
         "unknown law",
         [("leptons-vector", "leptons-vectr")],
         [
-            "Z:9:10: signal.laws.e+ e-: found 'leptons-vectr'; expected 'phase-space', 'sine-squared', 'cosine-squared', 'resonance', 'fermion-pair', 'photon-pseudoscalar', 'vector-scalar', 'leptons-vector', 'leptons-scalar', 'leptons-pseudoscalar', 'mixed-leptons-vector', 'mixed-leptons-scalar', 'mixed-leptons-pseudoscalar', 'leptonic' or 'neutral-lepton'; did you mean 'leptons-vector'?"
+            "Z:9:10: signal.laws.e+ e-: found 'leptons-vectr'; expected 'phase-space', 'sine-squared', 'cosine-squared', 'resonance', 'fermion-pair', 'photon-pseudoscalar', 'vector-scalar', 'leptons-vector', 'leptons-scalar', 'leptons-pseudoscalar', 'mixed-leptons-vector', 'mixed-leptons-scalar', 'mixed-leptons-pseudoscalar', 'leptonic', 'neutral-lepton', 'vector-to-fermions', 'vector-to-scalars' or 'vector-hadron'; did you mean 'leptons-vector'?"
         ],
     ),
     (
@@ -400,3 +401,16 @@ def test_every_variation_is_one_of_the_detector(specs: Path) -> None:
     detector = detector_of(load_search(SEARCH).spec.experiment)
     for vary in get_args(Varied):
         assert varied_detector(detector, vary, 0.1 if "efficiency" not in vary else -0.1) != detector, vary
+
+
+def test_a_vector_is_named() -> None:
+    """Catches a vector that is written in a spec and does not reach the law."""
+    sample = Simulated.model_validate(
+        {
+            "process": "e+ e- -> hp Ap, Ap -> invisible, hp -> mu+ mu-",
+            "laws": {"e+ e-": {"law": "vector-scalar", "vector": "Ap"}},
+            "masses": {"Ap": {"value": "3 GeV", "source": "assumption"}},
+        }
+    )
+    chain = chain_of(sample, {"m_hp": 1.0}, sqrt_s=10.58)
+    assert [chain.nodes[child].name for child in chain.vertices[0].children] == ["Ap", "hp"]
