@@ -26,6 +26,7 @@ from modelbuilder.spec.quantities import (
 
 ParticleKind = Literal["electron", "muon", "pion", "kaon", "proton"]
 PolarAngle = Annotated[float, Quantity(ANGLE, low=0.0, high=math.pi)]
+PositiveLength = Annotated[float, Quantity(LENGTH, low=0.0, exclusive=True)]
 
 
 class Beams(SpecModel):
@@ -181,7 +182,7 @@ EfficiencyOfParticle = Annotated[
 class Surface(SpecModel):
     """The inner surface of the calorimeter, where the direction of a photon is measured: a cylinder with two ends."""
 
-    radius: Annotated[float, Quantity(LENGTH, low=0.0, exclusive=True)]
+    radius: PositiveLength
     z_low: Position
     z_high: Position
     source: Source
@@ -225,6 +226,21 @@ class Identification(SpecModel):
     efficiency: EfficiencyOfParticle
 
 
+class TrackingVolume(SpecModel):
+    """Where a charged particle may begin to be found: in a cylinder about the detector axis, in the laboratory."""
+
+    rho: PositiveLength = Field(description="largest distance from the detector axis")
+    z: tuple[Position, Position] = Field(description="range along the detector axis")
+    source: Source
+
+    @model_validator(mode="after")
+    def _around_the_origin(self) -> TrackingVolume:
+        if not self.z[0] < 0.0 < self.z[1]:
+            reason = f"found {self.z[0]:g} to {self.z[1]:g} cm; the collision lies between the ends, at 0"
+            raise refusal(reason, ("z",))
+        return self
+
+
 class Tracks(SpecModel):
     """Acceptance and response for charged particles."""
 
@@ -232,6 +248,9 @@ class Tracks(SpecModel):
     minimum_transverse_momentum: Energy
     momentum_resolution: TrackMomentumResolution
     angle_resolution: Angle = Field(description="standard deviation of the direction in each transverse direction")
+    volume: TrackingVolume = Field(
+        description="tracks that begin outside, where a particle decays in flight, are not found"
+    )
     efficiency: EfficiencyOfParticle
     identification: list[Identification] = Field(
         default_factory=list, description="without an entry a particle is taken for what it is, and for nothing else"
