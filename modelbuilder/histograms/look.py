@@ -320,7 +320,7 @@ class Looker:
         return [nodes[v.parent].name for v in self.chain.topology.vertices[1:] if nodes[v.parent].ctau > 0.0]
 
     def _all_observables(self) -> list[tuple[Observable, ...]]:
-        texts = dict.fromkeys([self.observable, *(cut.quantity for cut in self.cuts)])
+        texts = dict.fromkeys([self.observable, *(cut.quantity for cut in self.chain.cuts)])
         return [self.chain.observables(text) for text in texts]
 
 

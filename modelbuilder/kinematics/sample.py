@@ -22,7 +22,7 @@ from modelbuilder.kinematics.measure import Detector, MeasuredEvents, VertexAcce
 from modelbuilder.kinematics.observables import evaluate_entries
 from modelbuilder.kinematics.shards import available_threads, stream_key
 from modelbuilder.kinematics.simulate import SimulatedHistogram
-from modelbuilder.spec.observables import Observable, parse_observable
+from modelbuilder.spec.observables import Observable, has_flight_of, parse_observable
 from modelbuilder.spec.process import Candidate, seen_kinds
 from modelbuilder.spec.search import ThresholdTurnOn
 from modelbuilder.spec.topology import Topology, visible_places
@@ -96,7 +96,8 @@ class MeasuredPiece:
 class ChainSample:
     """A process, its final state and its cuts.
 
-    candidates: the ways to find the final state.    cuts: in their order.    vertices: by name of a node.
+    candidates: the ways to find the final state.    cuts: in their order; those on the flight of a particle that the
+    process does not have do not bind it.    vertices: by name of a node.
     taken_for: by name, what tracks are taken for.    seed, stream: of the random numbers.
     """
 
@@ -117,7 +118,7 @@ class ChainSample:
         self.topology = topology
         self.beams = beams
         self.candidates = tuple(candidates)
-        self.cuts = tuple(cuts)
+        self.cuts = tuple(cut for cut in cuts if has_flight_of(cut.quantity, topology))
         self.n_events = n_events
         self.seed, self.stream = seed, stream
         self.generator = ChainGenerator(topology, beams, isr=isr)

@@ -18,7 +18,7 @@ from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.functions import Bounded
 from modelbuilder.spec.grid import GridError, GridPoint, expand_grid, spread
-from modelbuilder.spec.observables import arguments_of, parse_observable
+from modelbuilder.spec.observables import arguments_of, has_flight_of, parse_observable
 from modelbuilder.spec.problems import nearest
 from modelbuilder.spec.process import (
     SOFT_PHOTONS,
@@ -265,7 +265,15 @@ def _processes_are_possible(
                 yield path, message
             if sample == SIGNAL:
                 faulty.add(path)
-    for name in final_state.vertices if final_state and len(chains) == 1 + len(backgrounds) else ():
+    if len(chains) < 1 + len(backgrounds):
+        return
+    for index, cut in enumerate(selection):
+        if not any(has_flight_of(cut.quantity, chain) for chain in chains.values()):
+            name = arguments_of(cut.quantity)[1]
+            known = {chain.nodes[vertex.parent].name for chain in chains.values() for vertex in chain.vertices[1:]}
+            reason = f"{cut.quantity}: no particle {name} decays in any sample{nearest(name, known) if known else ''}"
+            yield ("selection", index, "quantity"), reason
+    for name in final_state.vertices if final_state else ():
         lifetimes = [ctau for chain in chains.values() for ctau in _lifetimes_of(chain, name)]
         if not lifetimes:
             yield ("final_state", "vertices", name), f"found {name!r}; no particle of this name decays in any sample"
@@ -342,6 +350,8 @@ def _final_state(
     ]
     wanted += [(("channels", name, "observable"), channel.observable, None) for name, channel in channels.items()]
     for path, text, cut in wanted:
+        if cut is not None and not has_flight_of(text, chain):
+            continue
         try:
             entries = len(parse_observable(text, chain, candidates[0].seen).entries)
         except KinematicsError as error:

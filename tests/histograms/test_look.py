@@ -72,6 +72,22 @@ def test_histogram_and_flow_are_of_the_same_events() -> None:
     assert down.total / found.nominal.total == pytest.approx(0.98**2, rel=1e-6)
 
 
+def test_cuts_on_a_flight_bind_what_flies() -> None:
+    """Catches such a cut that throws away a background without the particle, or does nothing to the signal.
+
+    By hand: S of B+ -> K+ S decays beyond 2 cm with exp(-2 cm m/(p c tau)), p its momentum.
+    """
+    cut = "selection=[{quantity: flight_distance(S), above: 2 cm, source: assumption}]"
+    changes = ("signal.lifetimes.S.value=5 cm", "final_state.vertices.S.rho=[0 cm, 60 cm]")
+    flows = [look("b_to_k_scalar", *changes, text, mass=1.0).flow for text in (cut, "selection=[]")]
+    assert [step.text for step in flows[0]] == [*(step.text for step in flows[1]), "flight_distance(S) above 2 cm"]
+    assert flows[0][-1].efficiency == pytest.approx(
+        flows[1][-1].efficiency * math.exp(-2.0 * 1.0 / (2.5 * 5.0)), rel=0.05
+    )
+    prompt = [look("b_to_k_scalar", *changes, text, sample="prompt").flow for text in (cut, "selection=[]")]
+    assert prompt[0] == prompt[1]
+
+
 def test_a_cut_belongs_to_its_masses() -> None:
     """Catches a cut that is kept, or dropped, whatever the mass."""
     texts = [[step.text for step in look("zprime_invisible_2018", mass=mass).flow] for mass in (2.0, 4.0)]

@@ -137,6 +137,25 @@ CASES: list[tuple[str, list[tuple[str, str]], list[str]]] = [
         ],
     ),
     (
+        "flight of what no sample has",
+        [("quantity: theta(mu+), between: [37 deg, 120 deg]", "quantity: pointing_angle(S), below: 3 deg")],
+        [
+            "Z:20:6: selection[0].quantity: pointing_angle(S): no particle S decays in any sample; known: tau+, tau-"
+        ],
+    ),
+    (
+        "flight of what only a background has",
+        [("quantity: theta(mu+), between: [37 deg, 120 deg]", "quantity: flight_distance(tau-), below: 1 mm")],
+        [],
+    ),
+    (
+        "flight of several",
+        [("quantity: theta(mu+), between: [37 deg, 120 deg]", "quantity: pointing_angle(tau+ tau-), below: 3 deg")],
+        [
+            "Z:20:6: selection[0].quantity: pointing_angle(tau+ tau-): pointing_angle takes one particle that decays",
+        ],
+    ),
+    (
         "unknown observable",
         [("quantity: theta(mu+)", "quantity: thetta(mu+)")],
         ["Z:20:6: selection[0].quantity: thetta(mu+): unknown observable 'thetta'; did you mean theta?"],
