@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -230,6 +231,9 @@ def simulate(
     mass = None if point is None else parse_mass(point)
     threads = available_threads(jobs)
     looker = Looker(search, sample=sample, mass=mass, observable=observable, n_events=events, n_threads=threads)
+    figure = output.with_suffix("") if output else Path(f"{search.spec.name}_{sample}_{looker.point.name}")
+    for path in [*([output] if output else []), *([figure.with_name(f"{figure.name}.png")] if draw else [])]:
+        _refuse_unwritable(path)
     _announce_compilation()
     look = looker.look()
     written: list[Path] = []
@@ -242,8 +246,7 @@ def simulate(
     if draw:
         from modelbuilder.publish.look import draw_look
 
-        stem = f"{search.spec.name}_{sample}_{look.point.name}"
-        written += draw_look(output.with_suffix("") if output else Path(stem), search, look)
+        written += draw_look(figure, search, look)
     if as_json:
         _print_json({**look.as_dict(), "files": [str(path) for path in written]})
         return
@@ -251,6 +254,24 @@ def simulate(
         _print(line)
     for path in written:
         _print(f"written: {path}")
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Raise UserError if a file cannot be written, before there is anything to write; makes its folder."""
+    if path.is_dir():
+        msg = f"{path}: is a directory; give the name of a file"
+        raise UserError(msg)
+    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path}: cannot be written: {error.strerror or error}; choose another place")
 
 
 def _announce_compilation() -> None:
@@ -266,7 +287,10 @@ def _write_histograms(look: Look, path: Path) -> Path:
     from modelbuilder.scan.store import write_atomically
 
     found = histograms({look.sample: SampleTemplates(look.nominal, look.varied)}, None, look.axis, look.edges)
-    write_atomically(path, to_uhi_json(found))
+    try:
+        write_atomically(path, to_uhi_json(found))
+    except OSError as error:
+        raise _unwritable(path, error) from None
     return path
 
 
@@ -410,8 +434,8 @@ def schema(
     if output is None:
         _print_json(schemas())
         return
-    output.mkdir(parents=True, exist_ok=True)
     for name, content in schemas().items():
+        _refuse_unwritable(output / name)
         (output / name).write_text(schema_text(content), encoding="utf-8")
         _print(str(output / name))
 

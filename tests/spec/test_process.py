@@ -139,9 +139,7 @@ CASES: list[tuple[str, list[tuple[str, str]], list[str]]] = [
     (
         "flight of what no sample has",
         [("quantity: theta(mu+), between: [37 deg, 120 deg]", "quantity: pointing_angle(S), below: 3 deg")],
-        [
-            "Z:20:6: selection[0].quantity: pointing_angle(S): no particle S decays in any sample; known: tau+, tau-"
-        ],
+        ["Z:20:6: selection[0].quantity: pointing_angle(S): no particle S decays in any sample; known: tau+, tau-"],
     ),
     (
         "flight of what only a background has",
