@@ -205,6 +205,12 @@ def simulate(
         str | None,
         typer.Option("--observable", metavar="TEXT", help="Such as 'pt(mu+ mu-)'; default: that of the channel."),
     ] = None,
+    lifetime: Annotated[
+        str | None,
+        typer.Option(
+            "--lifetime", metavar="X=CTAU,...", help="Efficiency at other lifetimes too, e.g. 'S = 0.1 mm, 1 cm, 2 m'."
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Histograms (.json, UHI) or selected events (.parquet)."),
@@ -221,7 +227,7 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Look at one sample: cut flow with efficiencies, an observable with its resolution, events."""
-    from modelbuilder.histograms.look import Looker, parse_mass
+    from modelbuilder.histograms.look import Looker, parse_lifetimes, parse_mass
     from modelbuilder.kinematics.shards import available_threads
 
     if output is not None and output.suffix not in (".json", ".parquet"):
@@ -230,7 +236,15 @@ def simulate(
     search = _load(spec, changes, root, seed=seed)
     mass = None if point is None else parse_mass(point)
     threads = available_threads(jobs)
-    looker = Looker(search, sample=sample, mass=mass, observable=observable, n_events=events, n_threads=threads)
+    looker = Looker(
+        search,
+        sample=sample,
+        mass=mass,
+        observable=observable,
+        lifetimes=None if lifetime is None else parse_lifetimes(lifetime),
+        n_events=events,
+        n_threads=threads,
+    )
     figure = output.with_suffix("") if output else Path(f"{search.spec.name}_{sample}_{looker.point.name}")
     for path in [*([output] if output else []), *([figure.with_name(f"{figure.name}.png")] if draw else [])]:
         _refuse_unwritable(path)

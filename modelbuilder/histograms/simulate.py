@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -202,11 +202,23 @@ class Simulation:
         return GeneralSample(chain=chain, detector=self.detector, observable=observable)
 
     def chain_sample(
-        self, name: str, cuts: Sequence[Cut], point: GridPoint | None = None, *, n_events: int | None = None
+        self,
+        name: str,
+        cuts: Sequence[Cut],
+        point: GridPoint | None = None,
+        *,
+        n_events: int | None = None,
+        lifetimes: Mapping[str, Sequence[float]] | None = None,
     ) -> ChainSample:
-        """The same for the general engine, with any cuts and number of events."""
+        """The same for the general engine, with any cuts and number of events.
+
+        lifetimes: by species, ctau in cm that proper lengths are drawn from in place of that of the spec.
+        """
         process = self._process(name)
         topology = self._topology(name, point)
+        if lifetimes is not None:
+            nodes = (replace(n, ctau=lifetimes[n.species][0]) if n.species in lifetimes else n for n in topology.nodes)
+            topology = replace(topology, nodes=tuple(nodes))
         vertices = self.spec.final_state.vertices if self.spec.final_state else {}
         return ChainSample(
             topology,
@@ -219,6 +231,7 @@ class Simulation:
             n_events=n_events or process.events,
             seed=self.spec.seed,
             stream=stream_of(name, point),
+            lifetimes=lifetimes,
         )
 
     def _process(self, name: str) -> Signal | Background:

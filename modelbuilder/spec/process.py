@@ -16,8 +16,9 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from modelbuilder.errors import KinematicsError
 from modelbuilder.spec.base import Source, SpecModel, refusal, shown
-from modelbuilder.spec.functions import EnergyOfMass, LengthOfMass, PositiveEnergyOfMass
-from modelbuilder.spec.quantities import Fraction, Length, Number, Position, PositiveEnergy
+from modelbuilder.spec.experiment import BinnedEfficiency, bins_of
+from modelbuilder.spec.functions import EnergyOfMass, LengthOfMass, PositiveEnergyOfMass, RawValue
+from modelbuilder.spec.quantities import LENGTH, Fraction, Length, Number, Position, PositiveEnergy, Quantity
 from modelbuilder.spec.topology import (
     INITIAL,
     TRACKS,
@@ -166,13 +167,42 @@ class VertexEfficiency(SpecModel):
         return self
 
 
+class VertexTable(SpecModel):
+    """Efficiency in bins of the distance from the detector axis and of z of the decay; beyond, that of the nearest bin."""
+
+    table: dict[str, list[RawValue]] = Field(
+        description="one list per column, one entry per bin: rho_low, rho_high, z_low, z_high, value"
+    )
+    source: Source
+
+    @model_validator(mode="after")
+    def _tiles(self) -> VertexTable:
+        self.binned()
+        return self
+
+    def binned(self) -> BinnedEfficiency:
+        """Edges (cm) and values of the bins."""
+        return bins_of(self.table, ("rho", "z"), (Quantity(LENGTH, low=0.0), Quantity(LENGTH)))
+
+
+def _kind_of_vertex_efficiency(value: object) -> str:
+    keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", ())
+    return "bins" if "table" in keys or "csv" in keys else "points"
+
+
+EfficiencyOfVertex = Annotated[
+    Annotated[VertexEfficiency, Tag("points")] | Annotated[VertexTable, Tag("bins")],
+    Discriminator(_kind_of_vertex_efficiency),
+]
+
+
 class Vertex(SpecModel):
     """Where a decay must be found, in cylinder coordinates of the laboratory, and how well it is."""
 
     rho: tuple[Length, Length] | None = Field(None, description="range of the distance from the detector axis")
     z: tuple[Position, Position] | None = Field(None, description="range along the detector axis")
     resolution: Length = Field(0.0, description="standard deviation of each coordinate of the decay point")
-    efficiency: VertexEfficiency | None = None
+    efficiency: EfficiencyOfVertex | None = Field(None, description="points in rho, or a table in rho and z")
     source: Source
 
     @model_validator(mode="after")
