@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from modelbuilder.errors import KinematicsError, Problem
 from modelbuilder.spec.base import SpecModel
@@ -32,6 +33,7 @@ from modelbuilder.spec.process import (
 )
 from modelbuilder.spec.search import (
     SIGNAL,
+    AnyBackground,
     Background,
     BernsteinShape,
     Channel,
@@ -41,6 +43,7 @@ from modelbuilder.spec.search import (
     ShapeSystematic,
     Signal,
     SpuriousSignal,
+    StatedBackground,
     Systematic,
 )
 from modelbuilder.spec.topology import Topology, visible_places
@@ -165,7 +168,7 @@ def _masses_are_possible(points: tuple[GridPoint, ...], experiment: Experiment) 
             return
 
 
-def _orders_are_whole(points: tuple[GridPoint, ...], backgrounds: dict[str, Background]) -> Iterator[Finding]:
+def _orders_are_whole(points: tuple[GridPoint, ...], backgrounds: dict[str, AnyBackground]) -> Iterator[Finding]:
     for name, background in backgrounds.items():
         if not isinstance(background.shape, BernsteinShape):
             continue
@@ -184,7 +187,27 @@ def _orders_are_whole(points: tuple[GridPoint, ...], backgrounds: dict[str, Back
                 break
 
 
-def _samples_exist(backgrounds: dict[str, Background], systematics: dict[str, Systematic]) -> Iterator[Finding]:
+def _expectations_fit(backgrounds: dict[str, AnyBackground], channels: dict[str, Channel]) -> Iterator[Finding]:
+    """The stated spectra: one for each channel, in the unit of its observable."""
+    for name, background in backgrounds.items():
+        if not isinstance(background, StatedBackground):
+            continue
+        path: Path = ("backgrounds", name, "expected")
+        for channel, spectrum in background.expected.items():
+            if channel not in channels:
+                yield (*path, channel), f"found {channel!r}, which is not a channel{nearest(channel, channels)}"
+                continue
+            try:
+                spectrum.density(channels[channel].observable)
+            except PydanticCustomError as error:
+                context = error.context or {}
+                yield (*path, channel, *context["at"]), str(context["reason"])
+        for channel in channels:
+            if channel not in background.expected:
+                yield path, f"missing: {channel}; say what is expected in each channel"
+
+
+def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str, Systematic]) -> Iterator[Finding]:
     if SIGNAL in backgrounds:
         yield ("backgrounds", SIGNAL), f"a background cannot be named {SIGNAL!r}"
     known = {SIGNAL, *backgrounds}
@@ -196,6 +219,11 @@ def _samples_exist(backgrounds: dict[str, Background], systematics: dict[str, Sy
                 yield ("systematics", name, "of"), reason
             elif not isinstance(background.shape, BernsteinShape):
                 reason = f"found {systematic.of!r}, whose shape is the simulated one; it needs a free shape"
+                yield ("systematics", name, "of"), reason
+            elif isinstance(background, StatedBackground):
+                reason = (
+                    f"nothing of {systematic.of!r} is simulated, so there is no shape in which to look for a signal"
+                )
                 yield ("systematics", name, "of"), reason
             continue
         for index, sample in enumerate(getattr(systematic, "on", ())):
@@ -212,7 +240,7 @@ def _samples_exist(backgrounds: dict[str, Background], systematics: dict[str, Sy
 
 def _processes_are_possible(
     signal: Signal,
-    backgrounds: dict[str, Background],
+    backgrounds: dict[str, AnyBackground],
     experiment: Experiment,
     final_state: FinalState | None,
     radiation: Radiation,
@@ -224,6 +252,7 @@ def _processes_are_possible(
     sqrt_s = experiment.beams.sqrt_s
     if points[-1].mass >= sqrt_s:
         return  # reported already
+    simulated = {name: one for name, one in backgrounds.items() if isinstance(one, Background)}
     chains: dict[str, Topology] = {}
     for point in _some(points):
         try:
@@ -234,7 +263,7 @@ def _processes_are_possible(
             break
         except ValueError:
             return  # a function without a value there, reported already
-    for name, background in backgrounds.items():
+    for name, background in simulated.items():
         path: Path = ("backgrounds", name)
         if _depends_on_the_grid(background):
             yield path, "found a mass, lifetime or law that depends on the grid; a background does not"
@@ -259,13 +288,13 @@ def _processes_are_possible(
                                  or ["nothing"])  # fmt: skip
     faulty: set[Path] = set()
     for sample, chain in chains.items():
-        process = signal if sample == SIGNAL else backgrounds[sample]
+        process = signal if sample == SIGNAL else simulated[sample]
         for path, message in _final_state(sample, process, chain, final_state, experiment, selection, channels):
             if path not in faulty:  # what is wrong with the signal is not said again of every background
                 yield path, message
             if sample == SIGNAL:
                 faulty.add(path)
-    if len(chains) < 1 + len(backgrounds):
+    if len(chains) < 1 + len(simulated):
         return
     for index, cut in enumerate(selection):
         if not any(has_flight_of(cut.quantity, chain) for chain in chains.values()):
@@ -386,6 +415,7 @@ def _leaves(part: object, path: Path) -> Iterator[tuple[Path, object]]:
 _CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     _masses_are_possible,
     _orders_are_whole,
+    _expectations_fit,
     _processes_are_possible,
     _windows_have_a_resolution,
     _samples_exist,

@@ -93,6 +93,7 @@ class _Builder:
             if isinstance(background.shape, BernsteinShape):
                 new, rates = self._polynomial(name, background.shape, found)
             else:
+                assert isinstance(background, Background)
                 new, rates = self._simulated(name, background, found)
             samples.extend(new)
             parameters.extend(rates)
@@ -141,7 +142,7 @@ class _Builder:
                 _parameter(rate, coefficient / nominal, MAX_RATE * max(1.0, float(coefficients.mean()) / nominal))
             )
             if coefficient < floor:
-                text = f"the simulated spectrum puts this coefficient at {coefficient:.3g}, close to its bound at 0"
+                text = f"the expected spectrum puts this coefficient at {coefficient:.3g}, close to its bound at 0"
                 self._note("note", "coefficient-at-bound", rate, text, "backgrounds", name, "shape")
         return samples, parameters
 

@@ -315,6 +315,83 @@ def test_a_vertex_of_a_prompt_decay(problems: Problems) -> None:
     assert "Zp decays promptly, at the collision point; give its c tau in `lifetimes` of the sample" in line
 
 
+STATED = """  smooth:
+    title: smooth
+    expected: {recoil: {at: [1 GeV, 3 GeV], events: [20, 5], per: 100 MeV, luminosity: 1 fb^-1, source: assumption}}
+    shape: {bernstein: 2, source: assumption}
+    rate: free
+"""
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        (("", ""), []),
+        (
+            ("recoil: {at", "recoyl: {at"),
+            [
+                "Z:51:5: backgrounds.smooth.expected: missing: recoil; say what is expected in each channel",
+                "Z:51:16: backgrounds.smooth.expected.recoyl: found 'recoyl', which is not a channel; did you mean 'recoil'?",
+            ],
+        ),
+        (
+            ("per: 100 MeV", "per: 100 MeV^2"),
+            [
+                "Z:51:62: backgrounds.smooth.expected.recoil.per: found '100 MeV^2': 'MeV^2' is not the unit of an energy; expected for example '0.2 GeV'"
+            ],
+        ),
+        (
+            ("per: 100 MeV", "per: 0 MeV"),
+            ["Z:51:62: backgrounds.smooth.expected.recoil.per: found '0 MeV'; it must be above 0 GeV"],
+        ),
+        (
+            ("at: [1 GeV, 3 GeV]", "at: [3 GeV, 1 GeV]"),
+            [
+                "Z:51:25: backgrounds.smooth.expected.recoil.at: found values that do not rise; write them in rising order"
+            ],
+        ),
+        (
+            ("events: [20, 5]", "events: [20]"),
+            [
+                "Z:51:45: backgrounds.smooth.expected.recoil.events: found 1 of events and 2 of at; each point needs one number"
+            ],
+        ),
+        (
+            ("events: [20, 5]", "events: [0, 0]"),
+            [
+                "Z:51:45: backgrounds.smooth.expected.recoil.events: found no event at all; a limit needs a background that is not exactly zero"
+            ],
+        ),
+        (
+            ("events: [20, 5]", "events: [20, -5]"),
+            ["Z:51:58: backgrounds.smooth.expected.recoil.events[1]: found -5; it must be at least 0"],
+        ),
+        (
+            ("    rate: free", "    rate: fixed"),
+            ["Z:53:5: backgrounds.smooth.rate: found 'fixed'; expected 'free'"],
+        ),
+        (
+            ("    rate: free", "    rate: free\n    process: e+ e- -> mu+ mu-"),
+            [
+                "Z:54:5: backgrounds.smooth.process: found process and expected; a background is either simulated or stated, remove one of them"
+            ],
+        ),
+    ],
+)
+def test_stated_backgrounds(problems: Problems, edit: tuple[str, str], expected: list[str]) -> None:
+    """Catches an expectation that is in another unit than the observable, or for another channel."""
+    text = STATED.replace(*edit, 1) if edit[0] else STATED
+    assert problems(("systematics:\n", f"{text}systematics:\n")) == expected
+
+
+def test_a_stated_background_has_no_simulated_shape(problems: Problems) -> None:
+    """Catches a spurious signal that is looked for in a line between points."""
+    choice = "systematics:\n  choice: {kind: spurious-signal, of: smooth, source: assumption}\n"
+    assert problems(("systematics:\n", f"{STATED}{choice}")) == [
+        "Z:55:35: systematics.choice.of: nothing of 'smooth' is simulated, so there is no shape in which to look for a signal"
+    ]
+
+
 def test_laws_of_the_language_are_those_of_the_engine() -> None:
     """Catches a law that the engine knows and a spec cannot name, and the reverse."""
     named = {*get_args(PlainLaw), *get_args(PhotonLaw.model_fields["law"].annotation), "dipole", "dark-current"}
