@@ -22,12 +22,12 @@ from modelbuilder.spec.grid import GridError, GridPoint, expand_grid, spread
 from modelbuilder.spec.observables import arguments_of, has_flight_of, parse_observable
 from modelbuilder.spec.problems import nearest
 from modelbuilder.spec.process import (
-    SOFT_PHOTONS,
     FinalState,
     Simulated,
     brings_cross_section,
     candidates_of,
     chain_of,
+    check_law_numbers,
     hypotheses,
     seen_kinds,
 )
@@ -263,6 +263,11 @@ def _processes_are_possible(
             break
         except ValueError:
             return  # a function without a value there, reported already
+        try:
+            check_law_numbers(chains[SIGNAL], sqrt_s=sqrt_s, isr=_radiates(radiation, chains[SIGNAL]))
+        except KinematicsError as error:
+            yield (SIGNAL, "laws"), f"at {point.variable} = {point.mass:g} GeV: {error}"
+            break
     for name, background in simulated.items():
         path: Path = ("backgrounds", name)
         if _depends_on_the_grid(background):
@@ -279,10 +284,12 @@ def _processes_are_possible(
             reason = "missing; this process does not bring one of its own, so give `cross_section: {value: ..., source: ...}`"
             yield (*path, "cross_section"), reason
     for sample, chain in chains.items():
-        law = chain.vertices[0].law
-        if radiation.initial_state == "collinear" and law.name in SOFT_PHOTONS and law.min_energy == 0.0:
-            reason = f"with radiation of the beams the law {law.name!r} needs a min_energy of its photons"
-            yield (*((SIGNAL,) if sample == SIGNAL else ("backgrounds", sample)), "laws"), reason
+        if sample == SIGNAL:
+            continue
+        try:
+            check_law_numbers(chain, sqrt_s=sqrt_s, isr=_radiates(radiation, chain))
+        except KinematicsError as error:
+            yield ("backgrounds", sample, "laws"), str(error)
     if final_state is None and SIGNAL in chains:
         final_state = FinalState(found=[chains[SIGNAL].nodes[place].species for place in visible_places(chains[SIGNAL])]
                                  or ["nothing"])  # fmt: skip
@@ -309,6 +316,10 @@ def _processes_are_possible(
         elif not any(lifetimes):
             reason = f"{name} decays promptly, at the collision point; give its c tau in `lifetimes` of the sample"
             yield ("final_state", "vertices", name), reason
+
+
+def _radiates(radiation: Radiation, chain: Topology) -> bool:
+    return radiation.initial_state == "collinear" and chain.vertices[0].law.name != "resonance"
 
 
 def _some(points: tuple[GridPoint, ...]) -> tuple[GridPoint, ...]:

@@ -258,7 +258,7 @@ class Tracks(SpecModel):
     momentum_resolution: TrackMomentumResolution
     angle_resolution: Angle = Field(description="standard deviation of the direction in each transverse direction")
     volume: TrackingVolume = Field(
-        description="tracks that begin outside, where a particle decays in flight, are not found"
+        description="where a charged particle must begin to be found; those of decays further out are lost"
     )
     efficiency: EfficiencyOfParticle
     identification: list[Identification] = Field(

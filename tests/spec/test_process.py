@@ -6,6 +6,7 @@ Z: the search, E: its experiment file.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -14,15 +15,17 @@ import pytest
 
 from modelbuilder.errors import KinematicsError
 from modelbuilder.spec.check_file import check_file
-from modelbuilder.spec.load import load_search
+from modelbuilder.spec.load import load_experiment, load_search
 from modelbuilder.spec.process import (
     MODEL_LAWS,
     WITH_CROSS_SECTION,
     FinalState,
     PhotonLaw,
     PlainLaw,
+    Simulated,
     candidates_of,
     chain_of,
+    check_law_numbers,
     hypotheses,
     seen_kinds,
 )
@@ -145,6 +148,33 @@ CASES: list[tuple[str, list[tuple[str, str]], list[str]]] = [
         "flight of what only a background has",
         [("quantity: theta(mu+), between: [37 deg, 120 deg]", "quantity: flight_distance(tau-), below: 1 mm")],
         [],
+    ),
+    (
+        "a width that the law cannot have",
+        [
+            ("process: e+ e- -> mu+ mu- gamma", "process: e+ e- -> mu+ mu- phi, phi -> K+ K-"),
+            ("{law: leptons-photon, min_energy: 0.2 GeV, max_cos: 0.9999}", "leptons-vector"),
+            ("    events: 100000\n", "    events: 100000\n    cross_section: {value: 1 pb, source: assumption}\n"),
+        ],
+        [
+            "Z:34:5: backgrounds.mumugamma.laws: e+ e- -> mu+ mu- phi, phi -> K+ K-: the law 'leptons-vector' needs fixed masses, but that of phi has a width; write `narrow: [phi]` to neglect it"
+        ],
+    ),
+    (
+        "a width that is neglected",
+        [
+            ("process: e+ e- -> mu+ mu- gamma", "process: e+ e- -> mu+ mu- phi, phi -> K+ K-\n    narrow: [phi]"),
+            ("{law: leptons-photon, min_energy: 0.2 GeV, max_cos: 0.9999}", "leptons-vector"),
+            ("    events: 100000\n", "    events: 100000\n    cross_section: {value: 1 pb, source: assumption}\n"),
+        ],
+        [],
+    ),
+    (
+        "photons that no collision has",
+        [("min_energy: 0.2 GeV, max_cos", "min_energy: 6 GeV, max_cos")],
+        [
+            "Z:34:5: backgrounds.mumugamma.laws: e+ e- -> mu+ mu- gamma: min_energy is 6 GeV, but the photon has at most 5.288 GeV"
+        ],
     ),
     (
         "flight of several",
@@ -313,6 +343,72 @@ def test_a_vertex_of_a_prompt_decay(problems: Problems) -> None:
         ("  vetoed: [tracks, photons]\n", vertex), (SIGNAL, "process: e+ e- -> mu+ mu- Zp, Zp -> nu nubar")
     )
     assert "Zp decays promptly, at the collision point; give its c tau in `lifetimes` of the sample" in line
+
+
+@pytest.mark.parametrize("isr", [False, True])
+@pytest.mark.parametrize(
+    ("text", "law", "masses"),
+    [
+        ("e+ e- -> mu+ mu- phi, phi -> K+ K-", Law(name="leptons-vector"), {}),
+        ("e+ e- -> mu+ mu- J/psi, J/psi -> e+ e-", Law(name="leptons-vector"), {}),
+        ("e+ e- -> mu+ mu- Zp", Law(name="leptons-vector"), {"Zp": 3.0}),
+        ("e+ e- -> gamma Ap", Law(name="photon-vector", max_cos=0.9, min_energy=0.1), {"Ap": 3.0}),
+        ("e+ e- -> gamma Ap", Law(name="photon-vector", max_cos=0.9, min_energy=5.0), {"Ap": 3.0}),
+        ("e+ e- -> gamma Ap", Law(name="photon-vector", max_cos=0.9), {"Ap": 3.0}),
+        ("e+ e- -> gamma phi", Law(name="photon-vector", max_cos=0.9, min_energy=0.1), {}),
+        ("e+ e- -> gamma gamma", Law(name="two-photons", max_cos=0.9), {}),
+        ("e+ e- -> gamma gamma", Law(name="two-photons", max_cos=0.9, min_energy=5.2), {}),
+        ("e+ e- -> gamma gamma", Law(name="two-photons", max_cos=0.9, min_energy=5.3), {}),
+        ("e+ e- -> gamma gamma gamma", Law(name="three-photons", max_cos=0.9, min_energy=3.5), {}),
+        ("e+ e- -> gamma gamma gamma", Law(name="three-photons", max_cos=0.9, min_energy=3.6), {}),
+        ("e+ e- -> tau+ tau- gamma", Law(name="leptons-photon", max_cos=0.9, min_energy=4.6), {}),
+        ("e+ e- -> tau+ tau- gamma", Law(name="leptons-photon", max_cos=0.9, min_energy=4.8), {}),
+        ("e+ e- -> mu+ mu- gamma", Law(name="leptons-photon", max_cos=1.0, min_energy=0.1), {}),
+        ("e+ e- -> Y(4S), Y(4S) -> B+ B-", Law(name="resonance"), {}),
+    ],
+)
+def test_the_engine_refuses_nothing_that_is_called_fine(
+    text: str, law: Law, masses: dict[str, float], isr: bool, specs: Path
+) -> None:
+    """Second method: the engine itself. Catches a spec that is fine and then refused, and one refused for nothing."""
+    from modelbuilder.histograms.simulate import beams_of
+    from modelbuilder.kinematics.chain import ChainGenerator
+
+    beams = beams_of(load_experiment(FILES["E"]))
+    isr = isr and law.name != "resonance"
+    chain = parse_chain(text, masses=masses, laws={"e+ e-": law})
+    refusals = []
+    for check in (
+        lambda: check_law_numbers(chain, sqrt_s=beams.sqrt_s, isr=isr),
+        lambda: ChainGenerator(chain, beams, isr=isr),
+    ):
+        try:
+            check()
+        except KinematicsError as error:
+            refusals.append(str(error))
+    assert len(refusals) in (0, 2), refusals
+
+
+def test_widths_can_be_neglected(specs: Path) -> None:
+    """Catches a remedy that no spec can follow, one that changes other particles, and a decay that it makes impossible."""
+    narrow = Simulated(process="e+ e- -> mu+ mu- phi, phi -> K+ K-", laws={"e+ e-": "leptons-vector"}, narrow=["phi"])
+    chain = chain_of(narrow, {}, sqrt_s=10.58)
+    assert chain.nodes[chain.place("phi")].width == 0.0
+    check_law_numbers(chain, sqrt_s=10.58, isr=True)
+    pair = Simulated(process="e+ e- -> phi K*0 K- pi+", laws={"e+ e-": "phase-space"}, narrow=["phi"])
+    chain = chain_of(pair, {}, sqrt_s=10.58)
+    assert [node.species for node in chain.nodes if node.width > 0.0] == ["K*0"]
+    for process, name, reason in (
+        (
+            "e+ e- -> mu+ mu- phi, phi -> K+ K-",
+            "K+",
+            "K+ has no width that could be neglected; particles with one: phi",
+        ),
+        ("e+ e- -> gamma f(0)(980), f(0)(980) -> K_S0 K_L0", "f(0)(980)", "without widths f(0)(980) has 0.99 GeV"),
+    ):
+        laws = {"e+ e-": "phase-space"}
+        with pytest.raises(KinematicsError, match=re.escape(reason)):
+            chain_of(Simulated(process=process, laws=laws, narrow=[name]), {}, sqrt_s=10.58)
 
 
 STATED = """  smooth:
