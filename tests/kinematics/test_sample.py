@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import poisson
 
 from modelbuilder.kinematics.beams import Beams
-from modelbuilder.kinematics.measure import Detector, PhotonDetector, TrackDetector, TrackResponse
+from modelbuilder.kinematics.measure import Detector, PhotonDetector, TrackDetector, TrackResponse, TrackVolume
 from modelbuilder.kinematics.processes import GammaAlp, ThreePhotons
 from modelbuilder.kinematics.response import PhotonResponse
 from modelbuilder.kinematics.sample import NOMINAL, PIECE, ChainSample, Thinning, drawn_lifetimes, poisson_counts
@@ -297,6 +297,30 @@ def test_many_lifetimes_are_those_of_direct_simulation() -> None:
     # what is asked far beyond what was drawn rests on few events, and says so
     few = flying(1.0, lifetimes={"S": [0.1]}).at_lifetimes(detector, "S", [3.0])[0]
     assert few.effective_sample_size < 100.0
+
+
+def test_the_tracking_volume_reaches_the_histograms() -> None:
+    """Invariant: a volume of tracks leaves the events that a vertex in it leaves; the true points are the same.
+
+    Catches a way from events to histograms, or to lifetimes, that forgets where tracks can begin.
+    """
+    volume = TrackVolume(rho=60.0, z_low=-31.0, z_high=100.0)
+    near = {"S": Vertex.model_validate({"rho": ["0 cm", "60 cm"], "z": ["-31 cm", "100 cm"], "source": "assumption"})}
+    anywhere = {"S": Vertex.model_validate({"source": "assumption"})}
+    with_volume = Detector(photons=PHOTONS.photons, tracks=TrackDetector(volume=volume))
+    edges = np.linspace(1.0, 3.0, 11)
+    one = flying(100.0, anywhere, n_events=20_000).run({NOMINAL: with_volume}, "mass(mu+ mu-)", edges)
+    two = flying(100.0, near, n_events=20_000).run({NOMINAL: PHOTONS}, "mass(mu+ mu-)", edges)
+    assert one.efficiency == pytest.approx(two.efficiency, rel=1e-12)
+    assert one.efficiency < 0.5 * flying(1.0, anywhere, n_events=20_000).run(
+        {NOMINAL: with_volume}, "mass(mu+ mu-)", edges
+    ).efficiency  # fmt: skip
+    assert np.allclose(one.histograms[NOMINAL].values, two.histograms[NOMINAL].values, rtol=1e-12)
+    rows = [
+        flying(100.0, vertices, n_events=20_000, lifetimes={"S": [100.0]}).at_lifetimes(detector, "S", [80.0])
+        for vertices, detector in ((anywhere, with_volume), (near, PHOTONS))
+    ]
+    assert rows[0][0].efficiency == pytest.approx(rows[1][0].efficiency, rel=1e-12)
 
 
 def test_lifetimes_do_not_depend_on_threads() -> None:
