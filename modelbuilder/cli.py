@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -204,6 +205,12 @@ def simulate(
         str | None,
         typer.Option("--observable", metavar="TEXT", help="Such as 'pt(mu+ mu-)'; default: that of the channel."),
     ] = None,
+    lifetime: Annotated[
+        str | None,
+        typer.Option(
+            "--lifetime", metavar="X=CTAU,...", help="Efficiency at other lifetimes too, e.g. 'S = 0.1 mm, 1 cm, 2 m'."
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Histograms (.json, UHI) or selected events (.parquet)."),
@@ -220,7 +227,7 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Look at one sample: cut flow with efficiencies, an observable with its resolution, events."""
-    from modelbuilder.histograms.look import Looker, parse_mass
+    from modelbuilder.histograms.look import Looker, parse_lifetimes, parse_mass
     from modelbuilder.kinematics.shards import available_threads
 
     if output is not None and output.suffix not in (".json", ".parquet"):
@@ -229,7 +236,18 @@ def simulate(
     search = _load(spec, changes, root, seed=seed)
     mass = None if point is None else parse_mass(point)
     threads = available_threads(jobs)
-    looker = Looker(search, sample=sample, mass=mass, observable=observable, n_events=events, n_threads=threads)
+    looker = Looker(
+        search,
+        sample=sample,
+        mass=mass,
+        observable=observable,
+        lifetimes=None if lifetime is None else parse_lifetimes(lifetime),
+        n_events=events,
+        n_threads=threads,
+    )
+    figure = output.with_suffix("") if output else Path(f"{search.spec.name}_{sample}_{looker.point.name}")
+    for path in [*([output] if output else []), *([figure.with_name(f"{figure.name}.png")] if draw else [])]:
+        _refuse_unwritable(path)
     _announce_compilation()
     look = looker.look()
     written: list[Path] = []
@@ -242,8 +260,7 @@ def simulate(
     if draw:
         from modelbuilder.publish.look import draw_look
 
-        stem = f"{search.spec.name}_{sample}_{look.point.name}"
-        written += draw_look(output.with_suffix("") if output else Path(stem), search, look)
+        written += draw_look(figure, search, look)
     if as_json:
         _print_json({**look.as_dict(), "files": [str(path) for path in written]})
         return
@@ -251,6 +268,24 @@ def simulate(
         _print(line)
     for path in written:
         _print(f"written: {path}")
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Raise UserError if a file cannot be written, before there is anything to write; makes its folder."""
+    if path.is_dir():
+        msg = f"{path}: is a directory; give the name of a file"
+        raise UserError(msg)
+    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path}: cannot be written: {error.strerror or error}; choose another place")
 
 
 def _announce_compilation() -> None:
@@ -266,7 +301,10 @@ def _write_histograms(look: Look, path: Path) -> Path:
     from modelbuilder.scan.store import write_atomically
 
     found = histograms({look.sample: SampleTemplates(look.nominal, look.varied)}, None, look.axis, look.edges)
-    write_atomically(path, to_uhi_json(found))
+    try:
+        write_atomically(path, to_uhi_json(found))
+    except OSError as error:
+        raise _unwritable(path, error) from None
     return path
 
 
@@ -489,8 +527,8 @@ def schema(
     if output is None:
         _print_json(schemas())
         return
-    output.mkdir(parents=True, exist_ok=True)
     for name, content in schemas().items():
+        _refuse_unwritable(output / name)
         (output / name).write_text(schema_text(content), encoding="utf-8")
         _print(str(output / name))
 

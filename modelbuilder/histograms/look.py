@@ -19,15 +19,18 @@ from modelbuilder.histograms.simulate import Simulation, stream_of
 from modelbuilder.histograms.templates import Axis, FloatArray, Template, axis_of
 from modelbuilder.kinematics.cuts import Step
 from modelbuilder.kinematics.observables import evaluate_entries
-from modelbuilder.kinematics.sample import NOMINAL, ChainSample
+from modelbuilder.kinematics.sample import NOMINAL, AtLifetime, ChainSample, drawn_lifetimes
 from modelbuilder.spec.grid import DECIMALS, GridError, GridPoint, channel_of, point_name
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.observables import Observable, arguments_of
 from modelbuilder.spec.problems import nearest
 from modelbuilder.spec.process import hypotheses
-from modelbuilder.spec.quantities import ENERGY, parse_quantity
+from modelbuilder.spec.quantities import ENERGY, LENGTH, parse_quantity
 from modelbuilder.spec.search import MASS_LIKE, SIGNAL
 
+FEW = 100.0
+"""Effective events at a lifetime; with fewer its efficiency, and the error of it, are not to be trusted."""
+MOST_CTAUS = 100
 _SAME = 1e-9  # values that differ by less, relative, are one
 
 
@@ -39,6 +42,7 @@ class Look:
     flow: what is left after each step.    nominal, varied: the observable in fine bins, scaled to the number of simulated events;
     `edges` in the unit of the axis.    underflow, overflow: what lies outside.    fit: of the peak, or None with the reason in `no_fit`.
     effective_sample_size: (sum w)^2 / sum w^2 after all cuts.
+    lifetime_of, lifetimes: a particle, and the efficiency at other lifetimes of it.
     """
 
     sample: str
@@ -56,6 +60,8 @@ class Look:
     fit: PeakFit | None
     no_fit: str
     effective_sample_size: float
+    lifetime_of: str = ""
+    lifetimes: tuple[AtLifetime, ...] = ()
 
     def lines(self) -> list[str]:
         """In words: the process, the cut flow, the peak."""
@@ -69,7 +75,17 @@ class Look:
             relative = "" if share is None else f"{100.0 * share:.3f} %"
             yield_lines.append(f"  {step.text:{width}}  {efficiency:>21}  {relative:>18}")
         yield_lines += ["", f"effective sample size after all cuts: {self.effective_sample_size:.0f}"]
-        return [*yield_lines, *self._peak_lines()]
+        return [*yield_lines, *self._peak_lines(), *self._lifetime_lines()]
+
+    def _lifetime_lines(self) -> Iterator[str]:
+        if not self.lifetimes:
+            return
+        yield ""
+        yield f"  {f'c tau of {self.lifetime_of}':>14}  {'efficiency':>21}  {'effective sample size':>21}"
+        for row in self.lifetimes:
+            efficiency = f"{100.0 * row.efficiency:9.4f} +- {100.0 * row.efficiency_stdev:.4f} %"
+            few = "  too few: simulate more" if row.effective_sample_size < FEW else ""
+            yield f"  {f'{row.ctau:g} cm':>14}  {efficiency:>21}  {row.effective_sample_size:21.0f}{few}"
 
     def _peak_lines(self) -> list[str]:
         unit = "" if self.axis.unit == "1" else f" {self.axis.unit}"
@@ -129,6 +145,16 @@ class Look:
             "peak": fit,
             "no_peak": self.no_fit,
             "outside": {"below": self.underflow, "above": self.overflow},
+            "lifetimes": [
+                {
+                    "particle": self.lifetime_of,
+                    "ctau_cm": row.ctau,
+                    "efficiency": row.efficiency,
+                    "efficiency_stdev": row.efficiency_stdev,
+                    "effective_sample_size": row.effective_sample_size,
+                }
+                for row in self.lifetimes
+            ],
         }
 
 
@@ -138,6 +164,7 @@ class Looker:
     sample: `signal` or the name of a background.    mass: of the hypothesis, GeV, on the grid or not; None for the
     middle of the grid. A background has no mass, but its cuts and its observable may depend on it.
     observable: as in a spec; None for that of the channel.
+    lifetimes: a species and the ctau, cm, at which its efficiency is wanted as well.
 
     Raises UserError for what is not there or not possible.
     """
@@ -149,6 +176,7 @@ class Looker:
         sample: str = SIGNAL,
         mass: float | None = None,
         observable: str | None = None,
+        lifetimes: tuple[str, tuple[float, ...]] | None = None,
         n_events: int,
         n_threads: int = 1,
     ) -> None:
@@ -166,6 +194,26 @@ class Looker:
         self.own_point = self.point if sample == SIGNAL else None
         self.chain: ChainSample = self.simulation.chain_sample(sample, self.cuts, self.own_point, n_events=n_events)
         self.observables = self.chain.observables(self.observable)
+        self.lifetimes = lifetimes
+        if lifetimes is not None:
+            self._refuse_stable(lifetimes[0])
+
+    def _refuse_stable(self, species: str) -> None:
+        topology = self.chain.topology
+        decaying = [topology.nodes[v.parent].species for v in topology.vertices[1:] if v.law.name != "resonance"]
+        if species not in decaying:
+            msg = f"--lifetime: no {species} decays in {topology.text}{nearest(species, decaying) if decaying else ''}"
+            raise UserError(msg)
+
+    def _at_lifetimes(self) -> tuple[AtLifetime, ...]:
+        if self.lifetimes is None:
+            return ()
+        species, ctaus = self.lifetimes
+        drawn = {species: drawn_lifetimes(ctaus)}
+        chain = self.simulation.chain_sample(
+            self.sample, self.cuts, self.own_point, n_events=self.n_events, lifetimes=drawn
+        )
+        return chain.at_lifetimes(self.simulation.detector, species, ctaus, n_threads=self.n_threads)
 
     @property
     def process(self) -> str:
@@ -210,6 +258,8 @@ class Looker:
             fit=fit,
             no_fit=reason,
             effective_sample_size=found.effective_sample_size,
+            lifetime_of="" if self.lifetimes is None else self.lifetimes[0],
+            lifetimes=self._at_lifetimes(),
         )
 
     def write_events(self, path: Path) -> int:
@@ -320,7 +370,7 @@ class Looker:
         return [nodes[v.parent].name for v in self.chain.topology.vertices[1:] if nodes[v.parent].ctau > 0.0]
 
     def _all_observables(self) -> list[tuple[Observable, ...]]:
-        texts = dict.fromkeys([self.observable, *(cut.quantity for cut in self.cuts)])
+        texts = dict.fromkeys([self.observable, *(cut.quantity for cut in self.chain.cuts)])
         return [self.chain.observables(text) for text in texts]
 
 
@@ -352,6 +402,23 @@ def point_at(search: LoadedSearch, mass: float | None) -> GridPoint:
         msg = f"{variable} = {mass:g} GeV: {error}"
         raise UserError(msg) from None
     return GridPoint(-1, point_name(variable, mass), variable, mass, channel)
+
+
+def parse_lifetimes(text: str) -> tuple[str, tuple[float, ...]]:
+    """A species and ctau in cm from `S = 0.1 mm, 1 cm, 2 m`. Raises UserError."""
+    species, equals, values = (part.strip() for part in text.partition("="))
+    shape = f"--lifetime: found {text!r}; it reads like 'S = 0.1 mm, 1 cm, 2 m'"
+    if not (species and equals and values):
+        raise UserError(shape)
+    try:
+        ctaus = tuple(parse_quantity(value.strip(), LENGTH) for value in values.split(","))
+    except ValueError as error:
+        msg = f"--lifetime: {error}"
+        raise UserError(msg) from None
+    if not all(ctau > 0.0 for ctau in ctaus) or len(ctaus) > MOST_CTAUS:
+        msg = f"{shape}, with at most {MOST_CTAUS} lifetimes, each above 0"
+        raise UserError(msg)
+    return species, ctaus
 
 
 def parse_mass(text: str) -> float:

@@ -252,9 +252,23 @@ def peak_edges(
 
 
 def _cdf(x: FloatArray, location: float, sigma: float, left: Sequence[float], right: Sequence[float]) -> FloatArray:
-    from numba_stats import crystalball_ex  # type: ignore[import-untyped]  # compiles on import
+    """Cumulative distribution of the double-sided Crystal Ball function with one width; left, right: alpha and n."""
+    from scipy.special import erf
 
-    result: FloatArray = crystalball_ex.cdf(x, left[0], left[1], sigma, right[0], right[1], sigma, location)
+    z = (x - location) / sigma
+    (a_left, n_left), (a_right, n_right) = left, right
+    root = math.sqrt(0.5)
+    scale = math.sqrt(0.5 * math.pi)
+    # integrals of exp(-z^2/2) between -a_left and a_right, and of the tails beyond, in units of sigma
+    below = n_left / a_left / (n_left - 1.0) * math.exp(-0.5 * a_left**2)
+    above = n_right / a_right / (n_right - 1.0) * math.exp(-0.5 * a_right**2)
+    lower = math.erf(-a_left * root)
+    core = scale * (erf(np.clip(z, -a_left, a_right) * root) - lower)
+    whole = below + scale * (math.erf(a_right * root) - lower) + above
+    # a tail falls with the power 1 - n of its distance from a pole, relative to that of the core
+    tail = below * (1.0 + np.maximum(-a_left - z, 0.0) * a_left / n_left) ** (1.0 - n_left)
+    beyond = above * (1.0 - (1.0 + np.maximum(z - a_right, 0.0) * a_right / n_right) ** (1.0 - n_right))
+    result: FloatArray = (tail + core + beyond) / whole
     return result
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from modelbuilder.errors import UserError
 from modelbuilder.histograms import three_photons
 from modelbuilder.histograms.binning import FineBinning, Peak, fine_binning, fine_binning_of_square, fixed_binning
 from modelbuilder.histograms.samples import DataRequest, GeneralSample, Sample, Variation
-from modelbuilder.histograms.templates import Axis, FloatArray, PointTemplates, SampleTemplates, axis_of
+from modelbuilder.histograms.stated import expected_events, pseudo_counts
+from modelbuilder.histograms.templates import Axis, FloatArray, PointTemplates, SampleTemplates, Template, axis_of
 from modelbuilder.kinematics.beams import Beams
 from modelbuilder.kinematics.chain import ChainGenerator
 from modelbuilder.kinematics.measure import detector_of
@@ -31,6 +33,7 @@ from modelbuilder.spec.search import (
     SearchSpec,
     ShapeSystematic,
     Signal,
+    StatedBackground,
 )
 from modelbuilder.spec.topology import Topology, known_particle, visible_places
 
@@ -152,6 +155,12 @@ class Simulation:
         """Simulate all backgrounds of a region, and its data."""
         templates, counts = {}, np.zeros(region.binning.n_bins)
         for name, background in self.spec.backgrounds.items():
+            if isinstance(background, StatedBackground):
+                templates[name] = self._stated(background, region)
+                if not isinstance(self.spec.data, AsimovData):
+                    stream = f"{name}/{region.channel}"
+                    counts += pseudo_counts(templates[name].nominal.values, seed=self.spec.data.seed, stream=stream)
+                continue
             sample = self.sample(name, region)
             scale = self.spec.luminosity.value * background.efficiency.value / background.events
             if background.cross_section is not None:
@@ -165,6 +174,12 @@ class Simulation:
         if isinstance(self.spec.data, AsimovData):
             counts = np.sum([sample.nominal.values for sample in templates.values()], axis=0)
         return RegionTemplates(region=region, backgrounds=templates, observation=counts)
+
+    def _stated(self, background: StatedBackground, region: Region) -> SampleTemplates:
+        observable = self.spec.channels[region.channel].observable
+        points, densities = background.expected[region.channel].density(observable)
+        values = self.spec.luminosity.value * expected_events(points, densities, region.binning.edges)
+        return SampleTemplates(Template(values, np.zeros_like(values)))
 
     def signal(self, region: Region, point: GridPoint) -> tuple[SampleTemplates, float]:
         """Signal templates on the fine binning in events per fb, and the efficiency (acceptance included).
@@ -202,11 +217,23 @@ class Simulation:
         return GeneralSample(chain=chain, detector=self.detector, observable=observable)
 
     def chain_sample(
-        self, name: str, cuts: Sequence[Cut], point: GridPoint | None = None, *, n_events: int | None = None
+        self,
+        name: str,
+        cuts: Sequence[Cut],
+        point: GridPoint | None = None,
+        *,
+        n_events: int | None = None,
+        lifetimes: Mapping[str, Sequence[float]] | None = None,
     ) -> ChainSample:
-        """The same for the general engine, with any cuts and number of events."""
+        """The same for the general engine, with any cuts and number of events.
+
+        lifetimes: by species, ctau in cm that proper lengths are drawn from in place of that of the spec.
+        """
         process = self._process(name)
         topology = self._topology(name, point)
+        if lifetimes is not None:
+            nodes = (replace(n, ctau=lifetimes[n.species][0]) if n.species in lifetimes else n for n in topology.nodes)
+            topology = replace(topology, nodes=tuple(nodes))
         vertices = self.spec.final_state.vertices if self.spec.final_state else {}
         return ChainSample(
             topology,
@@ -219,10 +246,15 @@ class Simulation:
             n_events=n_events or process.events,
             seed=self.spec.seed,
             stream=stream_of(name, point),
+            lifetimes=lifetimes,
         )
 
     def _process(self, name: str) -> Signal | Background:
-        return self.spec.signal if name == SIGNAL else self.spec.backgrounds[name]
+        process = self.spec.signal if name == SIGNAL else self.spec.backgrounds[name]
+        if isinstance(process, StatedBackground):
+            msg = f"nothing of {name} is simulated: the spec states what is expected of it"
+            raise UserError(msg)
+        return process
 
     def _topology(self, name: str, point: GridPoint | None) -> Topology:
         process = self._process(name)

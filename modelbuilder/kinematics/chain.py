@@ -590,7 +590,7 @@ class _Plan:
         if wide:
             msg = (
                 f"{self.topology.text}: the law {vertex.law.name!r} needs fixed masses, but that of"
-                f" {self.topology.nodes[wide[0]].species} has a width; use widths=False"
+                f" {self.topology.nodes[wide[0]].species} has a width; use widths=False, or `narrow` in a spec"
             )
             raise KinematicsError(msg)
 

@@ -18,7 +18,9 @@ from modelbuilder.kinematics.measure import (
     Efficiency,
     Particles,
     ResponseNumbers,
+    TrackVolume,
     VertexAcceptance,
+    displaced_tracks,
     efficiency_of_particle,
     find_vertex,
     kinds_of,
@@ -83,7 +85,8 @@ class CompiledSelection:
             rows.setdefault(self._response(detector), []).append(name)
         self._names = [name for names in rows.values() for name in names]
         self._nominal = self._names.index(nominal) if nominal in self._names else -1
-        self._efficiencies: dict[tuple[int, tuple[Efficiency, ...]], int] = {}
+        self._displaced = frozenset(displaced_tracks(particles.topology, particles.places))
+        self._efficiencies: dict[tuple[int, tuple[Efficiency | TrackVolume, ...]], int] = {}
         finding, taking = [], []
         for name in self._names:
             one, two = self._rows_of(detectors[name])
@@ -133,10 +136,12 @@ class CompiledSelection:
         """Row of the efficiency to find each particle, and to find it and take it for what it is taken for."""
         finding, taking = [], []
         for i, (node, kind) in enumerate(zip(self.particles.nodes, self.particles.seen, strict=True)):
-            found: tuple[Efficiency, ...] = (detector.photons.efficiency,)
+            found: tuple[Efficiency | TrackVolume, ...] = (detector.photons.efficiency,)
             taken = found
             if node.kind != "photon":
                 found = (detector.tracks.efficiency,)
+                if i in self._displaced and detector.tracks.volume is not None:
+                    found = (detector.tracks.volume, *found)
                 taken = (*found, detector.tracks.identification_of(node.kind, kind))
             finding.append(self._efficiencies.setdefault((i, found), len(self._efficiencies)))
             taking.append(self._efficiencies.setdefault((i, taken), len(self._efficiencies)))
@@ -198,8 +203,12 @@ class CompiledSelection:
         for (i, factors), row in zip(self._efficiencies, table, strict=True):
             if changing == any(not isinstance(factor, float | int) for factor in factors):
                 row[:] = 1.0
+                place = self.particles.places[i]
                 for factor in factors:
-                    efficiency_of_particle(factor, chunk.momenta[self.particles.places[i]], row)
+                    if isinstance(factor, TrackVolume):
+                        row *= factor.holds(chunk.points[place])
+                    else:
+                        efficiency_of_particle(factor, chunk.momenta[place], row)
 
     def _find_vertices(self, chunk: Chunk) -> tuple[Floats, Floats]:
         """Measured decay points, and weights with the vertices."""

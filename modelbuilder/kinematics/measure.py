@@ -210,10 +210,34 @@ class PhotonDetector:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrackVolume:
+    """The cylinder about the detector axis in which a track must begin to be found, cm."""
+
+    rho: float
+    z_low: float
+    z_high: float
+
+    def __post_init__(self) -> None:
+        if not (self.rho > 0.0 and self.z_low < 0.0 < self.z_high):
+            msg = (
+                f"track volume: rho {self.rho:g} cm, ends at {self.z_low:g} and {self.z_high:g} cm; rho must be positive"
+                " and the origin between the ends"
+            )
+            raise KinematicsError(msg)
+
+    def holds(self, point: Floats) -> npt.NDArray[np.bool_]:
+        """Whether points lie inside; laboratory, shape (3, n)."""
+        x, y, z = point
+        inside: npt.NDArray[np.bool_] = (x * x + y * y <= self.rho**2) & (z >= self.z_low) & (z <= self.z_high)
+        return inside
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrackDetector:
     """Charged particles: response, polar intervals (rad, reconstructed), thresholds and efficiencies.
 
     min_transverse_momentum, min_momentum: GeV, measured.    efficiency: to find one that is inside and above.
+    volume: a track that begins outside is not found; None for any place.
     identification: by (what it is, what it is taken for). Without an entry a particle is what it is with efficiency 1,
         and cannot be taken for anything else.
     """
@@ -222,6 +246,7 @@ class TrackDetector:
     theta: tuple[Interval, ...] = FULL
     min_transverse_momentum: float = 0.0
     min_momentum: float = 0.0
+    volume: TrackVolume | None = None
     efficiency: Efficiency = 1.0
     identification: tuple[tuple[Kind, Kind, Efficiency], ...] = ()
 
@@ -385,6 +410,8 @@ def measure(
     points = np.ascontiguousarray(events.points.transpose(1, 2, 0))
     key = measurement_key(seed, stream)
     measured, flags = _run(detector, momenta, points, places, nodes, masses, key, first_event, n_threads)
+    if detector.tracks.volume is not None:
+        _lose_far_tracks(detector.tracks.volume, topology, places, points, flags)
 
     n = momenta.shape[2]
     factors, finding = np.ones((len(places), n)), np.ones((len(places), n))
@@ -471,6 +498,7 @@ def detector_of(experiment: Experiment) -> Detector:
     """The detector of an experiment file."""
     photons, tracks = experiment.photons, experiment.tracks
     energy, momentum, surface = photons.energy_resolution, tracks.momentum_resolution, photons.surface
+    volume = tracks.volume
     return Detector(
         photons=PhotonDetector(
             response=PhotonResponse(
@@ -491,6 +519,7 @@ def detector_of(experiment: Experiment) -> Detector:
             response=TrackResponse(slope=momentum.slope, constant=momentum.constant, angle=tracks.angle_resolution),
             theta=tuple(sorted((part.low, part.high) for part in tracks.acceptance)),
             min_transverse_momentum=tracks.minimum_transverse_momentum,
+            volume=TrackVolume(rho=volume.rho, z_low=volume.z[0], z_high=volume.z[1]),
             efficiency=_efficiency_of(tracks.efficiency),
             identification=tuple(
                 (entry.particle, entry.taken_for, _efficiency_of(entry.efficiency)) for entry in tracks.identification
@@ -657,6 +686,25 @@ def responses(rows: Sequence[ResponseNumbers]) -> tuple[Floats, ...]:
             entry[:, : len(row[part]) // 2] = np.reshape(row[part], (2, -1))
         cosines.append(table)
     return (*plain, *cosines)
+
+
+def _lose_far_tracks(
+    volume: TrackVolume, topology: Topology, places: tuple[int, ...], points: Floats, flags: npt.NDArray[np.uint8]
+) -> None:
+    """Mark the tracks that begin outside of the volume, where something before them flew; flags: (n_visible, n)."""
+    from modelbuilder.kinematics import _measure
+
+    for i in displaced_tracks(topology, places):
+        flags[i] |= np.where(volume.holds(points[places[i]]), 0, _measure.MISSED).astype(np.uint8)
+
+
+def displaced_tracks(topology: Topology, places: tuple[int, ...]) -> list[int]:
+    """Which of the visible particles are tracks that may begin away from the collision: something before them flies."""
+    displaced = [False] * len(topology.nodes)
+    for vertex in topology.vertices:  # parents come before their children
+        for child in vertex.children:
+            displaced[child] = displaced[vertex.parent] or topology.nodes[vertex.parent].ctau > 0.0
+    return [i for i, place in enumerate(places) if displaced[place] and topology.nodes[place].kind != "photon"]
 
 
 def _cosines(theta: tuple[Interval, ...]) -> tuple[float, ...]:

@@ -9,21 +9,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from modelbuilder.kinematics.beams import Beams
-from modelbuilder.kinematics.chain import ChainEvents, ChainGenerator
+from modelbuilder.kinematics.chain import MOST_LIFETIMES, ChainEvents, ChainGenerator
 from modelbuilder.kinematics.compiled_selection import CompiledSelection
 from modelbuilder.kinematics.cuts import Cut, Step, TurnOn, error_function_turn_on, fill_entries, step_of
-from modelbuilder.kinematics.measure import Detector, MeasuredEvents, Particles, VertexAcceptance, measure
+from modelbuilder.kinematics.measure import (
+    Detector,
+    EfficiencyTable,
+    MeasuredEvents,
+    Particles,
+    VertexAcceptance,
+    measure,
+)
 from modelbuilder.kinematics.shards import available_threads, stream_key
 from modelbuilder.kinematics.simulate import SimulatedHistogram
-from modelbuilder.spec.observables import Observable, parse_observable
-from modelbuilder.spec.process import Candidate, seen_kinds
+from modelbuilder.spec.observables import Observable, has_flight_of, parse_observable
+from modelbuilder.spec.process import Candidate, VertexTable, seen_kinds
 from modelbuilder.spec.search import ThresholdTurnOn
 from modelbuilder.spec.topology import Topology, visible_places
 
@@ -95,11 +102,34 @@ class MeasuredPiece:
     weights: Floats
 
 
+@dataclass(frozen=True, kw_only=True)
+class AtLifetime:
+    """A sample seen at another lifetime of one of its particles.
+
+    ctau: cm.    efficiency: of all steps, relative to what was simulated; efficiency_stdev its statistical error.
+    effective_sample_size: (sum w)^2 / sum w^2 of what is left.
+    """
+
+    ctau: float
+    efficiency: float
+    efficiency_stdev: float
+    effective_sample_size: float
+
+
+def drawn_lifetimes(ctaus: Sequence[float]) -> tuple[float, ...]:
+    """From which ctau proper lengths are drawn so that all of these are covered; at most eight, in equal ratios."""
+    if len(set(ctaus)) <= MOST_LIFETIMES:
+        return tuple(sorted(set(ctaus)))
+    return tuple(float(ctau) for ctau in np.geomspace(min(ctaus), max(ctaus), MOST_LIFETIMES))
+
+
 class ChainSample:
     """A process, its final state and its cuts.
 
-    candidates: the ways to find the final state.    cuts: in their order.    vertices: by name of a node.
+    candidates: the ways to find the final state.    cuts: in their order; those on the flight of a particle that the
+    process does not have do not bind it.    vertices: by name of a node.
     taken_for: by name, what tracks are taken for.    seed, stream: of the random numbers.
+    lifetimes: ctau from which proper lengths are drawn, by species, for `at_lifetimes`; cm.
     """
 
     def __init__(
@@ -115,14 +145,15 @@ class ChainSample:
         n_events: int,
         seed: int,
         stream: str,
+        lifetimes: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self.topology = topology
         self.beams = beams
         self.candidates = tuple(candidates)
-        self.cuts = tuple(cuts)
+        self.cuts = tuple(cut for cut in cuts if has_flight_of(cut.quantity, topology))
         self.n_events = n_events
         self.seed, self.stream = seed, stream
-        self.generator = ChainGenerator(topology, beams, isr=isr)
+        self.generator = ChainGenerator(topology, beams, isr=isr, lifetimes=lifetimes)
         self.kinds = seen_kinds(topology, taken_for or {})
         decaying = {topology.nodes[vertex.parent].name for vertex in topology.vertices}
         self.vertices = {
@@ -198,6 +229,37 @@ class ChainSample:
             return MeasuredPiece(events=events, measured=found, weights=self._selected(found))
 
         return self._each(measured, n_threads)
+
+    def at_lifetimes(
+        self, detector: Detector, species: str, ctaus: Sequence[float], *, n_threads: int | None = None
+    ) -> tuple[AtLifetime, ...]:
+        """The efficiency at other lifetimes of a species, cm, all from the same events by their weights."""
+
+        def sums_of(piece: int) -> Floats:
+            events = self._events(piece)
+            others = events.at_lifetimes(species, ctaus).weights
+            base = events.base_weights
+            ratios = np.divide(others, base, out=np.zeros_like(others), where=base > 0.0)
+            # what passes does not know the lifetime: weights before those for the lifetimes, which may underflow
+            weights = self._selected(self._measured(replace(events, weights=base), detector, piece))
+            left = np.sum(weights, axis=0) * ratios
+            return np.array([sums_over(left, others), sums_over(others, others)])
+
+        total = np.zeros((2, 3, len(ctaus)))
+        for sums in self._each(sums_of, n_threads):
+            total += sums
+        found = []
+        for ctau, left, simulated in zip(ctaus, total[0].T, total[1].T, strict=True):
+            step = step_of("", left, simulated, self.n_events)
+            found.append(
+                AtLifetime(
+                    ctau=float(ctau),
+                    efficiency=step.efficiency,
+                    efficiency_stdev=step.efficiency_stdev,
+                    effective_sample_size=float(left[0] ** 2 / left[1]) if left[1] > 0.0 else 0.0,
+                )
+            )
+        return tuple(found)
 
     @property
     def _steps(self) -> list[str]:
@@ -308,6 +370,11 @@ class ChainSample:
         return poisson_counts(thinning.scale * weights, uniform)
 
 
+def sums_over(weights: Floats, before: Floats) -> Floats:
+    """Sums of w, w^2 and w times the simulated weight, as `step_of` takes them; shape (3, n_rows)."""
+    return np.array([np.sum(weights, axis=1), np.sum(weights**2, axis=1), np.sum(weights * before, axis=1)])
+
+
 @dataclass
 class _Sums:
     """flow: shape (n_steps, 3), sums of w, w^2 and w times the simulated weight; the rest with under- and overflow."""
@@ -353,9 +420,22 @@ def kinematic_cut(cut: CutInSpec, topology: Topology, candidate: Candidate) -> C
 def vertex_acceptance(vertex: Vertex) -> VertexAcceptance:
     """The vertex of a spec for the measurement."""
     given = vertex.efficiency
+    line: tuple[tuple[float, float], ...] = ()
+    table = None
+    if isinstance(given, VertexTable):
+        bins = given.binned()
+        table = EfficiencyTable(
+            variables=("rho", "z"),
+            first_edges=bins.first_edges,
+            second_edges=bins.second_edges,
+            values=bins.values,
+        )
+    elif given is not None:
+        line = tuple(zip(given.rho, given.value, strict=True))
     return VertexAcceptance(
         rho=vertex.rho or (0.0, math.inf),
         z=vertex.z or (-math.inf, math.inf),
         resolution=vertex.resolution,
-        efficiency=() if given is None else tuple(zip(given.rho, given.value, strict=True)),
+        efficiency=line,
+        table=table,
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelbuilder.errors import ModelBuilderError
+from modelbuilder.errors import ModelBuilderError, WorkspaceError
 from modelbuilder.histograms.simulate import RegionTemplates, Simulation
 from modelbuilder.histograms.templates import histograms, to_uhi_json
 from modelbuilder.kinematics.shards import available_threads
@@ -58,8 +58,14 @@ def run_search(
 
     points: that many, evenly spread over the grid; all if None.    jobs: processes; as many as processors if None.
     The result does not depend on `jobs`. With several jobs, a script must call this under `if __name__ == "__main__"`.
-    Raises RunDirectoryError if the directory belongs to something else.
+    Raises RunDirectoryError if the directory belongs to something else, WorkspaceError if there is no background.
     """
+    if not search.spec.backgrounds:
+        msg = (
+            f"{search.place_of('backgrounds')}: backgrounds: there is none, and without one no limit can be found; name a"
+            " process, or state what is `expected` of a free shape, however little"
+        )
+        raise WorkspaceError(msg)
     chosen = spread(search.points, points)
     with RunDirectory.open_for(path, search, command=command) as run:
         resumed = sum(point.name in run.done for point in chosen)

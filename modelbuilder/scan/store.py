@@ -73,7 +73,12 @@ class RunDirectory:
             msg = f"{path}: is a file; give the name of a directory for the run"
             raise RunDirectoryError(msg)
         run._refuse_foreign()  # before the lock, which leaves a file
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            (path / _LOCK).touch()
+        except OSError as error:
+            msg = f"{path}: cannot be written: {error.strerror or error}; choose another directory"
+            raise RunDirectoryError(msg) from None
         with _lock(path):
             run._adopt(command)
             yield run

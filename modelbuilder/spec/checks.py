@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from modelbuilder.errors import KinematicsError, Problem
 from modelbuilder.spec import photon_reach
@@ -19,21 +20,22 @@ from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.functions import Bounded
 from modelbuilder.spec.grid import GridError, GridPoint, expand_grid, spread
-from modelbuilder.spec.observables import arguments_of, parse_observable
+from modelbuilder.spec.observables import arguments_of, has_flight_of, parse_observable
 from modelbuilder.spec.problems import nearest
 from modelbuilder.spec.process import (
-    SOFT_PHOTONS,
     FinalState,
     Simulated,
     brings_cross_section,
     candidates_of,
     chain_of,
+    check_law_numbers,
     hypotheses,
     needs_photon_cuts,
     seen_kinds,
 )
 from modelbuilder.spec.search import (
     SIGNAL,
+    AnyBackground,
     Background,
     BernsteinShape,
     Channel,
@@ -43,6 +45,7 @@ from modelbuilder.spec.search import (
     ShapeSystematic,
     Signal,
     SpuriousSignal,
+    StatedBackground,
     Systematic,
 )
 from modelbuilder.spec.topology import Topology, visible_places
@@ -167,7 +170,7 @@ def _masses_are_possible(points: tuple[GridPoint, ...], experiment: Experiment) 
             return
 
 
-def _orders_are_whole(points: tuple[GridPoint, ...], backgrounds: dict[str, Background]) -> Iterator[Finding]:
+def _orders_are_whole(points: tuple[GridPoint, ...], backgrounds: dict[str, AnyBackground]) -> Iterator[Finding]:
     for name, background in backgrounds.items():
         if not isinstance(background.shape, BernsteinShape):
             continue
@@ -186,7 +189,27 @@ def _orders_are_whole(points: tuple[GridPoint, ...], backgrounds: dict[str, Back
                 break
 
 
-def _samples_exist(backgrounds: dict[str, Background], systematics: dict[str, Systematic]) -> Iterator[Finding]:
+def _expectations_fit(backgrounds: dict[str, AnyBackground], channels: dict[str, Channel]) -> Iterator[Finding]:
+    """The stated spectra: one for each channel, in the unit of its observable."""
+    for name, background in backgrounds.items():
+        if not isinstance(background, StatedBackground):
+            continue
+        path: Path = ("backgrounds", name, "expected")
+        for channel, spectrum in background.expected.items():
+            if channel not in channels:
+                yield (*path, channel), f"found {channel!r}, which is not a channel{nearest(channel, channels)}"
+                continue
+            try:
+                spectrum.density(channels[channel].observable)
+            except PydanticCustomError as error:
+                context = error.context or {}
+                yield (*path, channel, *context["at"]), str(context["reason"])
+        for channel in channels:
+            if channel not in background.expected:
+                yield path, f"missing: {channel}; say what is expected in each channel"
+
+
+def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str, Systematic]) -> Iterator[Finding]:
     if SIGNAL in backgrounds:
         yield ("backgrounds", SIGNAL), f"a background cannot be named {SIGNAL!r}"
     known = {SIGNAL, *backgrounds}
@@ -198,6 +221,11 @@ def _samples_exist(backgrounds: dict[str, Background], systematics: dict[str, Sy
                 yield ("systematics", name, "of"), reason
             elif not isinstance(background.shape, BernsteinShape):
                 reason = f"found {systematic.of!r}, whose shape is the simulated one; it needs a free shape"
+                yield ("systematics", name, "of"), reason
+            elif isinstance(background, StatedBackground):
+                reason = (
+                    f"nothing of {systematic.of!r} is simulated, so there is no shape in which to look for a signal"
+                )
                 yield ("systematics", name, "of"), reason
             continue
         for index, sample in enumerate(getattr(systematic, "on", ())):
@@ -214,7 +242,7 @@ def _samples_exist(backgrounds: dict[str, Background], systematics: dict[str, Sy
 
 def _processes_are_possible(
     signal: Signal,
-    backgrounds: dict[str, Background],
+    backgrounds: dict[str, AnyBackground],
     experiment: Experiment,
     final_state: FinalState | None,
     radiation: Radiation,
@@ -226,6 +254,7 @@ def _processes_are_possible(
     sqrt_s = experiment.beams.sqrt_s
     if points[-1].mass >= sqrt_s:
         return  # reported already
+    simulated = {name: one for name, one in backgrounds.items() if isinstance(one, Background)}
     chains: dict[str, Topology] = {}
     for point in _some(points):
         try:
@@ -236,7 +265,12 @@ def _processes_are_possible(
             break
         except ValueError:
             return  # a function without a value there, reported already
-    for name, background in backgrounds.items():
+        try:
+            check_law_numbers(chains[SIGNAL], sqrt_s=sqrt_s, isr=_radiates(radiation, chains[SIGNAL]))
+        except KinematicsError as error:
+            yield (SIGNAL, "laws"), f"at {point.variable} = {point.mass:g} GeV: {error}"
+            break
+    for name, background in simulated.items():
         path: Path = ("backgrounds", name)
         if _depends_on_the_grid(background):
             yield path, "found a mass, lifetime or law that depends on the grid; a background does not"
@@ -252,29 +286,39 @@ def _processes_are_possible(
             reason = "missing; this process does not bring one of its own, so give `cross_section: {value: ..., source: ...}`"
             yield (*path, "cross_section"), reason
     for sample, chain in chains.items():
-        law = chain.vertices[0].law
-        if radiation.initial_state == "collinear" and law.name in SOFT_PHOTONS and law.min_energy == 0.0:
-            reason = f"with radiation of the beams the law {law.name!r} needs a min_energy of its photons"
-            yield (*((SIGNAL,) if sample == SIGNAL else ("backgrounds", sample)), "laws"), reason
+        if sample == SIGNAL:
+            continue
+        try:
+            check_law_numbers(chain, sqrt_s=sqrt_s, isr=_radiates(radiation, chain))
+        except KinematicsError as error:
+            yield ("backgrounds", sample, "laws"), str(error)
     if final_state is None and SIGNAL in chains:
         final_state = FinalState(found=[chains[SIGNAL].nodes[place].species for place in visible_places(chains[SIGNAL])]
                                  or ["nothing"])  # fmt: skip
     faulty: set[Path] = set()
     for sample, chain in chains.items():
-        process = signal if sample == SIGNAL else backgrounds[sample]
+        process = signal if sample == SIGNAL else simulated[sample]
         for path, message in _final_state(sample, process, chain, final_state, experiment, selection, channels):
             if path not in faulty:  # what is wrong with the signal is not said again of every background
                 yield path, message
             if sample == SIGNAL:
                 faulty.add(path)
     for sample, chain in chains.items():
-        process = signal if sample == SIGNAL else backgrounds[sample]
+        process = signal if sample == SIGNAL else simulated[sample]
         own = (SIGNAL,) if sample == SIGNAL else ("backgrounds", sample)
         key = "process" if needs_photon_cuts(process) else "laws"
-        radiates = radiation.initial_state == "collinear"
+        radiates = _radiates(radiation, chain)
         for message in _photons_are_covered(process, chain, final_state, experiment, selection, points, radiates):
             yield (*own, key), message
-    for name in final_state.vertices if final_state and len(chains) == 1 + len(backgrounds) else ():
+    if len(chains) < 1 + len(simulated):
+        return
+    for index, cut in enumerate(selection):
+        if not any(has_flight_of(cut.quantity, chain) for chain in chains.values()):
+            name = arguments_of(cut.quantity)[1]
+            known = {chain.nodes[vertex.parent].name for chain in chains.values() for vertex in chain.vertices[1:]}
+            reason = f"{cut.quantity}: no particle {name} decays in any sample{nearest(name, known) if known else ''}"
+            yield ("selection", index, "quantity"), reason
+    for name in final_state.vertices if final_state else ():
         lifetimes = [ctau for chain in chains.values() for ctau in _lifetimes_of(chain, name)]
         if not lifetimes:
             yield ("final_state", "vertices", name), f"found {name!r}; no particle of this name decays in any sample"
@@ -310,6 +354,10 @@ def _photons_are_covered(
         for message in found:
             yield message
             return
+
+
+def _radiates(radiation: Radiation, chain: Topology) -> bool:
+    return radiation.initial_state == "collinear" and chain.vertices[0].law.name != "resonance"
 
 
 def _some(points: tuple[GridPoint, ...]) -> tuple[GridPoint, ...]:
@@ -380,6 +428,8 @@ def _final_state(
     ]
     wanted += [(("channels", name, "observable"), channel.observable, None) for name, channel in channels.items()]
     for path, text, cut in wanted:
+        if cut is not None and not has_flight_of(text, chain):
+            continue
         try:
             entries = len(parse_observable(text, chain, candidates[0].seen).entries)
         except KinematicsError as error:
@@ -414,6 +464,7 @@ def _leaves(part: object, path: Path) -> Iterator[tuple[Path, object]]:
 _CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     _masses_are_possible,
     _orders_are_whole,
+    _expectations_fit,
     _processes_are_possible,
     _windows_have_a_resolution,
     _samples_exist,

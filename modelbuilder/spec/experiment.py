@@ -26,6 +26,7 @@ from modelbuilder.spec.quantities import (
 
 ParticleKind = Literal["electron", "muon", "pion", "kaon", "proton"]
 PolarAngle = Annotated[float, Quantity(ANGLE, low=0.0, high=math.pi)]
+PositiveLength = Annotated[float, Quantity(LENGTH, low=0.0, exclusive=True)]
 
 
 class Beams(SpecModel):
@@ -111,49 +112,8 @@ class TableEfficiency(SpecModel):
     def binned(self) -> BinnedEfficiency:
         """Edges (GeV, rad or cosine) and values of the bins."""
         first, second = self.variables
-        limits = [f"{first}_low", f"{first}_high", f"{second}_low", f"{second}_high"]
-        wanted, allowed = {*limits, "value"}, {*limits, "value", "uncertainty"}
-        if not wanted <= set(self.table) <= allowed:
-            reason = f"found the columns {', '.join(self.table) or 'none'}; expected {', '.join((*limits, 'value'))}"
-            raise refusal(reason, ("table",))
         angle = Quantity(ANGLE, low=0.0, high=math.pi) if second == "theta" else Quantity(NUMBER_OF, low=-1.0, high=1.0)
-        dimensions = [Quantity(ENERGY, low=0.0)] * 2 + [angle] * 2
-        columns = [self._column(name, quantity) for name, quantity in zip(limits, dimensions, strict=True)]
-        fraction = Quantity(NUMBER_OF, low=0.0, high=1.0)
-        values = self._column("value", fraction)
-        errors = self._column("uncertainty", fraction) if "uncertainty" in self.table else []
-        if len({len(column) for column in (*columns, values, errors or values)}) != 1:
-            reason = "found lists of different lengths; each bin needs one entry in every column"
-            raise refusal(reason, ("table",))
-        axes = []
-        for low, high, name in ((columns[0], columns[1], first), (columns[2], columns[3], second)):
-            edges = sorted({*low, *high})
-            if any(two <= one or edges.index(two) != edges.index(one) + 1 for one, two in zip(low, high, strict=True)):
-                reason = f"found bins in {name} that overlap or are empty; every bin goes from one edge to the next"
-                raise refusal(reason, ("table",))
-            axes.append(edges)
-        rows = {
-            (axes[0].index(one), axes[1].index(two)): number
-            for number, (one, two) in enumerate(zip(columns[0], columns[2], strict=True))
-        }
-        shape = len(axes[0]) - 1, len(axes[1]) - 1
-        if len(rows) != len(values) or len(values) != shape[0] * shape[1]:
-            reason = f"found {len(values)} bins, {len(rows)} of them different; the edges make {shape[0]} x {shape[1]}"
-            raise refusal(reason, ("table",))
-
-        def laid_out(column: list[float]) -> tuple[tuple[float, ...], ...]:
-            return tuple(tuple(column[rows[i, j]] for j in range(shape[1])) for i in range(shape[0]))
-
-        return BinnedEfficiency(
-            variables=(first, second),
-            first_edges=tuple(axes[0]),
-            second_edges=tuple(axes[1]),
-            values=laid_out(values),
-            uncertainties=laid_out(errors) if errors else (),
-        )
-
-    def _column(self, name: str, quantity: Quantity) -> list[float]:
-        return [parsed(quantity, value, ("table", name, index)) for index, value in enumerate(self.table[name])]
+        return bins_of(self.table, (first, second), (Quantity(ENERGY, low=0.0), angle))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +125,56 @@ class BinnedEfficiency:
     second_edges: tuple[float, ...]
     values: tuple[tuple[float, ...], ...]
     uncertainties: tuple[tuple[float, ...], ...]
+
+
+def bins_of(
+    table: dict[str, list[RawValue]], variables: tuple[str, str], quantities: tuple[Quantity, Quantity]
+) -> BinnedEfficiency:
+    """The bins of a table in two variables, one row per bin in any order; refused with the reason if they are no grid."""
+    first, second = variables
+    limits = [f"{first}_low", f"{first}_high", f"{second}_low", f"{second}_high"]
+    wanted, allowed = {*limits, "value"}, {*limits, "value", "uncertainty"}
+    if not wanted <= set(table) <= allowed:
+        reason = f"found the columns {', '.join(table) or 'none'}; expected {', '.join((*limits, 'value'))}"
+        raise refusal(reason, ("table",))
+
+    def column(name: str, quantity: Quantity) -> list[float]:
+        return [parsed(quantity, value, ("table", name, index)) for index, value in enumerate(table[name])]
+
+    dimensions = [quantities[0]] * 2 + [quantities[1]] * 2
+    columns = [column(name, quantity) for name, quantity in zip(limits, dimensions, strict=True)]
+    fraction = Quantity(NUMBER_OF, low=0.0, high=1.0)
+    values = column("value", fraction)
+    errors = column("uncertainty", fraction) if "uncertainty" in table else []
+    if len({len(one) for one in (*columns, values, errors or values)}) != 1:
+        reason = "found lists of different lengths; each bin needs one entry in every column"
+        raise refusal(reason, ("table",))
+    axes = []
+    for low, high, name in ((columns[0], columns[1], first), (columns[2], columns[3], second)):
+        edges = sorted({*low, *high})
+        if any(two <= one or edges.index(two) != edges.index(one) + 1 for one, two in zip(low, high, strict=True)):
+            reason = f"found bins in {name} that overlap or are empty; every bin goes from one edge to the next"
+            raise refusal(reason, ("table",))
+        axes.append(edges)
+    rows = {
+        (axes[0].index(one), axes[1].index(two)): number
+        for number, (one, two) in enumerate(zip(columns[0], columns[2], strict=True))
+    }
+    shape = len(axes[0]) - 1, len(axes[1]) - 1
+    if len(rows) != len(values) or len(values) != shape[0] * shape[1]:
+        reason = f"found {len(values)} bins, {len(rows)} of them different; the edges make {shape[0]} x {shape[1]}"
+        raise refusal(reason, ("table",))
+
+    def laid_out(numbers: list[float]) -> tuple[tuple[float, ...], ...]:
+        return tuple(tuple(numbers[rows[i, j]] for j in range(shape[1])) for i in range(shape[0]))
+
+    return BinnedEfficiency(
+        variables=(first, second),
+        first_edges=tuple(axes[0]),
+        second_edges=tuple(axes[1]),
+        values=laid_out(values),
+        uncertainties=laid_out(errors) if errors else (),
+    )
 
 
 def _kind_of_efficiency(value: object) -> str:
@@ -181,7 +191,7 @@ EfficiencyOfParticle = Annotated[
 class Surface(SpecModel):
     """The inner surface of the calorimeter, where the direction of a photon is measured: a cylinder with two ends."""
 
-    radius: Annotated[float, Quantity(LENGTH, low=0.0, exclusive=True)]
+    radius: PositiveLength
     z_low: Position
     z_high: Position
     source: Source
@@ -225,6 +235,21 @@ class Identification(SpecModel):
     efficiency: EfficiencyOfParticle
 
 
+class TrackingVolume(SpecModel):
+    """Where a charged particle may begin to be found: in a cylinder about the detector axis, in the laboratory."""
+
+    rho: PositiveLength = Field(description="largest distance from the detector axis")
+    z: tuple[Position, Position] = Field(description="range along the detector axis")
+    source: Source
+
+    @model_validator(mode="after")
+    def _around_the_origin(self) -> TrackingVolume:
+        if not self.z[0] < 0.0 < self.z[1]:
+            reason = f"found {self.z[0]:g} to {self.z[1]:g} cm; the collision lies between the ends, at 0"
+            raise refusal(reason, ("z",))
+        return self
+
+
 class Tracks(SpecModel):
     """Acceptance and response for charged particles."""
 
@@ -232,6 +257,9 @@ class Tracks(SpecModel):
     minimum_transverse_momentum: Energy
     momentum_resolution: TrackMomentumResolution
     angle_resolution: Angle = Field(description="standard deviation of the direction in each transverse direction")
+    volume: TrackingVolume = Field(
+        description="where a charged particle must begin to be found; those of decays further out are lost"
+    )
     efficiency: EfficiencyOfParticle
     identification: list[Identification] = Field(
         default_factory=list, description="without an entry a particle is taken for what it is, and for nothing else"

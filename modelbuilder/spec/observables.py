@@ -121,6 +121,18 @@ def arguments_of(text: str) -> tuple[str, str]:
     return name, arguments
 
 
+def has_flight_of(text: str, topology: Topology) -> bool:
+    """Whether a chain has the particle whose flight an observable is about; True for any other observable.
+
+    Without it there is nothing to cut on: such a cut binds the samples that have the particle.
+    """
+    name, arguments, _ = _read(text)
+    if not FUNCTIONS[name].code.startswith("FLIGHT") or len(arguments.replace(",", " ").split()) != 1:
+        return True  # the parser says what is wrong with it
+    species = arguments.partition("[")[0]
+    return any(topology.nodes[vertex.parent].species == species for vertex in topology.vertices)
+
+
 def _read(text: str) -> tuple[str, str, str]:
     """Name of the function, arguments, unit."""
     text = " ".join(text.split())

@@ -9,15 +9,16 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from modelbuilder.errors import KinematicsError
 from modelbuilder.spec.base import Source, SpecModel, refusal, shown
-from modelbuilder.spec.functions import EnergyOfMass, LengthOfMass, PositiveEnergyOfMass
-from modelbuilder.spec.quantities import Fraction, Length, Number, Position, PositiveEnergy
+from modelbuilder.spec.experiment import BinnedEfficiency, bins_of
+from modelbuilder.spec.functions import EnergyOfMass, LengthOfMass, PositiveEnergyOfMass, RawValue
+from modelbuilder.spec.quantities import LENGTH, Fraction, Length, Number, Position, PositiveEnergy, Quantity
 from modelbuilder.spec.topology import (
     INITIAL,
     TRACKS,
@@ -25,6 +26,7 @@ from modelbuilder.spec.topology import (
     Law,
     Topology,
     check_energy,
+    decay_threshold,
     known_particle,
     parse_chain,
     visible_places,
@@ -70,8 +72,6 @@ PlainLaw = Literal[
 ]
 # Productions whose weights are cross sections at lowest order, without a coupling that is not known.
 WITH_CROSS_SECTION = ("three-photons", "two-photons", "leptons-photon")
-# Productions that make infinitely many soft photons when the beams radiate down to the mass of the rest.
-SOFT_PHOTONS = ("photon-vector", "two-photons")
 # The law of the production that a model means.
 MODEL_LAWS = {
     "alp-photon": "photon-pseudoscalar",
@@ -145,6 +145,9 @@ class Simulated(SpecModel):
     lifetimes: dict[str, LengthOfMass] = Field(
         default_factory=dict, description="c tau of particles that fly before they decay; 0 is a prompt decay"
     )
+    narrow: list[str] = Field(
+        default_factory=list, description="known particles whose width is neglected, such as [phi]"
+    )
     taken_for: dict[str, str] = Field(
         default_factory=dict, description="tracks that are taken for others, such as {pi+: mu+}"
     )
@@ -178,13 +181,42 @@ class VertexEfficiency(SpecModel):
         return self
 
 
+class VertexTable(SpecModel):
+    """Efficiency in bins of the distance from the detector axis and of z of the decay; beyond, that of the nearest bin."""
+
+    table: dict[str, list[RawValue]] = Field(
+        description="one list per column, one entry per bin: rho_low, rho_high, z_low, z_high, value"
+    )
+    source: Source
+
+    @model_validator(mode="after")
+    def _tiles(self) -> VertexTable:
+        self.binned()
+        return self
+
+    def binned(self) -> BinnedEfficiency:
+        """Edges (cm) and values of the bins."""
+        return bins_of(self.table, ("rho", "z"), (Quantity(LENGTH, low=0.0), Quantity(LENGTH)))
+
+
+def _kind_of_vertex_efficiency(value: object) -> str:
+    keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", ())
+    return "bins" if "table" in keys or "csv" in keys else "points"
+
+
+EfficiencyOfVertex = Annotated[
+    Annotated[VertexEfficiency, Tag("points")] | Annotated[VertexTable, Tag("bins")],
+    Discriminator(_kind_of_vertex_efficiency),
+]
+
+
 class Vertex(SpecModel):
     """Where a decay must be found, in cylinder coordinates of the laboratory, and how well it is."""
 
     rho: tuple[Length, Length] | None = Field(None, description="range of the distance from the detector axis")
     z: tuple[Position, Position] | None = Field(None, description="range along the detector axis")
     resolution: Length = Field(0.0, description="standard deviation of each coordinate of the decay point")
-    efficiency: VertexEfficiency | None = None
+    efficiency: EfficiencyOfVertex | None = Field(None, description="points in rho, or a table in rho and z")
     source: Source
 
     @model_validator(mode="after")
@@ -262,9 +294,71 @@ def chain_of(
             msg = f"the law of e+ e- is {laws[INITIAL].name!r}, but the model {model!r} means {name!r}"
             raise KinematicsError(msg)
     ctaus = {name: ctau.at(point) for name, ctau in sample.lifetimes.items()}
-    topology = parse_chain(sample.process, masses=masses, ctaus=ctaus, laws=laws)
+    topology = _without_widths(parse_chain(sample.process, masses=masses, ctaus=ctaus, laws=laws), sample.narrow)
     check_energy(topology, sqrt_s)
     return topology
+
+
+def _without_widths(topology: Topology, species: list[str]) -> Topology:
+    """The chain with these species at their nominal masses; KinematicsError where that is not possible."""
+    wide = {node.species for node in topology.nodes if node.width > 0.0}
+    for name in species:
+        if name not in wide:
+            there = ", ".join(sorted(wide)) or "none"
+            msg = f"{topology.text}: {name} has no width that could be neglected; particles with one: {there}"
+            raise KinematicsError(msg)
+    if not species:
+        return topology
+    nodes = (replace(node, width=0.0) if node.species in species else node for node in topology.nodes)
+    narrowed = replace(topology, nodes=tuple(nodes))
+    for vertex in narrowed.vertices[1:]:
+        parent, least = narrowed.nodes[vertex.parent], decay_threshold(narrowed, vertex)
+        most = narrowed.mass_range(vertex.parent)[1]
+        if least >= most:
+            msg = f"{topology.text}: without widths {parent.species} has {most:.6g} GeV, its products {least:.6g} GeV"
+            raise KinematicsError(msg)
+    return narrowed
+
+
+_FIXED_MASSES = ("leptonic", "neutral-lepton", "dark-current", "three-photons", "leptons-photon")
+
+
+def check_law_numbers(topology: Topology, *, sqrt_s: float, isr: bool) -> None:
+    """KinematicsError for what the simulation refuses of a chain that can be read: widths, and cuts on photons."""
+    first = topology.vertices[0]
+    for vertex in topology.vertices:
+        name = vertex.law.name
+        if name not in _FIXED_MASSES and "leptons-" not in name:
+            continue
+        for place in (vertex.parent, *vertex.children):
+            node = topology.nodes[place]
+            if place > 0 and node.width > 0.0:
+                msg = (
+                    f"{topology.text}: the law {name!r} needs fixed masses, but that of {node.species} has a width; write"
+                    f" `narrow: [{node.species}]` to neglect it"
+                )
+                raise KinematicsError(msg)
+    law, nodes = first.law, [topology.nodes[child] for child in first.children]
+    if law.max_cos is None:
+        return
+    most = (sqrt_s**2 - nodes[1].mass ** 2) / (2.0 * sqrt_s)  # two particles: that of the photon
+    if law.name == "leptons-photon":
+        most = 0.5 * (sqrt_s - 4.0 * nodes[0].mass ** 2 / sqrt_s)
+    elif law.name == "three-photons":
+        most = sqrt_s / 3.0
+    if law.min_energy >= most:
+        softest = "the softest photon" if law.name == "three-photons" else "the photon"
+        msg = f"{topology.text}: min_energy is {law.min_energy:g} GeV, but {softest} has at most {most:.4g} GeV"
+        raise KinematicsError(msg)
+    if isr and law.min_energy == 0.0:
+        msg = f"with radiation of the beams the law {law.name!r} needs a min_energy of its photons"
+        raise KinematicsError(msg)
+    if isr and law.max_cos == 1.0:
+        msg = (
+            f"with radiation of the beams the law {law.name!r} needs a max_cos below 1; photons along the beams would be"
+            " counted twice, by the law and by the radiation"
+        )
+        raise KinematicsError(msg)
 
 
 def _law(choice: LawChoice, point: Mapping[str, float]) -> Law:

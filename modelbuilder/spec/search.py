@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -31,6 +31,7 @@ from modelbuilder.spec.quantities import (
     ENERGY_SQUARED,
     LENGTH,
     NUMBER_OF,
+    Count,
     CrossSection,
     Dimension,
     Energy,
@@ -365,6 +366,69 @@ class Background(Simulated):
         return self
 
 
+class Spectrum(SpecModel):
+    """Events that are expected per interval of an observable, as a figure shows them; linear between the points."""
+
+    events: list[Count] = Field(min_length=1, description="after all cuts; one number, or one for each of `at`")
+    at: list[RawValue] | None = Field(None, description="rising values of the observable; beyond, as at the nearest")
+    per: RawValue = Field(description="the interval of the observable that the events are counted in, such as 10 MeV")
+    luminosity: Luminosity = Field(description="that the events are for; they are scaled to that of the search")
+    source: Source
+
+    @model_validator(mode="after")
+    def _a_function(self) -> Spectrum:
+        points = 1 if self.at is None else len(self.at)
+        if len(self.events) != points:
+            found = "no `at`" if self.at is None else f"{points} of at"
+            reason = f"found {len(self.events)} of events and {found}; each point needs one number"
+            raise refusal(reason, ("events",))
+        if not any(self.events):
+            reason = "found no event at all; a limit needs a background that is not exactly zero"
+            raise refusal(reason, ("events",))
+        return self
+
+    def density(self, observable: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Points, in the unit of the observable, and events per unit and fb^-1 there; the refusal if they are none."""
+        dimension = dimension_of(observable)
+        per = parsed(Quantity(dimension, low=0.0, exclusive=True), self.per, ("per",))
+        points = [parsed(Quantity(dimension), value, ("at", index)) for index, value in enumerate(self.at or ())]
+        if any(two <= one for one, two in itertools.pairwise(points)):
+            reason = "found values that do not rise; write them in rising order"
+            raise refusal(reason, ("at",))
+        return tuple(points or [0.0]), tuple(events / per / self.luminosity for events in self.events)
+
+
+class StatedBackground(SpecModel):
+    """A background of which nothing is simulated: a free shape, and the spectrum that is expected of it."""
+
+    title: str = Field(description="for figures")
+    expected: dict[Name, Spectrum] = Field(
+        min_length=1, description="by channel: the spectrum that pseudo-data and expected limits are made from"
+    )
+    shape: BernsteinShape = Field(description="a free smooth function, which the fit finds by itself")
+    rate: Literal["free"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_simulated(cls, value: Any) -> Any:
+        both = [key for key in dict(value) if key in Background.model_fields and key not in cls.model_fields]
+        if both:
+            reason = f"found {both[0]} and expected; a background is either simulated or stated, remove one of them"
+            raise refusal(reason, (both[0],))
+        return value
+
+
+def _kind_of_background(value: object) -> str:
+    stated = "expected" in value if isinstance(value, dict) else isinstance(value, StatedBackground)
+    return "stated" if stated else "to simulate"
+
+
+AnyBackground = Annotated[
+    Annotated[Background, Tag("to simulate")] | Annotated[StatedBackground, Tag("stated")],
+    Discriminator(_kind_of_background),
+]
+
+
 class LuminositySystematic(SpecModel):
     """The uncertainty of the luminosity, on everything with a rate from simulation."""
 
@@ -485,7 +549,9 @@ class SearchSpec(SpecModel):
     )
     selection: list[Cut] = Field(description="a list of cuts, which may be empty: []")
     channels: dict[Name, Channel] = Field(min_length=1, description="observables and fit windows, by name")
-    backgrounds: dict[Name, Background] = Field(min_length=1, description="backgrounds, by name")
+    backgrounds: dict[Name, AnyBackground] = Field(
+        description="backgrounds, by name; {} for none, to look at the signal: limits need one"
+    )
     systematics: dict[Name, Systematic] = Field(description="systematic uncertainties, by name; {} for none")
     statistics: Statistics
     data: Data = Field(description="the data that limits are found for, such as {kind: pseudo, seed: 1}")

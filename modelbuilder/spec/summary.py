@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from modelbuilder.spec.base import SOURCE_LABELS, source_label
 from modelbuilder.spec.load import LoadedSearch
-from modelbuilder.spec.search import BernsteinShape, PseudoData
+from modelbuilder.spec.search import Background, BernsteinShape, PseudoData
 from modelbuilder.spec.tree import Scalar, walk
 
 
@@ -55,8 +55,9 @@ def _summary(search: LoadedSearch) -> Iterator[str]:
         where = f" where {cut.where}" if cut.where else ""
         yield f"cut          {cut.text}{where}"
     for name, background in spec.backgrounds.items():
+        process = background.process if isinstance(background, Background) else "not simulated, expectation stated"
         shape = "Bernstein polynomial" if isinstance(background.shape, BernsteinShape) else background.shape
-        yield f"background   {name}: {background.process}; shape {shape}, rate {background.rate}"
+        yield f"background   {name}: {process}; shape {shape}, rate {background.rate}"
     for name, systematic in spec.systematics.items():
         on = getattr(systematic, "on", None) or [getattr(systematic, "of", "all with a rate from simulation")]
         yield f"systematic   {name}: {systematic.kind} on {', '.join(on)}"

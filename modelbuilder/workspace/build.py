@@ -94,11 +94,13 @@ class _Builder:
             if isinstance(background.shape, BernsteinShape):
                 new, rates = self._polynomial(name, background.shape, found)
             else:
+                assert isinstance(background, Background)
                 new, rates = self._simulated(name, background, found)
             samples.extend(new)
             parameters.extend(rates)
-            for text in photon_reach.warnings_of(background, self.spec.final_state, self.spec.experiment):
-                self._note("warning", "photons-not-simulated", name, text, "backgrounds", name, "laws")
+            if isinstance(background, Background):
+                for text in photon_reach.warnings_of(background, self.spec.final_state, self.spec.experiment):
+                    self._note("warning", "photons-not-simulated", name, text, "backgrounds", name, "laws")
         self._add_finite_simulation(samples)
         samples.extend(self._spurious_signals(signal))
         parameters.extend(self._luminosity(samples))
@@ -144,7 +146,7 @@ class _Builder:
                 _parameter(rate, coefficient / nominal, MAX_RATE * max(1.0, float(coefficients.mean()) / nominal))
             )
             if coefficient < floor:
-                text = f"the simulated spectrum puts this coefficient at {coefficient:.3g}, close to its bound at 0"
+                text = f"the expected spectrum puts this coefficient at {coefficient:.3g}, close to its bound at 0"
                 self._note("note", "coefficient-at-bound", rate, text, "backgrounds", name, "shape")
         return samples, parameters
 

@@ -197,6 +197,51 @@ def test_simulate_refuses(cli: Cli, arguments: tuple[str, ...], message: str) ->
     assert message in found.errors
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("simulate", ZPRIME, "-o", "file/x.json"),
+        ("simulate", ZPRIME, "-o", "file/x.parquet"),
+        ("simulate", ZPRIME, "-o", "folder.json"),
+        ("simulate", ZPRIME, "-o", "x.json", "--plot"),
+        ("simulate", ZPRIME, "-o", "/proc/x.json"),
+        ("run", ZPRIME, "-o", "file/x"),
+        ("build", ZPRIME, "-o", "/proc/x"),
+        ("schema", "-o", "file/x"),
+    ],
+    ids=lambda arguments: " ".join(map(str, (arguments[0], *arguments[2:]))),
+)
+def test_what_cannot_be_written_is_said_before_anything_runs(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...]
+) -> None:
+    """Catches an output that is found to be unwritable after the whole simulation, or that is called a fault of ours."""
+    if "/proc" in str(arguments) and not Path("/proc/self").exists():
+        pytest.skip("no /proc here")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("modelbuilder.histograms.look.Looker.look", lambda self: pytest.fail("it was simulated"))
+    monkeypatch.setattr("modelbuilder.scan.run.Simulation", lambda *_, **__: pytest.fail("it was simulated"))
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "x.png").mkdir()
+    found = cli(*arguments)
+    assert (found.code, found.output) == (2, "")
+    assert re.search(r"cannot be written: .*choose another|is a directory; give the name of a file", found.errors)
+    assert "fault of modelbuilder" not in found.errors
+    assert not list(tmp_path.glob("**/.*")), "nothing is left behind"
+
+
+def test_a_full_disk_is_no_fault_of_ours(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches histograms that fail to be written at the end and are reported with a plea for a traceback."""
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("modelbuilder.scan.store.write_atomically", full)
+    found = cli("simulate", ZPRIME, "--events", "2000", "-o", tmp_path / "x.json")
+    assert found.code == 2
+    assert "x.json: cannot be written: No space left on device" in found.errors
+
+
 # --------------------------------------------------------------------------------------------- other ways to a limit
 
 COUNTING = {

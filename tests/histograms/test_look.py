@@ -10,7 +10,7 @@ import pytest
 
 from modelbuilder.errors import UserError
 from modelbuilder.histograms.events_file import read_events
-from modelbuilder.histograms.look import Look, Looker, parse_mass, point_at
+from modelbuilder.histograms.look import Look, Looker, parse_lifetimes, parse_mass, point_at
 from modelbuilder.spec.load import LoadedSearch, load_search
 
 SEARCHES = Path(__file__).parent / "searches"
@@ -70,6 +70,53 @@ def test_histogram_and_flow_are_of_the_same_events() -> None:
     # two tracks, each 2 % up and down, at 98 %: up stays below 1
     assert up.total / found.nominal.total == pytest.approx(1.02**2, rel=1e-6)
     assert down.total / found.nominal.total == pytest.approx(0.98**2, rel=1e-6)
+
+
+def test_cuts_on_a_flight_bind_what_flies() -> None:
+    """Catches such a cut that throws away a background without the particle, or does nothing to the signal.
+
+    By hand: S of B+ -> K+ S decays beyond 2 cm with exp(-2 cm m/(p c tau)), p its momentum.
+    """
+    cut = "selection=[{quantity: flight_distance(S), above: 2 cm, source: assumption}]"
+    changes = ("signal.lifetimes.S.value=5 cm", "final_state.vertices.S.rho=[0 cm, 60 cm]")
+    flows = [look("b_to_k_scalar", *changes, text, mass=1.0).flow for text in (cut, "selection=[]")]
+    assert [step.text for step in flows[0]] == [*(step.text for step in flows[1]), "flight_distance(S) above 2 cm"]
+    assert flows[0][-1].efficiency == pytest.approx(
+        flows[1][-1].efficiency * math.exp(-2.0 * 1.0 / (2.5 * 5.0)), rel=0.05
+    )
+    prompt = [look("b_to_k_scalar", *changes, text, sample="prompt").flow for text in (cut, "selection=[]")]
+    assert prompt[0] == prompt[1]
+
+
+def test_a_look_at_many_lifetimes() -> None:
+    """Catches a table of another sample or of other cuts; the lifetime of the spec gives what the cut flow says."""
+    found = look("b_to_k_scalar", mass=1.0, lifetimes=parse_lifetimes("S = 1 mm, 1 cm, 10 m"))
+    assert [row.ctau for row in found.lifetimes] == [0.1, 1.0, 1000.0]
+    own, last = found.lifetimes[1], found.flow[-1]
+    assert abs(own.efficiency - last.efficiency) < 4.0 * math.hypot(own.efficiency_stdev, last.efficiency_stdev)
+    assert found.as_dict()["lifetimes"][2]["ctau_cm"] == 1000.0
+    assert any("c tau of S" in line for line in found.lines())
+    few = look("b_to_k_scalar", mass=1.0, lifetimes=("S", (1e-3, 1e4)), n_events=1500)
+    assert any("too few: simulate more" in line for line in few.lines())
+    assert look("b_to_k_scalar", mass=1.0).lifetimes == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("S", "it reads like 'S = 0.1 mm, 1 cm, 2 m'"),
+        ("S = 1", "--lifetime: found '1' without a unit; expected a length"),
+        ("S = 0 cm", "each above 0"),
+        ("S = 1 GeV", "'GeV' is not the unit of a length"),
+        ("K+ = 1 cm", "no K+ decays in"),
+        ("T = 1 cm", "no T decays in"),
+    ],
+)
+def test_refused_lifetimes(text: str, message: str) -> None:
+    """Catches lifetimes that are taken for something else, or given to what does not decay."""
+    with pytest.raises(UserError) as raised:
+        Looker(search("b_to_k_scalar"), lifetimes=parse_lifetimes(text), n_events=1000)
+    assert message in str(raised.value)
 
 
 def test_a_cut_belongs_to_its_masses() -> None:

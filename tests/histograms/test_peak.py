@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.integrate import quad
 from scipy.optimize import minimize
 from scipy.stats import crystalball, kstest, norm
 
 from modelbuilder.errors import FitFailure
-from modelbuilder.histograms.peak import PeakFit, Shape, fit_peak, peak_edges
+from modelbuilder.histograms.peak import PeakFit, Shape, _cdf, fit_peak, peak_edges
 from modelbuilder.kinematics.resolution import central_half_width
 
 Floats = npt.NDArray[np.float64]
@@ -362,3 +366,49 @@ def test_edges_of_equal_values() -> None:
         assert edges[0] <= value < edges[-1]
     with pytest.raises(FitFailure, match="empty-histogram"):
         peak_edges(np.array([math.nan]))
+
+
+# ------------------------------------------------------------------------------------------------ the function itself
+
+
+@pytest.mark.parametrize("left", [(1.2, 3.0), (0.2, 1.05), (5.0, 100.0), (30.0, 2.0)])
+@pytest.mark.parametrize("right", [(1.5, 5.0), (0.2, 1.1), (30.0, 2.0)])
+def test_the_crystal_ball_is_that_of_numba_stats(left: tuple[float, float], right: tuple[float, float]) -> None:
+    """Reference: another code, and numerical integration of the density as it is written in the literature.
+
+    Catches a wrong norm, tail or side; the index of a tail near 1 and at its largest.
+    """
+    from numba_stats import crystalball_ex  # type: ignore[import-untyped]  # compiles on import: not for the product
+
+    x = np.linspace(-8.0, 9.0, 341) * SIGMA + LOCATION
+    found = _cdf(x, LOCATION, SIGMA, left, right)
+    theirs = crystalball_ex.cdf(x, *left, SIGMA, *right, SIGMA, LOCATION)
+    assert found == pytest.approx(theirs, rel=1e-12, abs=1e-13)
+
+    def density(z: float) -> float:
+        (alpha, n), far = (left, -z) if z < 0.0 else (right, z)
+        if far < alpha:
+            return math.exp(-0.5 * z * z)
+        return float((n / alpha / (n / alpha - alpha + far)) ** n * math.exp(-0.5 * alpha * alpha))
+
+    ends = [-left[0], 0.0, right[0]]
+    whole = sum(quad(density, low, high)[0] for low, high in itertools.pairwise([-math.inf, *ends, math.inf]))
+    for z in (-3.0, -0.5, 0.7, 4.0):
+        below = sum(quad(density, low, high)[0] for low, high in itertools.pairwise(
+            [-math.inf, *(end for end in ends if end < z), z]
+        ))  # fmt: skip
+        ours = float(_cdf(np.array([LOCATION + SIGMA * z]), LOCATION, SIGMA, left, right)[0])
+        assert ours == pytest.approx(below / whole, rel=1e-6)
+
+
+def test_a_fit_compiles_nothing() -> None:
+    """Catches seconds of compilation in every process: numba is not even imported for a fit."""
+    code = (
+        "import sys, numpy as np\n"
+        "from modelbuilder.histograms.peak import fit_peak\n"
+        "x = np.random.default_rng(1).normal(3.0, 0.05, 5000)\n"
+        "values, edges = np.histogram(x, 80, (2.8, 3.2))\n"
+        "assert fit_peak(edges, values.astype(float), values.astype(float)).shape == 'gauss'\n"
+        "assert not {'numba', 'numba_stats'} & set(sys.modules), 'numba was imported'\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -29,6 +29,7 @@ from modelbuilder.kinematics.measure import (
     PhotonDetector,
     TrackDetector,
     TrackResponse,
+    TrackVolume,
     VertexAcceptance,
     detector_of,
     measure,
@@ -148,8 +149,8 @@ def test_dimuon_recoil_of_the_notes(row: dict[str, str]) -> None:
     ids=lambda row: f"{row['model']}-{row['m_X_GeV']}",
 )
 def test_four_muons_of_the_notes(row: dict[str, str]) -> None:
-    """Reference (direct_toy_mumuX.csv): acceptance of four muons to 0.01, sigma(M) of the pair to 5 %."""
-    laws = {"e+ e-": Law(name=f"leptons-{row['model']}")}
+    """Reference (direct_toy_mumuX.csv, X isotropic): acceptance of four muons to 0.01, sigma(M) of the pair to 5 %."""
+    laws = {"e+ e-": Law(name=f"leptons-{row['model']}"), "X": Law(name="phase-space")}
     text, mass = "e+ e- -> mu- mu+ X, X -> mu- mu+", float(row["m_X_GeV"])
     events = simulated(text, 200_000, masses={"X": mass}, laws=laws)
     measured = seen(events, tracks(17.0, 150.0, 0.15))
@@ -608,6 +609,41 @@ def test_displaced_pairs_are_low_and_broad() -> None:
     assert widths[2] > 1.5 * widths[1] > 2.0 * widths[0]
 
 
+@pytest.mark.parametrize("ctau", [0.1, 10.0, 100.0, 1000.0])
+def test_tracks_from_far_away_are_not_found(ctau: float) -> None:
+    """Closed form: a particle decays before the end of its way to the cylinder with 1 - exp(-way/(beta gamma ctau)).
+
+    Catches tracks that are found wherever they begin, another cylinder, and one that acts on prompt tracks.
+    """
+    volume = TrackVolume(rho=60.0, z_low=-31.0, z_high=100.0)
+    events = simulated("e+ e- -> gamma S, S -> mu+ mu-", 40_000, masses={"S": 2.0}, ctaus={"S": ctau}, laws=FLAT)
+    measured = measure(events, tracks(volume=volume), seed=1, stream="x")
+    _, px, py, pz = events.momentum("S").T
+    direction = np.array([px, py, pz]) / np.sqrt(px**2 + py**2 + pz**2)
+    to_side = 60.0 / np.hypot(direction[0], direction[1])
+    to_end = np.where(direction[2] > 0.0, 100.0, -31.0) / direction[2]
+    way = np.minimum(to_side, to_end)
+    expected = 1.0 - np.exp(-way * 2.0 / (np.sqrt(px**2 + py**2 + pz**2) * ctau))
+    found = measured.weights > 0.0
+    assert float(np.mean(found)) == pytest.approx(float(np.mean(expected)), abs=4.0 * 0.5 / math.sqrt(40_000))
+    # muons alone are lost, and both together
+    gamma, plus, minus = measured.found.T
+    assert np.all(gamma)
+    assert np.array_equal(plus, minus)
+    everywhere = measure(events, tracks(), seed=1, stream="x")
+    assert np.all(everywhere.found)
+    assert np.array_equal(everywhere.momenta, measured.momenta)
+
+
+def test_prompt_tracks_need_no_volume() -> None:
+    """Catches a volume that is asked of tracks whose begin was set by hand, or of sisters of what flies."""
+    volume = TrackVolume(rho=1.0, z_low=-1.0, z_high=1.0)
+    events = simulated("B+ -> K+ S, S -> mu+ mu-", 2_000, masses={"S": 1.0}, ctaus={"S": 1000.0, "B+": 0.0})
+    found = measure(events, tracks(volume=volume), seed=1, stream="x").found
+    assert np.all(found[:, 0])
+    assert float(np.mean(found[:, 1])) < 0.01
+
+
 def test_vertex_efficiency() -> None:
     """Reference: numpy's interp, the model of the notes (falling from 14 to 60 cm), and digitize for the table."""
     events = simulated("B+ -> K+ S, S -> pi+ pi-", 5_000, masses={"S": 1.0}, ctaus={"S": 10.0})
@@ -660,6 +696,12 @@ def test_detector_of_an_experiment_file(name: str) -> None:
     assert detector.photons.min_opening_angle == pytest.approx(math.radians(4.4 if name == "babar" else 3.4))
     assert detector.photons.min_energy == pytest.approx(0.03 if name == "babar" else 0.05)
     assert detector.photons.efficiency == 0.97
+    volume = {
+        "belle2": TrackVolume(rho=60.0, z_low=-31.0, z_high=100.0),
+        "belle": TrackVolume(rho=50.0, z_low=-31.0, z_high=100.0),
+        "babar": TrackVolume(rho=50.0, z_low=-50.0, z_high=110.0),
+    }
+    assert detector.tracks.volume == volume[name]
     surface = Calorimeter(radius=92.0, z_low=-113.0, z_high=180.0) if name == "babar" else CALORIMETER
     assert detector.photons.calorimeter == surface
     assert detector.tracks.efficiency == 0.98

@@ -25,11 +25,13 @@ from modelbuilder.kinematics.measure import (
     PhotonDetector,
     TrackDetector,
     TrackResponse,
+    detector_of,
     measure,
     truth,
 )
 from modelbuilder.kinematics.observables import evaluate
 from modelbuilder.kinematics.response import PhotonResponse
+from modelbuilder.spec.load import load_experiment
 from modelbuilder.spec.observables import FUNCTIONS, parse_observable
 from modelbuilder.spec.topology import Law, Topology, parse_chain
 
@@ -482,6 +484,33 @@ def test_reduced_mass_resolution_of_the_notes(lepton: str, reduced: float, expec
     observable = parse_observable(f"reduced_mass({lepton}+ {lepton}-)", chain.topology)
     width = resolution(observable, measured, truth(chain), measured.weights, BELLE2)
     assert 1e3 * width.half_width == pytest.approx(expected, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("lepton", "widths"),
+    [
+        ("mu", {0.1: 1.5, 0.2: 1.6, 0.5: 2.1, 1.0: 3.2, 2.0: 6.0, 3.0: 9.2, 4.0: 13.1}),
+        ("e", {0.1: 1.6, 0.2: 1.7, 0.5: 2.1, 1.0: 3.3, 2.0: 6.0, 3.0: 9.2, 4.0: 13.1}),
+    ],
+)
+def test_what_the_documentation_says_of_the_shipped_file(lepton: str, widths: dict[float, float]) -> None:
+    """Golden, to 5 %: widths in MeV as docs/kinematics.md has them beside the published ones.
+
+    Catches another response in the experiment file with the same words about how good it is. Only the momentum and
+    angular resolution count here: thresholds and acceptance hardly move a width.
+    """
+    docs = (Path(__file__).parents[2] / "docs" / "kinematics.md").read_text(encoding="utf-8")
+    row = next(line for line in docs.splitlines() if line.startswith(f"| {lepton} {lepton}, `slope: 0.0019`"))
+    assert [float(cell) for cell in row.split("|")[2:-1]] == list(widths.values())
+    own = {"e": 0.51099895e-3, "mu": MUON}[lepton]
+    detector = detector_of(load_experiment(Path(__file__).parents[2] / "specs" / "experiments" / "belle2.yaml"))
+    for reduced, expected in widths.items():
+        text = f"B+ -> K+ S, S -> {lepton}+ {lepton}-"
+        chain = simulated(text, 20_000, masses={"S": math.hypot(reduced, 2.0 * own)})
+        measured = measure(chain, detector, seed=3, stream="w")
+        observable = parse_observable(f"reduced_mass({lepton}+ {lepton}-)", chain.topology)
+        width = resolution(observable, measured, truth(chain), measured.weights, BELLE2)
+        assert 1e3 * width.half_width == pytest.approx(expected, rel=0.05)
 
 
 def test_reduced_mass_of_what_the_tracks_are_taken_for() -> None:

@@ -20,12 +20,13 @@ from modelbuilder.kinematics.measure import (
     PhotonDetector,
     TrackDetector,
     TrackResponse,
+    TrackVolume,
     varied_detector,
 )
 from modelbuilder.kinematics.observables import evaluate_entries
 from modelbuilder.kinematics.processes import GammaAlp, ThreePhotons
 from modelbuilder.kinematics.response import PhotonResponse
-from modelbuilder.kinematics.sample import NOMINAL, PIECE, ChainSample, Thinning, poisson_counts
+from modelbuilder.kinematics.sample import NOMINAL, PIECE, ChainSample, Thinning, drawn_lifetimes, poisson_counts
 from modelbuilder.kinematics.selection import PhotonSelection
 from modelbuilder.kinematics.simulate import simulate_histograms
 from modelbuilder.spec.process import FinalState, Vertex, candidates_of
@@ -59,6 +60,7 @@ def sample(
     n_events: int = 100_000,
     seed: int = 1,
     stream: str = "test",
+    lifetimes: Mapping[str, Sequence[float]] | None = None,
 ) -> ChainSample:
     topology = parse_chain(text, masses=masses, ctaus=ctaus, laws=laws)
     state = None if found is None else FinalState.model_validate({"found": list(found), "vetoed": list(vetoed)})
@@ -73,6 +75,7 @@ def sample(
         n_events=n_events,
         seed=seed,
         stream=stream,
+        lifetimes=lifetimes,
     )
 
 
@@ -275,6 +278,114 @@ def test_pseudo_data_are_counts_of_the_same_events() -> None:
     other = loose.run({NOMINAL: PHOTONS}, "mass2(gamma gamma)", edges, thinning=Thinning(scale=0.05, seed=4))
     assert other.counts is not None
     assert not np.array_equal(one.counts, other.counts)
+
+
+FLYING = "e+ e- -> gamma S, S -> mu+ mu-"
+INSIDE = {"S": Vertex.model_validate({"rho": ["0.1 cm", "60 cm"], "source": "assumption"})}
+
+
+def flying(ctau: float, vertices: Mapping[str, Vertex] | None = None, **more: Any) -> ChainSample:
+    laws = {"e+ e-": Law(name="phase-space")}
+    cuts = [{"quantity": "energy(gamma)", "above": "1 GeV"}, {"quantity": "flight_distance(S)", "below": "80 cm"}]
+    ctaus = {"S": ctau}
+    return sample(FLYING, masses={"S": 2.0}, ctaus=ctaus, laws=laws, vertices=vertices or INSIDE, cuts=cuts, **more)
+
+
+def test_many_lifetimes_are_those_of_direct_simulation() -> None:
+    """Second method: a sample at each lifetime. Catches weights that forget the mixture, or that of what was simulated.
+
+    The own lifetime of the reweighted sample is so short that its weights underflow where the long ones live.
+    """
+    ctaus = (0.01, 0.1, 1.0, 30.0, 1000.0)
+    detector = Detector(photons=PhotonDetector(response=RESPONSE, theta=(BARREL,), min_energy=0.1))
+    found = flying(1e-3, lifetimes={"S": drawn_lifetimes(ctaus)}).at_lifetimes(detector, "S", ctaus)
+    assert tuple(row.ctau for row in found) == ctaus
+    for row in found:
+        direct = flying(row.ctau, seed=2).run({NOMINAL: detector}, "mass(mu+ mu-)", [0.0, 10.0]).flow[-1]
+        assert within(row.efficiency, row.efficiency_stdev, direct.efficiency, direct.efficiency_stdev) < 4.0
+        assert row.effective_sample_size <= 100_000.0
+    assert found[2].efficiency > 0.3
+    # what is asked far beyond what was drawn rests on few events, and says so
+    few = flying(1.0, lifetimes={"S": [0.1]}).at_lifetimes(detector, "S", [3.0])[0]
+    assert few.effective_sample_size < 100.0
+
+
+def test_the_tracking_volume_reaches_the_histograms() -> None:
+    """Invariant: a volume of tracks leaves the events that a vertex in it leaves; the true points are the same.
+
+    Catches a way from events to histograms, or to lifetimes, that forgets where tracks can begin.
+    """
+    volume = TrackVolume(rho=60.0, z_low=-31.0, z_high=100.0)
+    near = {"S": Vertex.model_validate({"rho": ["0 cm", "60 cm"], "z": ["-31 cm", "100 cm"], "source": "assumption"})}
+    anywhere = {"S": Vertex.model_validate({"source": "assumption"})}
+    with_volume = Detector(photons=PHOTONS.photons, tracks=TrackDetector(volume=volume))
+    edges = np.linspace(1.0, 3.0, 11)
+    one = flying(100.0, anywhere, n_events=20_000).run({NOMINAL: with_volume}, "mass(mu+ mu-)", edges)
+    two = flying(100.0, near, n_events=20_000).run({NOMINAL: PHOTONS}, "mass(mu+ mu-)", edges)
+    assert one.efficiency == pytest.approx(two.efficiency, rel=1e-12)
+    assert one.efficiency < 0.5 * flying(1.0, anywhere, n_events=20_000).run(
+        {NOMINAL: with_volume}, "mass(mu+ mu-)", edges
+    ).efficiency  # fmt: skip
+    assert np.allclose(one.histograms[NOMINAL].values, two.histograms[NOMINAL].values, rtol=1e-12)
+    rows = [
+        flying(100.0, vertices, n_events=20_000, lifetimes={"S": [100.0]}).at_lifetimes(detector, "S", [80.0])
+        for vertices, detector in ((anywhere, with_volume), (near, PHOTONS))
+    ]
+    assert rows[0][0].efficiency == pytest.approx(rows[1][0].efficiency, rel=1e-12)
+
+
+def test_lifetimes_do_not_depend_on_threads() -> None:
+    """Invariant: the same bits."""
+    chain = flying(1.0, lifetimes={"S": [1.0, 10.0]}, n_events=3 * PIECE + 5)
+    one, two = (chain.at_lifetimes(PHOTONS, "S", [2.0], n_threads=n) for n in (1, 2))
+    assert one == two
+
+
+def test_drawn_lifetimes_cover_what_is_asked_for() -> None:
+    """Invariant: ends included, at most eight."""
+    assert drawn_lifetimes([3.0, 1.0, 3.0]) == (1.0, 3.0)
+    many = drawn_lifetimes([float(n) for n in range(1, 30)])
+    assert len(many) == 8
+    assert (many[0], many[-1]) == pytest.approx((1.0, 29.0))
+
+
+def test_a_vertex_table_weighs_each_bin() -> None:
+    """Invariant: bins of 1 and 0.2 are the sum of two volumes, with the same events. Catches rho and z exchanged."""
+    rows = {
+        "rho_low": ["0 cm", "14 cm", "0 cm", "14 cm"],
+        "rho_high": ["14 cm", "600 cm", "14 cm", "600 cm"],
+        "z_low": ["-500 cm", "-500 cm", "10 cm", "10 cm"],
+        "z_high": ["10 cm", "10 cm", "500 cm", "500 cm"],
+        "value": [1, 0.2, 0.5, 0],
+    }
+    table = {"table": rows, "source": "assumption"}
+    everywhere = {"S": Vertex.model_validate({"efficiency": table, "source": "assumption"})}
+
+    def passed(vertices: Mapping[str, Vertex]) -> float:
+        return flying(20.0, vertices).run({NOMINAL: PHOTONS}, "mass(mu+ mu-)", [0.0, 10.0]).efficiency
+
+    parts = 0.0
+    for rho_low, rho_high, z_low, z_high, value in zip(*rows.values(), strict=True):
+        ranges = {"rho": [rho_low, rho_high], "z": [z_low, z_high], "source": "assumption"}
+        parts += value * passed({"S": Vertex.model_validate(ranges)})  # type: ignore[operator]
+    assert passed(everywhere) == pytest.approx(parts, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("efficiency", "message"),
+    [
+        ({"table": {"rho_low": ["0 cm"]}}, "expected rho_low, rho_high, z_low, z_high, value"),
+        ({"rho": ["0 cm"], "value": [1]}, "at least 2 items"),
+        (
+            {"table": {key: ["0 GeV"] for key in ("rho_low", "rho_high", "z_low", "z_high")} | {"value": [1]}},
+            "is not the unit of a length",
+        ),
+    ],
+)
+def test_refused_vertex_efficiencies(efficiency: dict[str, object], message: str) -> None:
+    """Catches a table whose columns are of another kind."""
+    with pytest.raises(ValueError, match=message):
+        Vertex.model_validate({"efficiency": {**efficiency, "source": "assumption"}, "source": "assumption"})
 
 
 @pytest.mark.parametrize("mean", [1e-6, 0.3, 4.0, 60.0])

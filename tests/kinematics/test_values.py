@@ -8,17 +8,23 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from modelbuilder.errors import KinematicsError
+from modelbuilder.histograms.simulate import beams_of
 from modelbuilder.kinematics.beams import Beams
+from modelbuilder.kinematics.chain import simulate_chain
 from modelbuilder.kinematics.processes import GammaAlp, Process, ThreePhotons
 from modelbuilder.kinematics.response import PERFECT, PhotonResponse
 from modelbuilder.kinematics.selection import PhotonSelection
 from modelbuilder.kinematics.simulate import PseudoData, simulate_histograms
+from modelbuilder.spec.load import load_experiment
+from modelbuilder.spec.topology import parse_chain
 
+EXPERIMENTS = Path(__file__).parents[2] / "specs" / "experiments"
 Barrel = Callable[..., PhotonSelection]
 
 
@@ -36,6 +42,24 @@ def test_belle2_beams(beams: Beams) -> None:
 def test_babar_boost() -> None:
     """Reference (physics notes): head-on beams."""
     assert Beams(electron_energy=9.0, positron_energy=3.1).boost[2] == pytest.approx(0.488, abs=5e-4)
+
+
+@pytest.mark.parametrize("name", ["belle2", "belle", "babar"])
+def test_the_experiments_run_on_the_resonance(name: str) -> None:
+    """Reference (PDG): mass of the Y(4S), 10.5794 GeV, and of B0; catches beams that miss it, with slow or no B mesons.
+
+    Two-body momentum at the nominal mass: 0.329 GeV. The spread of the beams widens it, and hardly an event has none.
+    """
+    beams = beams_of(load_experiment(EXPERIMENTS / f"{name}.yaml"))
+    assert beams.sqrt_s == pytest.approx(10.579, abs=0.002)
+    chain = parse_chain("e+ e- -> Y(4S), Y(4S) -> B0 anti-B0")
+    events = simulate_chain(chain, beams, isr=False, n_events=20_000, seed=1, stream="Y")
+    good = events.weights > 0.0
+    assert np.mean(good) > 0.999
+    b, all_of = events.momentum("B0")[good], np.array(beams.four_momentum)
+    energy = (b @ (all_of * np.array([1.0, -1.0, -1.0, -1.0]))) / beams.sqrt_s
+    momentum = np.sqrt(np.maximum(energy**2 - 5.2797**2, 0.0))
+    assert float(np.average(momentum, weights=events.weights[good])) == pytest.approx(0.329, abs=0.025)
 
 
 def test_response_width(response: PhotonResponse) -> None:

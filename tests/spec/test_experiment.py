@@ -117,6 +117,24 @@ def test_the_surface_of_the_calorimeter(experiment: With) -> None:
         load_experiment(EXPERIMENT)
 
 
+def test_the_tracking_volume(specs: Path) -> None:
+    """Catches an experiment that says nothing of where tracks can begin, and a volume without the collision in it."""
+    text = EXPERIMENT.read_text(encoding="utf-8")
+    volume = "  volume: {rho: 60 cm, z: [-31 cm, 100 cm], source: assumption}\n"
+    for new, message in (
+        ("", "tracks.volume: missing"),
+        (
+            volume.replace("-31", "31"),
+            r"tracks.volume.z: found 31 to 100 cm; the collision lies between the ends, at 0",
+        ),
+        (volume.replace("60 cm", "0 cm"), "tracks.volume.rho: found '0 cm'; it must be above 0 cm"),
+    ):
+        assert volume in text
+        EXPERIMENT.write_text(text.replace(volume, new), encoding="utf-8")
+        with pytest.raises(SpecError, match=message):
+            load_experiment(EXPERIMENT)
+
+
 def test_one_probability_for_each_pair(specs: Path) -> None:
     """Catches a second entry that would be passed over in silence."""
     text = EXPERIMENT.read_text(encoding="utf-8")

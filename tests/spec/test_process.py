@@ -6,6 +6,7 @@ Z: the search, E: its experiment file.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -14,7 +15,7 @@ import pytest
 
 from modelbuilder.errors import KinematicsError
 from modelbuilder.spec.check_file import check_file
-from modelbuilder.spec.load import load_search
+from modelbuilder.spec.load import load_experiment, load_search
 from modelbuilder.spec.process import (
     MODEL_LAWS,
     WITH_CROSS_SECTION,
@@ -24,6 +25,7 @@ from modelbuilder.spec.process import (
     Simulated,
     candidates_of,
     chain_of,
+    check_law_numbers,
     hypotheses,
     seen_kinds,
 )
@@ -135,6 +137,50 @@ CASES: list[tuple[str, list[tuple[str, str]], list[str]]] = [
         [("theta(mu+), between", "theta(gamma), between")],
         [
             "Z:20:6: selection[0].quantity: theta(gamma): there is no gamma in e+ e- -> mu+ mu- Zp, Zp -> invisible; there are mu+, mu-, Zp"
+        ],
+    ),
+    (
+        "flight of what no sample has",
+        [("quantity: theta(mu+), between: [37 deg, 120 deg]", "quantity: pointing_angle(S), below: 3 deg")],
+        ["Z:20:6: selection[0].quantity: pointing_angle(S): no particle S decays in any sample; known: tau+, tau-"],
+    ),
+    (
+        "flight of what only a background has",
+        [("quantity: theta(mu+), between: [37 deg, 120 deg]", "quantity: flight_distance(tau-), below: 1 mm")],
+        [],
+    ),
+    (
+        "a width that the law cannot have",
+        [
+            ("process: e+ e- -> mu+ mu- gamma", "process: e+ e- -> mu+ mu- phi, phi -> K+ K-"),
+            ("{law: leptons-photon, min_energy: 0.2 GeV, max_cos: 0.9999}", "leptons-vector"),
+            ("    events: 100000\n", "    events: 100000\n    cross_section: {value: 1 pb, source: assumption}\n"),
+        ],
+        [
+            "Z:34:5: backgrounds.mumugamma.laws: e+ e- -> mu+ mu- phi, phi -> K+ K-: the law 'leptons-vector' needs fixed masses, but that of phi has a width; write `narrow: [phi]` to neglect it"
+        ],
+    ),
+    (
+        "a width that is neglected",
+        [
+            ("process: e+ e- -> mu+ mu- gamma", "process: e+ e- -> mu+ mu- phi, phi -> K+ K-\n    narrow: [phi]"),
+            ("{law: leptons-photon, min_energy: 0.2 GeV, max_cos: 0.9999}", "leptons-vector"),
+            ("    events: 100000\n", "    events: 100000\n    cross_section: {value: 1 pb, source: assumption}\n"),
+        ],
+        [],
+    ),
+    (
+        "photons that no collision has",
+        [("min_energy: 0.2 GeV, max_cos", "min_energy: 6 GeV, max_cos")],
+        [
+            "Z:34:5: backgrounds.mumugamma.laws: e+ e- -> mu+ mu- gamma: min_energy is 6 GeV, but the photon has at most 5.288 GeV"
+        ],
+    ),
+    (
+        "flight of several",
+        [("quantity: theta(mu+), between: [37 deg, 120 deg]", "quantity: pointing_angle(tau+ tau-), below: 3 deg")],
+        [
+            "Z:20:6: selection[0].quantity: pointing_angle(tau+ tau-): pointing_angle takes one particle that decays",
         ],
     ),
     (
@@ -297,6 +343,149 @@ def test_a_vertex_of_a_prompt_decay(problems: Problems) -> None:
         ("  vetoed: [tracks, photons]\n", vertex), (SIGNAL, "process: e+ e- -> mu+ mu- Zp, Zp -> nu nubar")
     )
     assert "Zp decays promptly, at the collision point; give its c tau in `lifetimes` of the sample" in line
+
+
+@pytest.mark.parametrize("isr", [False, True])
+@pytest.mark.parametrize(
+    ("text", "law", "masses"),
+    [
+        ("e+ e- -> mu+ mu- phi, phi -> K+ K-", Law(name="leptons-vector"), {}),
+        ("e+ e- -> mu+ mu- J/psi, J/psi -> e+ e-", Law(name="leptons-vector"), {}),
+        ("e+ e- -> mu+ mu- Zp", Law(name="leptons-vector"), {"Zp": 3.0}),
+        ("e+ e- -> gamma Ap", Law(name="photon-vector", max_cos=0.9, min_energy=0.1), {"Ap": 3.0}),
+        ("e+ e- -> gamma Ap", Law(name="photon-vector", max_cos=0.9, min_energy=5.0), {"Ap": 3.0}),
+        ("e+ e- -> gamma Ap", Law(name="photon-vector", max_cos=0.9), {"Ap": 3.0}),
+        ("e+ e- -> gamma phi", Law(name="photon-vector", max_cos=0.9, min_energy=0.1), {}),
+        ("e+ e- -> gamma gamma", Law(name="two-photons", max_cos=0.9), {}),
+        ("e+ e- -> gamma gamma", Law(name="two-photons", max_cos=0.9, min_energy=5.2), {}),
+        ("e+ e- -> gamma gamma", Law(name="two-photons", max_cos=0.9, min_energy=5.3), {}),
+        ("e+ e- -> gamma gamma gamma", Law(name="three-photons", max_cos=0.9, min_energy=3.5), {}),
+        ("e+ e- -> gamma gamma gamma", Law(name="three-photons", max_cos=0.9, min_energy=3.6), {}),
+        ("e+ e- -> tau+ tau- gamma", Law(name="leptons-photon", max_cos=0.9, min_energy=4.6), {}),
+        ("e+ e- -> tau+ tau- gamma", Law(name="leptons-photon", max_cos=0.9, min_energy=4.8), {}),
+        ("e+ e- -> mu+ mu- gamma", Law(name="leptons-photon", max_cos=1.0, min_energy=0.1), {}),
+        ("e+ e- -> Y(4S), Y(4S) -> B+ B-", Law(name="resonance"), {}),
+    ],
+)
+def test_the_engine_refuses_nothing_that_is_called_fine(
+    text: str, law: Law, masses: dict[str, float], isr: bool, specs: Path
+) -> None:
+    """Second method: the engine itself. Catches a spec that is fine and then refused, and one refused for nothing."""
+    from modelbuilder.histograms.simulate import beams_of
+    from modelbuilder.kinematics.chain import ChainGenerator
+
+    beams = beams_of(load_experiment(FILES["E"]))
+    isr = isr and law.name != "resonance"
+    chain = parse_chain(text, masses=masses, laws={"e+ e-": law})
+    refusals = []
+    for check in (
+        lambda: check_law_numbers(chain, sqrt_s=beams.sqrt_s, isr=isr),
+        lambda: ChainGenerator(chain, beams, isr=isr),
+    ):
+        try:
+            check()
+        except KinematicsError as error:
+            refusals.append(str(error))
+    assert len(refusals) in (0, 2), refusals
+
+
+def test_widths_can_be_neglected(specs: Path) -> None:
+    """Catches a remedy that no spec can follow, one that changes other particles, and a decay that it makes impossible."""
+    narrow = Simulated(process="e+ e- -> mu+ mu- phi, phi -> K+ K-", laws={"e+ e-": "leptons-vector"}, narrow=["phi"])
+    chain = chain_of(narrow, {}, sqrt_s=10.58)
+    assert chain.nodes[chain.place("phi")].width == 0.0
+    check_law_numbers(chain, sqrt_s=10.58, isr=True)
+    pair = Simulated(process="e+ e- -> phi K*0 K- pi+", laws={"e+ e-": "phase-space"}, narrow=["phi"])
+    chain = chain_of(pair, {}, sqrt_s=10.58)
+    assert [node.species for node in chain.nodes if node.width > 0.0] == ["K*0"]
+    for process, name, reason in (
+        (
+            "e+ e- -> mu+ mu- phi, phi -> K+ K-",
+            "K+",
+            "K+ has no width that could be neglected; particles with one: phi",
+        ),
+        ("e+ e- -> gamma f(0)(980), f(0)(980) -> K_S0 K_L0", "f(0)(980)", "without widths f(0)(980) has 0.99 GeV"),
+    ):
+        laws = {"e+ e-": "phase-space"}
+        with pytest.raises(KinematicsError, match=re.escape(reason)):
+            chain_of(Simulated(process=process, laws=laws, narrow=[name]), {}, sqrt_s=10.58)
+
+
+STATED = """  smooth:
+    title: smooth
+    expected: {recoil: {at: [1 GeV, 3 GeV], events: [20, 5], per: 100 MeV, luminosity: 1 fb^-1, source: assumption}}
+    shape: {bernstein: 2, source: assumption}
+    rate: free
+"""
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        (("", ""), []),
+        (
+            ("recoil: {at", "recoyl: {at"),
+            [
+                "Z:51:5: backgrounds.smooth.expected: missing: recoil; say what is expected in each channel",
+                "Z:51:16: backgrounds.smooth.expected.recoyl: found 'recoyl', which is not a channel; did you mean 'recoil'?",
+            ],
+        ),
+        (
+            ("per: 100 MeV", "per: 100 MeV^2"),
+            [
+                "Z:51:62: backgrounds.smooth.expected.recoil.per: found '100 MeV^2': 'MeV^2' is not the unit of an energy; expected for example '0.2 GeV'"
+            ],
+        ),
+        (
+            ("per: 100 MeV", "per: 0 MeV"),
+            ["Z:51:62: backgrounds.smooth.expected.recoil.per: found '0 MeV'; it must be above 0 GeV"],
+        ),
+        (
+            ("at: [1 GeV, 3 GeV]", "at: [3 GeV, 1 GeV]"),
+            [
+                "Z:51:25: backgrounds.smooth.expected.recoil.at: found values that do not rise; write them in rising order"
+            ],
+        ),
+        (
+            ("events: [20, 5]", "events: [20]"),
+            [
+                "Z:51:45: backgrounds.smooth.expected.recoil.events: found 1 of events and 2 of at; each point needs one number"
+            ],
+        ),
+        (
+            ("events: [20, 5]", "events: [0, 0]"),
+            [
+                "Z:51:45: backgrounds.smooth.expected.recoil.events: found no event at all; a limit needs a background that is not exactly zero"
+            ],
+        ),
+        (
+            ("events: [20, 5]", "events: [20, -5]"),
+            ["Z:51:58: backgrounds.smooth.expected.recoil.events[1]: found -5; it must be at least 0"],
+        ),
+        (
+            ("    rate: free", "    rate: fixed"),
+            ["Z:53:5: backgrounds.smooth.rate: found 'fixed'; expected 'free'"],
+        ),
+        (
+            ("    rate: free", "    rate: free\n    process: e+ e- -> mu+ mu-"),
+            [
+                "Z:54:5: backgrounds.smooth.process: found process and expected; a background is either simulated or stated, remove one of them"
+            ],
+        ),
+    ],
+)
+def test_stated_backgrounds(problems: Problems, edit: tuple[str, str], expected: list[str]) -> None:
+    """Catches an expectation that is in another unit than the observable, or for another channel."""
+    text = STATED.replace(*edit, 1) if edit[0] else STATED
+    assert problems(("systematics:\n", f"{text}systematics:\n")) == expected
+
+
+def test_a_stated_background_has_no_simulated_shape(problems: Problems) -> None:
+    """Catches a spurious signal that is looked for in a line between points."""
+    choice = "systematics:\n  choice: {kind: spurious-signal, of: smooth, source: assumption}\n"
+    assert problems(("systematics:\n", f"{STATED}{choice}")) == [
+        "Z:55:35: systematics.choice.of: nothing of 'smooth' is simulated, so there is no shape in which to look for a signal"
+    ]
 
 
 def test_laws_of_the_language_are_those_of_the_engine() -> None:

@@ -1,0 +1,28 @@
+"""Backgrounds that a spec states: expected events per bin from points of a spectrum, and pseudo-data of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from modelbuilder.kinematics.sample import poisson_counts
+from modelbuilder.kinematics.shards import stream_key
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def expected_events(points: Sequence[float], densities: Sequence[float], edges: FloatArray) -> FloatArray:
+    """Integrals over bins of a density that is linear between its points and constant beyond; shape (n_bins,)."""
+    inner = np.array([x for x in points if edges[0] < x < edges[-1]])
+    x = np.union1d(edges, inner)
+    y = np.interp(x, points, densities)
+    cumulative = np.concatenate([[0.0], np.cumsum(0.5 * (y[1:] + y[:-1]) * np.diff(x))])
+    return np.diff(cumulative[np.searchsorted(x, edges)])
+
+
+def pseudo_counts(expected: FloatArray, *, seed: int, stream: str) -> FloatArray:
+    """Poisson distributed counts: a function of the expectation, the seed and the name of the stream."""
+    bits = np.random.Philox(key=np.array(stream_key(seed, f"{stream}/data"), dtype=np.uint64))
+    return poisson_counts(expected, np.random.Generator(bits).random(expected.shape))
