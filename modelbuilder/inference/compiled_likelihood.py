@@ -236,6 +236,8 @@ class CompiledLikelihood:
     @cached_property
     def _full(self) -> FlatModel:
         """The model with every parameter a global, for values and derivatives at any point."""
+        if not len(self._flat.locals_) and not len(self._flat.folded):
+            return self._flat  # where each is one already
         normsys, histosys = self._codes
         return flatten(self._spec, self._poi_name, normsys_code=normsys, histosys_code=histosys, eliminate=False)
 

@@ -9,10 +9,17 @@ import pytest
 from scipy import stats
 from scipy.integrate import nquad, quad
 from scipy.optimize import brentq
+from scipy.special import gammainc, gammaln
 
 from modelbuilder.errors import FitFailure
-from modelbuilder.inference import CompiledLikelihood
-from modelbuilder.inference.bayesian import bayesian_counting_limit, bayesian_counting_limits, bayesian_upper_limit
+from modelbuilder.inference import CompiledLikelihood, bayesian, posterior_sampling
+from modelbuilder.inference.bayesian import (
+    bayesian_counting_limit,
+    bayesian_counting_limits,
+    bayesian_upper_limit,
+    bayesian_upper_limits,
+)
+from modelbuilder.inference.toys import toy_data
 
 
 def limit_by_quad(density, confidence_level, end):
@@ -220,3 +227,337 @@ def test_wrong_questions_are_refused(models, arguments):
         bayesian_upper_limit(CompiledLikelihood(models.bump()), marginalisation="quadrature")
     with pytest.raises(ValueError, match="finite"):
         bayesian_counting_limits(-1, 2.0)
+
+
+# ------------------------------------------------------------------------------------------------- many limits at once
+
+
+def channel(name, samples, count):
+    """Name, samples as name -> (yield, modifiers), and events of a channel of one bin."""
+    samples = [{"name": key, "data": [value], "modifiers": modifiers} for key, (value, modifiers) in samples.items()]
+    return {"name": name, "samples": samples}, {"name": name, "data": [float(count)]}
+
+
+def with_control_bin(models, *, signal, background, tau, counts, efficiency=(1.0, 1.0), largest=200.0):
+    """A signal bin with background k b and a control bin with k tau b, k free."""
+    k = [models.normfactor("k")]
+    modifiers = [models.normfactor("mu"), models.normsys("efficiency", *efficiency)]
+    both = [
+        channel("SR", {"signal": (signal, modifiers), "b": (background, k)}, counts[0]),
+        channel("CR", {"b": (tau * background, k)}, counts[1]),
+    ]
+    spec = models.workspace({}, [])
+    spec["channels"], spec["observations"] = [list(part) for part in zip(*both, strict=True)]
+    spec["measurements"][0]["config"]["parameters"].append({"name": "k", "bounds": [[0.0, largest]], "inits": [1.0]})
+    return CompiledLikelihood(spec)
+
+
+def limit_with_control_bin(confidence_level, *, signal, background, tau, counts, efficiency=None):
+    """Closed form in mu and k: the binomial series of (mu s + k b)^n; the efficiency, code 4, by scipy in pieces."""
+    n, m = counts
+    j = np.arange(n + 1.0)
+    logs = -gammaln(j + 1.0) + gammaln(m + j + 1.0) - (m + j + 1.0) * np.log1p(tau)
+    weights = np.exp(logs - logs.max())  # of j events of background among n; ln b goes the same way in all
+
+    def share(upper, s):
+        return float(weights @ gammainc(n - j + 1.0, upper * s)) / s
+
+    def factor(alpha):
+        hi, lo = efficiency
+        if abs(alpha) >= 1.0:
+            return hi**alpha if alpha > 0.0 else lo**-alpha
+        # value, slope and curvature at both ends: the polynomial of degree 6 with 1 at zero
+        powers = np.arange(1, 7)
+        rows = [np.array([s**p for p in powers]) for s in (1.0, -1.0)]
+        rows += [np.array([p * s ** (p - 1) for p in powers]) for s in (1.0, -1.0)]
+        rows += [np.array([p * (p - 1) * s ** (p - 2) for p in powers]) for s in (1.0, -1.0)]
+        right = [hi - 1.0, lo - 1.0, np.log(hi) * hi, -np.log(lo) * lo, np.log(hi) ** 2 * hi, np.log(lo) ** 2 * lo]
+        return 1.0 + float(np.linalg.solve(np.array(rows), np.array(right)) @ alpha**powers)
+
+    def probability(upper):
+        if efficiency is None:
+            return share(upper, signal)
+        return sum(
+            quad(
+                lambda a: np.exp(-0.5 * a * a) * share(upper, signal * factor(a)),
+                left,
+                right,
+                epsabs=0.0,
+                epsrel=1e-10,
+            )[0]
+            for left, right in ((-5.0, -1.0), (-1.0, 1.0), (1.0, 5.0))
+        )
+
+    whole = probability(1e9)
+    return brentq(lambda mu: probability(mu) / whole - confidence_level, 1e-9, 1e4, rtol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("counts", "tau", "background", "efficiency"),
+    [
+        ((4, 12), 3.0, 4.0, None),
+        ((0, 5), 5.0, 1.0, None),
+        ((3, 0), 4.0, 6.0, None),
+        ((25, 40), 2.0, 18.0, None),
+        ((4, 12), 3.0, 4.0, (1.1, 0.9)),
+        ((3, 0), 4.0, 6.0, (1.1, 0.9)),
+        ((30, 4), 2.0, 10.0, (1.3, 0.8)),
+    ],
+)
+def test_a_control_bin(models, counts, tau, background, efficiency):
+    """Reference: catches a grid that misses a part, a bound that cuts nothing, and interpolation that is smoothed over."""
+    arguments = {"signal": 2.0, "background": background, "tau": tau, "counts": counts}
+    likelihood = with_control_bin(models, **arguments, efficiency=efficiency or (1.0, 1.0))
+    for level in (0.9, 0.95):
+        found = bayesian_upper_limit(likelihood, confidence_level=level)
+        exact = limit_with_control_bin(level, **arguments, efficiency=efficiency)
+        assert found.observed == pytest.approx(exact, rel=5e-7)
+        assert found.marginalisation == "quadrature"
+
+
+def test_a_background_counted_elsewhere_is_a_negative_binomial(models):
+    """Reference: gamma and Poisson in closed form; catches a constraint of shapesys that is another distribution."""
+    background, uncertainty, count = 6.0, 2.0, 9
+    tau = (background / uncertainty) ** 2
+    modifier = {"name": "mc", "type": "shapesys", "data": [uncertainty]}
+    likelihood = CompiledLikelihood(models.counting([2.0], [background], [count], background_modifiers=[modifier]))
+    exact = limit_with_control_bin(0.9, signal=2.0, background=1.0, tau=tau / background, counts=(count, tau))
+    assert bayesian_upper_limit(likelihood).observed == pytest.approx(exact, rel=5e-7)
+
+
+def some_models(models):
+    """Hypotheses of many kinds, all with few nuisance parameters."""
+    rng = np.random.default_rng(8)
+    found = []
+    for index in range(24):
+        background = float(np.exp(rng.uniform(np.log(0.05), np.log(60.0))))
+        wide, narrow = rng.uniform(0.05, 0.3), rng.uniform(0.04, 0.15)
+        bottom = [models.normsys("rate", 1.0 + wide, 1.0 - 0.8 * wide)]
+        if index % 3 == 1:
+            bottom = [{"name": "rate", "type": "shapesys", "data": [wide * background]}]
+        top = [models.normsys("efficiency", 1.0 + narrow, 1.0 / (1.0 + narrow))]
+        if index % 3 == 2:
+            top = [
+                models.histosys("scale", [1.0 + 0.5 * narrow], [1.0 - 0.5 * narrow]),
+                models.histosys("width", [1.05], [0.96]),
+            ]
+        count = rng.poisson(background) + (20.0 if index % 8 == 7 else 0.0)
+        found.append(
+            CompiledLikelihood(
+                models.counting([1.0], [background], [count], signal_modifiers=top, background_modifiers=bottom)
+            )
+        )
+    return found
+
+
+def test_the_short_way_agrees_with_the_careful_one(models, monkeypatch):
+    """Reference: two quadratures that share nothing but -2 ln L; catches whatever either does wrong, and a sum of
+    histosys that is taken for a product."""
+    likelihoods = some_models(models)[:9]
+    quick = bayesian_upper_limits(likelihoods)
+    monkeypatch.setattr(bayesian, "_short", lambda some, *_: [None] * len(some))
+    slow = bayesian_upper_limits(likelihoods)
+    for one, other in zip(quick, slow, strict=True):
+        # the careful grid of three dimensions is no better than some 1e-5, and says so
+        assert one.relative_error < 3e-7
+        assert one.observed == pytest.approx(other.observed, rel=3e-6 + 2.0 * other.relative_error)
+
+
+def test_many_limits_do_not_depend_on_threads_or_company(models):
+    """Invariant: catches scratch space that is shared, and numbers that depend on what was computed before."""
+    likelihoods = some_models(models)
+    one, two = (bayesian_upper_limits(likelihoods, n_threads=n) for n in (1, 3))
+    assert [limit.observed for limit in one] == [limit.observed for limit in two]
+    backwards = bayesian_upper_limits(likelihoods[::-1])
+    assert [limit.observed for limit in backwards[::-1]] == [limit.observed for limit in one]
+    assert bayesian_upper_limit(likelihoods[5]).observed == one[5].observed
+
+
+def test_a_limit_that_does_not_exist_stands_in_its_place(models):
+    """Catches one failure that ends them all, or that becomes a number."""
+    good = CompiledLikelihood(models.counting([1.0], [3.0], [4.0]))
+    nothing = CompiledLikelihood(models.counting([0.0], [3.0], [4.0]))
+    limits = bayesian_upper_limits([good, nothing, good], n_threads=2)
+    assert isinstance(limits[1], FitFailure)
+    assert limits[0] == limits[2] == bayesian_upper_limit(good)
+
+
+def test_a_signal_that_systematics_can_remove_has_no_limit(models):
+    """Catches a number from an integral that diverges: no mu is too large where the signal may vanish."""
+    top = [models.histosys("scale", [1.3], [0.7])]
+    likelihood = CompiledLikelihood(models.counting([1.0], [3.0], [3.0], signal_modifiers=top))
+    assert isinstance(bayesian_upper_limits([likelihood])[0], FitFailure)
+
+
+def test_data_of_each(models):
+    """Catches data that are ignored, or given to another likelihood."""
+    likelihood = CompiledLikelihood(models.counting([1.0], [3.0], [4.0]))
+    found = [limit.observed for limit in bayesian_upper_limits([likelihood] * 3, [None, [0.0], [9.0]])]
+    assert found == pytest.approx(bayesian_counting_limits([4, 0, 9], 3.0).tolist(), rel=1e-7)
+    with pytest.raises(ValueError, match="2 sets for 1"):
+        bayesian_upper_limits([likelihood], [None, None])
+
+
+# ----------------------------------------------------------------------------------------------------- expected limits
+
+
+def test_expected_limits_of_counts(models):
+    """Reference: without nuisance parameters the toys are Poisson numbers, and the band is that of their quantiles."""
+    likelihood = CompiledLikelihood(models.counting([2.0], [6.2], [4.0]))
+    found = bayesian_upper_limit(likelihood, n_toys=20_000, seed=3)
+    exact = bayesian_counting_limit(4, 6.2, signal=2.0)
+    assert found.observed == pytest.approx(exact.observed, rel=1e-7)
+    assert found.expected == pytest.approx(exact.expected, rel=1e-7)
+    assert (found.band.n_toys, found.band.n_failed) == (20_000, 0)
+    assert bayesian_upper_limit(likelihood).expected is None
+
+
+def test_expected_limits_are_quantiles_of_limits_of_toys(models):
+    """Reference: catches toys of another truth, auxiliary data that stay, and quantiles of something else."""
+    likelihood = two_nuisances(models)
+    found = bayesian_upper_limit(likelihood, n_toys=60, seed=5)
+    truth = likelihood.fit_fixed_poi(0.0).bestfit
+    toys = toy_data(likelihood, truth, seed=5, hypothesis="background", n_toys=60)
+    each = [bayesian_upper_limit(likelihood, toy).observed for toy in toys]
+    quantiles = np.quantile(each, stats.norm.cdf([-2, -1, 0, 1, 2]), method="inverted_cdf")
+    assert found.expected == pytest.approx(quantiles, rel=1e-12)
+    for value, (low, high) in zip(found.expected, found.band.intervals, strict=True):
+        assert low <= value <= high
+    again = bayesian_upper_limit(likelihood, n_toys=60, seed=5, n_threads=2)
+    assert again == found
+
+
+def test_intervals_of_expected_limits_cover():
+    """Reference: catches ranks that are off, and failed toys that are forgotten."""
+    rng = np.random.default_rng(1)
+    truth = stats.norm.cdf([-2, -1, 0, 1, 2])  # quantiles of uniform numbers
+    inside = np.zeros(5)
+    for _ in range(1000):
+        _, intervals = bayesian.toy_quantiles(np.sort(rng.random(400)), 0)
+        inside += [low <= q <= high for q, (low, high) in zip(truth, intervals, strict=True)]
+    assert (inside / 1000.0 > 0.683 - 4.0 * np.sqrt(0.683 * 0.317 / 1000.0)).all()
+    limits = np.sort(rng.random(400))
+    few, many = (bayesian.toy_quantiles(limits, n)[1] for n in (0, 20))
+    assert all(a[0] >= b[0] and a[1] <= b[1] for a, b in zip(few, many, strict=True))
+    assert few != many
+
+
+def test_toys_without_a_limit_are_counted(models, monkeypatch):
+    """Catches failed toys that vanish, and a band from those that are left of many."""
+    likelihood = CompiledLikelihood(models.counting([2.0], [6.2], [4.0]))
+    batch = bayesian._batch
+
+    def failing(worst):
+        def some(question, likelihoods, data, n_threads):
+            found = batch(question, likelihoods, data, n_threads)
+            return [
+                FitFailure("not-converged", "") if one is not None and one[0] >= worst else limit
+                for limit, one in zip(found, data, strict=True)
+            ]
+
+        return some
+
+    monkeypatch.setattr(bayesian, "_batch", failing(12.0))
+    found = bayesian_upper_limit(likelihood, n_toys=1000)
+    assert 0 < found.band.n_failed < 50
+    assert "toys have no limit" in found.warnings[-1]
+    monkeypatch.setattr(bayesian, "_batch", failing(6.0))
+    with pytest.raises(FitFailure, match="toys-failed"):
+        bayesian_upper_limit(likelihood, n_toys=1000)
+
+
+# ------------------------------------------------------------------------------------------------------ Markov chains
+
+
+def skewed(models, n_bins):
+    """Bins whose background was counted with one event, and the exact ln of their marginal likelihood."""
+    rng = np.random.default_rng(4)
+    background, signal = rng.uniform(1.0, 4.0, n_bins), rng.uniform(0.5, 2.0, n_bins)
+    counts = rng.poisson(background)
+    modifier = {"name": "mc", "type": "shapesys", "data": background.tolist()}
+    spec = models.counting(signal, background, counts, background_modifiers=[modifier])
+
+    def log_marginal(mu):
+        total = 0.0
+        for n, b, s in zip(counts, background, signal, strict=True):
+            j = np.arange(n + 1.0)
+            terms = gammaln(j + 2.0) - gammaln(j + 1.0) - gammaln(n - j + 1.0) + (n - j) * np.log(mu * s)
+            total += np.logaddexp.reduce(terms + j * np.log(b) - (j + 2.0) * np.log1p(b)) - mu * s
+        return total
+
+    return CompiledLikelihood(spec), log_marginal
+
+
+def test_chains_where_importance_sampling_is_poor(models):
+    """Reference: six gamma-Poisson bins in closed form, far from normal. Catches a sample of few that is believed, a
+    sampler that converges to something else (emcee's snooker moves do), and an error that is too small."""
+    likelihood, log_marginal = skewed(models, 6)
+    with pytest.raises(FitFailure, match="sampling-failed"):
+        bayesian_upper_limit(likelihood, marginalisation="importance-sampling")
+    found = bayesian_upper_limit(likelihood)
+    assert found.marginalisation == "mcmc"
+    assert found.chains.converged
+    top = log_marginal(0.5)
+    exact = limit_by_quad(lambda mu: np.exp(log_marginal(max(mu, 1e-12)) - top), 0.9, 12.0)
+    assert found.observed == pytest.approx(exact, rel=4.0 * found.relative_error)
+    assert found.relative_error < 0.03
+
+
+@pytest.mark.parametrize("prior", ["flat", "inverse-sqrt"])
+def test_chains_agree_with_quadrature(models, prior):
+    """Reference: catches a prior or a bound that the chains do not know, and a seed that is not used, or not alone."""
+    likelihood = two_nuisances(models)
+    exact = bayesian_upper_limit(likelihood, prior=prior)
+    found, same, other = (
+        bayesian_upper_limit(likelihood, prior=prior, marginalisation="mcmc", seed=seed) for seed in (1, 1, 2)
+    )
+    assert found == same
+    assert found.observed != other.observed
+    for one in (found, other):
+        assert one.observed == pytest.approx(exact.observed, rel=4.0 * one.relative_error)
+        assert one.relative_error < 0.03
+
+
+def test_chains_that_do_not_converge_are_a_failure(models, monkeypatch):
+    """Catches a number from chains that are too short."""
+    monkeypatch.setattr(posterior_sampling, "LEAST_LENGTH", 1e4)
+    with pytest.raises(FitFailure, match=r"sampling-not-converged: after 1000 steps.*autocorrelation"):
+        posterior_sampling.limit_from_chains(
+            two_nuisances(models), None, confidence_level=0.9, prior="flat", seed=1, most_steps=1000
+        )
+
+
+def test_diagnostics_of_chains():
+    """Reference: an autoregressive process of known time; catches halves that disagree unnoticed."""
+    rng = np.random.default_rng(2)
+    memory = 0.9
+    chains = np.zeros((4, 6000, 20))
+    for step in range(1, 6000):
+        chains[:, step] = memory * chains[:, step - 1] + rng.standard_normal((4, 20))
+    good = posterior_sampling.diagnose(chains[:, 100:])
+    assert good.autocorrelation == pytest.approx((1.0 + memory) / (1.0 - memory), rel=0.15)
+    assert good.converged
+    limit, error = posterior_sampling.quantile_with_error(chains[:, 100:], 0.9)
+    width = 1.0 / np.sqrt(1.0 - memory**2)
+    assert limit == pytest.approx(1.2815516 * width, abs=4.0 * error)
+    assert error < 0.03 * width
+    apart = chains.copy()
+    apart[0] += 0.5 * width
+    assert not posterior_sampling.diagnose(apart[:, 100:]).converged
+    drifting = chains + np.linspace(0.0, width, 6000)[:, None]
+    assert posterior_sampling.diagnose(drifting[:, 100:]).r_hat > posterior_sampling.MOST_R_HAT
+
+
+def test_where_interpolation_jumps():
+    """Reference: the jump of code 4 at one sigma is nothing if lo is 1/hi; catches breaks that are lost where it is not."""
+    from modelbuilder.inference._posterior_grid import _LEAST_JUMP, _jump
+    from modelbuilder.inference.flatten import _CODE4
+
+    class Model:
+        integers = np.zeros(64, dtype=np.int64)
+
+    for hi, lo, expected in ((1.2, 1.0 / 1.2, False), (1.2, 0.85, True), (1.1, 0.9, True)):
+        up, down = np.log(hi), np.log(lo)
+        values = np.array([hi - 1.0, lo - 1.0, up * hi, -down * lo, up**2 * hi, down**2 * lo])
+        Model.floats = np.concatenate([[up, down], _CODE4 @ values])
+        assert (_jump.py_func(Model, 0) > _LEAST_JUMP) == expected
