@@ -370,7 +370,12 @@ def limit(
     level: Annotated[float, typer.Option("--cl", min=0.5, max=0.9999, metavar="X", help="Confidence level.")] = 0.95,
     toys: Annotated[
         int | None,
-        typer.Option("--toys", min=100, metavar="N", help="Toys per hypothesis, in place of asymptotic formulas."),
+        typer.Option(
+            "--toys",
+            min=100,
+            metavar="N",
+            help="Toys per hypothesis, in place of asymptotic formulas; for bayesian, of its expected band.",
+        ),
     ] = None,
     prior: Annotated[
         Prior | None, typer.Option("--prior", help="Of the signal strength, for bayesian; default: flat.")
@@ -384,16 +389,24 @@ def limit(
     """Limits on the signal strength of workspaces that exist already, ours or any other."""
     from modelbuilder.inference.choice import LimitRequest
     from modelbuilder.kinematics.shards import available_threads
-    from modelbuilder.scan.target import limits_at, targets_at
+    from modelbuilder.scan.target import INVALID, limits_at, targets_at
 
     single = not target.is_dir() and patchset is None
     if prior is not None and method != "bayesian":
         msg = f"--prior {prior}: only --method bayesian has a prior"
         raise UserError(msg)
-    if toys is not None and method == "bayesian":
-        msg = f"--toys {toys}: --method bayesian has no use for toys"
+    if not level > 0.5:
+        msg = f"--cl {level:g}: a confidence level lies above 0.5, such as 0.95"
         raise UserError(msg)
-    request = LimitRequest(method=method, confidence_level=level, toys=toys, prior=prior or "flat", seed=seed)
+    request = LimitRequest(
+        method=method,
+        confidence_level=level,
+        toys=toys,
+        prior=prior or "flat",
+        band_toys=toys if method == "bayesian" else None,
+        seed=seed,
+    )
+    _announce_likelihood()
     found: list[dict[str, Any]] = []
     for result in limits_at(
         targets_at(target, patchset=patchset, pattern=patch), request, jobs=available_threads(jobs)
@@ -402,45 +415,39 @@ def limit(
             _print(f"{'name':24} {'observed':>12} {'expected':>12} {'-1 sigma':>12} {'+1 sigma':>12}  status")
         found.append(result)
         if not as_json:
-            name = result.get("patch") or result["poi"]
-            if result["status"] == "ok":
-                _, m1, median, p1, _ = result["expected"] or [None] * 5
-                numbers = " ".join(
-                    "" if x is None else f"{x:.5g}".rjust(12) for x in (result["observed"], median, m1, p1)
-                ).ljust(51)
-            else:
-                numbers = " " * 51
-            _print(f"{name:24} {numbers}  {result['status']}")
+            _print_limit(result, single=single)
     if as_json:
         _print_json(found[0] if single else found)
     if all(result["status"] != "ok" for result in found):
         for result in found[:1]:
             _say(f"error: {result['status']}: {result['detail']}")
-        raise typer.Exit(1)
+        raise typer.Exit(2 if all(result["status"] == INVALID for result in found) else 1)
 
 
-@app.command()
-def significance(
-    target: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
-    toys: Annotated[int, typer.Option("--toys", min=100, metavar="N", help="Toys of the whole scan.")] = 1000,
-    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of the toys.")] = 1,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; default: one per processor.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """The largest excess of a run, and how likely background alone shows as large a one anywhere."""
-    from modelbuilder.kinematics.shards import available_threads
-    from modelbuilder.scan.significance import scan_significance, to_json
-    from modelbuilder.scan.store import write_atomically
+def _announce_likelihood() -> None:
+    from modelbuilder.inference._limits import limits_packed
+    from modelbuilder.kinematics.shards import is_compiled
 
-    found = scan_significance(target, n_toys=toys, seed=seed, n_threads=available_threads(jobs))
-    write_atomically(target / "significance.json", to_json(found))
-    if as_json:
-        _print_json(found.as_dict())
-        return
-    for line in found.lines():
-        _print(line)
+    if not is_compiled(limits_packed):
+        _say("compiling the likelihood: once on this machine, about half a minute")
+
+
+def _print_limit(result: dict[str, Any], *, single: bool) -> None:
+    """A line of the table; what to keep in mind goes to standard error."""
+    name = result.get("patch") or result["poi"]
+    numbers = " " * 51
+    if result["status"] == "ok":
+        _, m1, median, p1, _ = result["expected"] or [None] * 5
+        numbers = " ".join(("" if x is None else f"{x:.5g}").rjust(12) for x in (result["observed"], median, m1, p1))
+    _print(f"{name:24} {numbers}  {result['status']}")
+    if result["status"] == "ok":
+        for warning in result["warnings"]:
+            _say(f"warning: {name}: {warning}")
+        if "observed_interval" in result:
+            low, high = result["observed_interval"]
+            _say(f"note: {name}: with these toys the observed limit is known to lie between {low:.5g} and {high:.5g}")
+    elif not single:
+        _say(f"failed: {name}: {result['status']}: {result['detail']}")
 
 
 @app.command()
@@ -496,6 +503,30 @@ def fit(
         for document in documents[:1]:
             _say(f"error: {document['status']}: {document['detail']}")
         raise typer.Exit(1)
+
+
+@app.command()
+def significance(
+    target: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    toys: Annotated[int, typer.Option("--toys", min=100, metavar="N", help="Toys of the whole scan.")] = 1000,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of the toys.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; default: one per processor.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The largest excess of a run, and how likely background alone shows as large a one anywhere."""
+    from modelbuilder.kinematics.shards import available_threads
+    from modelbuilder.scan.significance import scan_significance, to_json
+    from modelbuilder.scan.store import write_atomically
+
+    found = scan_significance(target, n_toys=toys, seed=seed, n_threads=available_threads(jobs))
+    write_atomically(target / "significance.json", to_json(found))
+    if as_json:
+        _print_json(found.as_dict())
+        return
+    for line in found.lines():
+        _print(line)
 
 
 @app.command()

@@ -6,6 +6,7 @@
     │   ├── InputFileError         a file that is missing or unreadable (also OSError)
     │   ├── KinematicsError        an impossible process or observable (also ValueError)
     │   ├── WorkspaceError         a workspace that is not usable (also ValueError)
+    │   │   └── UnusableNumberError    with a number that no likelihood can use
     │   └── RunDirectoryError      a run directory that belongs to something else (also ValueError)
     └── FitFailure                 a fit that did not converge (also RuntimeError)
 
@@ -69,6 +70,10 @@ class KinematicsError(UserError, ValueError):
 
 class WorkspaceError(UserError, ValueError):
     """A workspace that cannot be built, loaded or used."""
+
+
+class UnusableNumberError(WorkspaceError):
+    """A workspace with a number that no likelihood can use, such as a factor of 0, whatever pyhf makes of it."""
 
 
 class RunDirectoryError(UserError, ValueError):

@@ -124,7 +124,7 @@ def _end_of_mu(m: Model, w: Work, data: Data, x: Floats, best: float, mu: float,
     for _ in range(60):
         trial[:] = x
         trial[poi] = mu + step
-        value, status = fit(m, w, trial, data, _POI_FIXED, mu + step, _TOLERANCE)
+        value, status = fit(m, w, trial, data, _POI_FIXED, mu + step, _TOLERANCE, math.inf)
         rise = value - best
         if status == CONVERGED and far <= rise <= 4.0 * far:
             return step
@@ -152,7 +152,7 @@ def _first_ranges(
     for p in range(n):
         x[p] = f[i[INITIAL] + p]
     x[poi] = max(x[poi], 0.0)
-    best, status = fit(m, w, x, data, _POI_FREE, 0.0, _TOLERANCE)
+    best, status = fit(m, w, x, data, _POI_FREE, 0.0, _TOLERANCE, math.inf)
     if status != CONVERGED or not best < _LARGEST or w.counters[4] > 0:
         return 0.0, 0.0, 0.0, False
     mu = x[poi]
@@ -179,7 +179,7 @@ def _first_ranges(
     if mu > 0.5 * above:
         trial = x.copy()
         trial[poi] = 0.0
-        value, status = fit(m, w, trial, data, _POI_FIXED, 0.0, _TOLERANCE)
+        value, status = fit(m, w, trial, data, _POI_FIXED, 0.0, _TOLERANCE, math.inf)
         if status != CONVERGED or value - best > far:
             below = -_end_of_mu(m, w, data, x, best, mu, -min(step, mu), far)
             if not below > 0.0:
@@ -191,7 +191,7 @@ def _first_ranges(
         for q in range(3):
             value_mu = start + (end - start) * q / 3.0
             trial[poi] = value_mu
-            value, status = fit(m, w, trial, data, _POI_FIXED, value_mu, _TOLERANCE)
+            value, status = fit(m, w, trial, data, _POI_FIXED, value_mu, _TOLERANCE, math.inf)
             if status != CONVERGED:
                 trial[:] = x
             elif value - best < _FAR:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = "1.0.0"
 MAX_DEPTH = 40
+_LARGEST = sys.float_info.max
 _MAX_SHOWN = 160
 
 
@@ -116,6 +118,9 @@ def _plain_json(value: Any, where: str, depth: int) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         msg = f"{where}: found {value}; every number must be finite"
         raise WorkspaceError(msg)
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        msg = f"{where}: found a whole number of {len(str(value))} digits; the largest number is {_LARGEST:.3g}"
+        raise WorkspaceError(msg)
     if value is None or isinstance(value, str | int | float):
         return value
     msg = f"{where}: found {type(value).__name__}; only JSON values are allowed"
@@ -142,11 +147,6 @@ def _patched(workspace: Any, patch: Sequence[Mapping[str, Any]], where: str) -> 
 
 
 def _check_schema(workspace: Any) -> None:
-    import jsonschema
-    import pyhf
-    from referencing import Registry, Resource
-    from referencing.jsonschema import DRAFT6
-
     version = workspace.get("version") if isinstance(workspace, dict) else None
     if version != SCHEMA_VERSION:
         found = "no version" if version is None else f"version {version!r}"
@@ -154,6 +154,11 @@ def _check_schema(workspace: Any) -> None:
         raise WorkspaceError(msg)
     if is_plainly_valid(workspace):
         return
+    import jsonschema
+    import pyhf
+    from referencing import Registry, Resource
+    from referencing.jsonschema import DRAFT6
+
     definitions = pyhf.schema.load_schema(f"{SCHEMA_VERSION}/defs.json")
     address = definitions["$id"]
     registry: Registry[Any] = Registry().with_resource(

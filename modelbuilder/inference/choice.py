@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from modelbuilder.errors import WorkspaceError
+from modelbuilder.errors import UnusableNumberError, WorkspaceError
 from modelbuilder.inference.asymptotic import AsymptoticCalculator
 from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
 from modelbuilder.inference.compiled_limits import compiled_upper_limit
@@ -28,7 +29,7 @@ class LimitRequest:
 
     toys: per hypothesis, in place of asymptotic formulas; for feldman-cousins None is as many as its precision needs.
     only_where_doubtful: those toys are for models whose asymptotic limit says of itself that it is doubtful.
-    prior: of a Bayesian limit.    seed: of toys and samples.    n_threads: change no bit.
+    prior, band_toys: of a Bayesian limit; without toys it has no expected band.    seed: of toys and samples.    n_threads: change no bit.
     """
 
     method: Method
@@ -36,6 +37,7 @@ class LimitRequest:
     toys: int | None = None
     only_where_doubtful: bool = False
     prior: Prior = "flat"
+    band_toys: int | None = None
     seed: int = 1
     n_threads: int = 1
 
@@ -65,6 +67,8 @@ def open_likelihood(
     """
     try:
         return CompiledLikelihood(workspace, patches=patches), ()
+    except UnusableNumberError:
+        raise  # pyhf would go on, with NaN
     except WorkspaceError as error:
         likelihood = PyhfLikelihood(workspace, patches=patches)
         return likelihood, (f"not compiled, but fitted with pyhf, which is slow: {error}",)
@@ -143,18 +147,27 @@ def _bayesian(likelihood: CompiledLikelihood, calculator: AsymptoticCalculator, 
     from modelbuilder.inference.bayesian import bayesian_upper_limit
 
     limit = bayesian_upper_limit(
-        likelihood, confidence_level=request.confidence_level, prior=request.prior, seed=request.seed
+        likelihood,
+        confidence_level=request.confidence_level,
+        prior=request.prior,
+        seed=request.seed,
+        n_toys=request.band_toys,
+        n_threads=request.n_threads,
     )
+    details: dict[str, Any] = {
+        "prior": limit.prior,
+        "marginalisation": limit.marginalisation,
+        "relative_error": limit.relative_error,
+    }
+    if limit.band is not None:
+        edges = [[low, high if math.isfinite(high) else None] for low, high in limit.band.intervals]
+        details |= {"expected_intervals": edges, "toys": limit.band.n_toys, "failed_toys": limit.band.n_failed}
     return FoundLimit(
         observed=limit.observed,
         expected=limit.expected,
         discovery=calculator.discovery(),
         warnings=limit.warnings,
-        details={
-            "prior": limit.prior,
-            "marginalisation": limit.marginalisation,
-            "relative_error": limit.relative_error,
-        },
+        details=details,
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from modelbuilder.errors import WorkspaceError
+from modelbuilder.errors import UnusableNumberError, WorkspaceError
 from modelbuilder.inference.likelihood import Parameter
 
 if TYPE_CHECKING:
@@ -733,7 +733,7 @@ def _ratios(modifier: Mapping[str, Any], where: str) -> tuple[float, float]:
     high, low = float(modifier["data"]["hi"]), float(modifier["data"]["lo"])
     if not (high > 0.0 and low > 0.0):
         msg = f"workspace: {where}: normsys {modifier['name']!r}: found hi {high}, lo {low}; factors are above 0"
-        raise WorkspaceError(msg)
+        raise UnusableNumberError(msg)
     return high, low
 
 

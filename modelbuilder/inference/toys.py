@@ -799,10 +799,16 @@ def _solved(
         reason, detail = "limit-not-found", f"no toy is as extreme as the data at {poi:.6g}; more toys are needed"
         raise FitFailure(reason, detail)
     apart = max(1.5 * (p.upper - p.lower) / p.value, 0.2)
-    others = [other for other in tested if height(other) > -math.inf]
-    first = max((o for o in others if o < poi and height(o) > y + apart), default=min(others))
-    last = min((o for o in others if o > poi and height(o) < y - apart), default=max(others))
-    slope = (height(last) - height(first)) / (last - first) if last > first else 0.0
+    slope = 0.0
+    for factor in (1.0, 1.6, 2.5):  # few toys: the p-value may rise by chance, but not over a long way
+        for other in (poi / factor, poi * factor) if factor > 1.0 else ():
+            curve(other)
+        others = [other for other in tested if height(other) > -math.inf]
+        first = max((o for o in others if o < poi and height(o) > y + apart), default=min(others))
+        last = min((o for o in others if o > poi and height(o) < y - apart), default=max(others))
+        slope = (height(last) - height(first)) / (last - first) if last > first else 0.0
+        if slope < 0.0:
+            break
     if not slope < 0.0:
         reason, detail = "limit-not-found", f"the p-value does not fall at {poi:.6g}; more toys are needed"
         raise FitFailure(reason, detail)

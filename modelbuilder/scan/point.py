@@ -87,6 +87,7 @@ def request_of(spec: SearchSpec, method: Method, point: GridPoint) -> LimitReque
         toys=None if statistics.toys is None else statistics.toys.number,
         only_where_doubtful=statistics.toys is not None and statistics.toys.use == "where-doubtful",
         prior=statistics.prior,
+        band_toys=statistics.band_toys,
         seed=stream_key(spec.seed, f"limits/{point.name}")[0],
     )
 

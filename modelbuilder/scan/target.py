@@ -12,8 +12,9 @@ from typing import Any
 
 from modelbuilder.errors import FitFailure, InputFileError, WorkspaceError
 from modelbuilder.inference.choice import LimitRequest, find_limit, open_likelihood
-from modelbuilder.scan.store import WORKSPACES, load_run
 from modelbuilder.workspace.files import read_json
+
+INVALID = "invalid-workspace"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +44,17 @@ def targets_at(path: Path, *, patchset: Path | None = None, pattern: str | None 
 
 
 def limit_of(target: Target, request: LimitRequest) -> dict[str, Any]:
-    """The limit on a target as one JSON-like object; a failure has its name in `status` and no numbers."""
+    """The limit on a target as one JSON-like object; a failure has its name in `status` and no numbers.
+
+    One of several targets that is no workspace is such a failure too, `invalid-workspace`; alone it is an error.
+    """
     found: dict[str, Any] = {} if target.name is None else {"patch": target.name, "values": list(target.values)}
-    likelihood, notes = open_likelihood(target.workspace, None if target.patch is None else [target.patch])
+    try:
+        likelihood, notes = open_likelihood(target.workspace, None if target.patch is None else [target.patch])
+    except WorkspaceError as error:
+        if target.name is None:
+            raise
+        return {**found, "method": request.method, "status": INVALID, "detail": str(error)}
     found |= {
         "poi": likelihood.poi_name,
         "method": request.method,
@@ -94,6 +103,8 @@ def limits_at(targets: Iterable[Target], request: LimitRequest, *, jobs: int) ->
 
 
 def _run_targets(path: Path, pattern: str | None) -> Iterator[Target]:
+    from modelbuilder.scan.store import WORKSPACES, load_run  # and with it the simulation: not for a workspace
+
     search, _ = load_run(path)
     built = [point for point in search.points if (path / WORKSPACES / f"{point.name}.json").is_file()]
     chosen = [point for point in built if pattern is None or fnmatch.fnmatchcase(point.name, pattern)]

@@ -500,12 +500,15 @@ class Statistics(SpecModel):
     methods: list[Method] = Field(min_length=1)
     confidence_level: Fraction
     prior: Prior = Field(default="flat", description="of the signal strength, for `bayesian`: flat or 1/sqrt(mu)")
+    band_toys: WholeNumber | None = Field(
+        default=None, ge=100, le=1_000_000, description="for the expected band of `bayesian`, which has none without"
+    )
     toys: Toys | None = None
     source: Source
 
     @model_validator(mode="after")
     def _sensible(self) -> Statistics:
-        if not 0.5 <= self.confidence_level < 1.0:
+        if not 0.5 < self.confidence_level < 1.0:
             reason = f"found {self.confidence_level:g}; a confidence level lies between 50 % and 100 %"
             raise refusal(reason, ("confidence_level",))
         if len(set(self.methods)) < len(self.methods):

@@ -29,7 +29,9 @@ def read_json(path: Path) -> Any:
         msg = f"{path}: cannot be read: {error}"
         raise InputFileError(msg) from None
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique)
+        return json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_whole, object_pairs_hook=_unique
+        )
     except json.JSONDecodeError as error:
         msg = f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}"
         raise InputFileError(msg) from None
@@ -52,6 +54,11 @@ def _finite(text: str) -> float:
         msg = f"found {text}, which is too large; a number must be finite"
         raise ValueError(msg)
     return value
+
+
+def _whole(text: str) -> int:
+    _finite(text)  # what cannot be a floating-point number is no number of a workspace
+    return int(text)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
