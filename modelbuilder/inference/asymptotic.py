@@ -21,7 +21,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modelbuilder.errors import FitFailure
-from modelbuilder.inference.results import LIMIT_METHODS, N_SIGMA, Discovery, HypothesisTest, LimitMethod, UpperLimit
+from modelbuilder.inference.results import (
+    LIMIT_METHODS,
+    N_SIGMA,
+    STATISTICS,
+    AsymptoticTest,
+    Discovery,
+    HypothesisTest,
+    LimitMethod,
+    Statistic,
+    UpperLimit,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,6 +141,43 @@ class AsymptoticCalculator:
             evaluations=after[1] - before[1],
         )
 
+    def test(self, poi: float, statistic: Statistic) -> AsymptoticTest:
+        """The p-value of one value of the POI by any test statistic; q0 tests 0.
+
+        qmu and tmu compare with the best fit within the bounds of the model, qmu_tilde and tmu_tilde with that at 0 or
+        above. Their distributions: arXiv:1007.1727, section 3, with sigma from the Asimov data.
+        """
+        from scipy.special import ndtr
+
+        if statistic not in STATISTICS:
+            msg = f"statistic: found {statistic!r}; known: {', '.join(STATISTICS)}"
+            raise ValueError(msg)
+        if not (math.isfinite(poi) and poi >= 0.0) or (statistic == "q0" and poi != 0.0):
+            msg = f"poi: found {poi}; {statistic} tests {'0' if statistic == 'q0' else 'finite values of 0 and more'}"
+            raise ValueError(msg)
+        if statistic == "q0":
+            found = self.discovery()
+            value, p_value = found.q0, found.p_value
+        elif statistic == "qmu_tilde":
+            point = self._point(poi)
+            value, p_value = point.q, float(ndtr(-_deviates(point)[0]))
+        else:
+            best = self._best() if statistic == "tmu_tilde" else self._free_fit()
+            value = max(self._fixed_fit(poi).twice_nll - best.twice_nll, 0.0)
+            if statistic == "qmu" and best.poi_value > poi:
+                value = 0.0
+            root = math.sqrt(value)
+            p_value = float(ndtr(-root))  # of qmu, and of one side of tmu
+            if statistic == "tmu":
+                p_value *= 2.0
+            if statistic == "tmu_tilde":
+                qa, _ = self._asimov_q(poi)
+                beyond = value > qa > 0.0  # there the best fit is at 0: the other branch of Eq. (44)
+                p_value += float(ndtr(-(value + qa) / (2.0 * math.sqrt(qa)))) if beyond else p_value
+        return AsymptoticTest(
+            poi_name=self._likelihood.poi_name, poi=poi, statistic=statistic, value=value, p_value=p_value
+        )
+
     def hypothesis_test(self, poi: float) -> HypothesisTest:
         """Test one value of the POI, 0 or more."""
         from scipy.special import ndtr
@@ -202,15 +249,19 @@ class AsymptoticCalculator:
             self._asimov_fits.add(mu, fit)
         return max(fit.twice_nll - self._asimov_best, 0.0), fit.poi_gradient
 
+    def _fixed_fit(self, mu: float) -> FitResult:
+        fit = self._data_fits.get(mu)
+        if fit is None:
+            fit = self._likelihood.fit_fixed_poi(mu, self._data, start=self._data_fits.start(mu, self._best()))
+            self._data_fits.add(mu, fit)
+        return fit
+
     def _data_q(self, mu: float) -> tuple[float, float]:
         """qmu_tilde of the data, and its slope."""
         best = self._best()
         if mu <= best.poi_value:
             return 0.0, 0.0
-        fit = self._data_fits.get(mu)
-        if fit is None:
-            fit = self._likelihood.fit_fixed_poi(mu, self._data, start=self._data_fits.start(mu, best))
-            self._data_fits.add(mu, fit)
+        fit = self._fixed_fit(mu)
         if fit.twice_nll < best.twice_nll - 1e-6:  # the free fit was in a lesser minimum
             lower = min(self._likelihood.parameters[self._likelihood.poi_index].lower, 0.0)
             again = self._likelihood.fit(self._data, start=fit.bestfit, poi_lower=lower)

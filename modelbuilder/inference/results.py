@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LimitMethod = Literal["cls", "profile-likelihood"]
+Statistic = Literal["q0", "qmu", "qmu_tilde", "tmu", "tmu_tilde"]
+STATISTICS: tuple[Statistic, ...] = ("q0", "qmu", "qmu_tilde", "tmu", "tmu_tilde")
 LIMIT_METHODS: tuple[LimitMethod, ...] = ("cls", "profile-likelihood")
 N_SIGMA = (-2, -1, 0, 1, 2)
 
@@ -62,6 +64,20 @@ class FitResult:
         correlation: NDArray[np.float64] = self.covariance * np.outer(scale, scale)
         np.fill_diagonal(correlation, 1.0)
         return correlation
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsymptoticTest:
+    """One value of the POI, tested with one of the test statistics of arXiv:1007.1727.
+
+    p_value: of the hypothesis that the POI has this value.
+    """
+
+    poi_name: str
+    poi: float
+    statistic: Statistic
+    value: float
+    p_value: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from modelbuilder.errors import FitFailure
-from modelbuilder.inference.results import LIMIT_METHODS, N_SIGMA, LimitMethod
+from modelbuilder.inference.results import LIMIT_METHODS, N_SIGMA, STATISTICS, LimitMethod, Statistic
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-Statistic = Literal["q0", "qmu", "qmu_tilde", "tmu", "tmu_tilde"]
-STATISTICS: tuple[Statistic, ...] = ("q0", "qmu", "qmu_tilde", "tmu", "tmu_tilde")
 Hypothesis = Literal["signal", "background"]
 
 MAX_FAILED = 0.05

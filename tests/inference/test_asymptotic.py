@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from modelbuilder.errors import FitFailure
-from modelbuilder.inference import AsymptoticCalculator, PyhfLikelihood, discovery, upper_limit
+from modelbuilder.inference import AsymptoticCalculator, CompiledLikelihood, PyhfLikelihood, discovery, upper_limit
 from modelbuilder.inference.asymptotic import FEW_EVENTS
 from modelbuilder.inference.likelihood import Counters, Derivatives, Parameter
 from modelbuilder.inference.results import FitResult
@@ -427,3 +427,75 @@ def test_results_are_plain(models):
     assert found.observed is found.poi_hat is found.effective_background_events is float
     assert found.expected is tuple
     assert {type(value) for value in limit.expected} == {float}
+
+
+# ------------------------------------------------------------------------------------------------ test statistics
+
+
+@pytest.mark.parametrize("count", [30.0, 52.0, 80.0])
+@pytest.mark.parametrize("poi", [0.4, 1.7])
+def test_all_statistics_are_those_of_pyhf(models, reference, count, poi):
+    """Reference: pyhf, solved tightly; best fits below 0, between 0 and the tested value, and above it."""
+    spec = models.counting(
+        [10.0], [50.0], [count], background_modifiers=[models.normsys("rate", 1.05, 0.95)], poi_bounds=(-10.0, 10.0)
+    )
+    calculator = AsymptoticCalculator(CompiledLikelihood(spec))
+    theirs = reference(spec)
+    config = theirs.model.config
+    above = [
+        (0.0, high) if name == "mu" else (low, high)
+        for name, (low, high) in zip(config.par_order, theirs.bounds, strict=True)
+    ]
+    with theirs.tight():
+        for name in ("q0", "qmu", "qmu_tilde", "tmu", "tmu_tilde"):
+            tested = 0.0 if name == "q0" else poi
+            value = getattr(theirs.pyhf.infer.test_statistics, name)(
+                tested,
+                theirs.data,
+                theirs.model,
+                config.suggested_init(),
+                above if name.endswith("tilde") or name == "q0" else theirs.bounds,
+                config.suggested_fixed(),
+            )
+            assert calculator.test(tested, name).value == pytest.approx(float(value), abs=1e-6)
+
+
+def test_p_values_of_all_statistics():
+    """Closed form: a Gaussian measurement. Catches a factor of two, and the branch of a best fit below zero."""
+    b, s = 1.0e8, 1.0e4  # sigma of mu is 1
+    for measured, poi in ((2.0, 3.0), (-1.0, 0.5), (1.0, 0.5), (-3.0, 1.0)):
+        spec = {
+            "channels": [
+                {
+                    "name": "SR",
+                    "samples": [
+                        {"name": "s", "data": [s], "modifiers": [{"name": "mu", "type": "normfactor", "data": None}]},
+                        {"name": "b", "data": [b], "modifiers": []},
+                    ],
+                }
+            ],
+            "observations": [{"name": "SR", "data": [b + measured * s]}],
+            "measurements": [
+                {"name": "m", "config": {"poi": "mu", "parameters": [{"name": "mu", "bounds": [[-10.0, 10.0]]}]}}
+            ],
+            "version": "1.0.0",
+        }
+        calculator = AsymptoticCalculator(CompiledLikelihood(spec))
+        # the probability, for the true value poi and sigma 1, of a measurement at least as extreme
+        two_sided = 2.0 * norm.sf(abs(poi - measured))
+        expected = {"tmu": two_sided, "qmu": norm.sf(poi - measured) if measured < poi else 0.5}
+        expected["qmu_tilde"] = expected["qmu"]  # the ordering below zero is the same
+        t = (poi - measured) ** 2 if measured >= 0.0 else poi**2 - 2.0 * poi * measured
+        far = 2.0 * norm.sf(math.sqrt(t)) if t <= poi**2 else norm.sf(math.sqrt(t)) + norm.sf(poi - measured)
+        expected["tmu_tilde"] = far
+        for name, value in expected.items():
+            assert calculator.test(poi, name).p_value == pytest.approx(value, rel=2e-3)
+    assert calculator.test(0.0, "q0").p_value == 0.5
+
+
+def test_wrong_tests_are_refused(models):
+    """Catches q0 of something else than 0, and a statistic that nobody knows."""
+    calculator = AsymptoticCalculator(CompiledLikelihood(models.counting([5.0], [50.0], [52.0])))
+    for poi, name, match in ((1.0, "q0", "q0 tests 0"), (-1.0, "tmu", "0 and more"), (1.0, "q", "known: q0, qmu")):
+        with pytest.raises(ValueError, match=match):
+            calculator.test(poi, name)
