@@ -47,6 +47,13 @@ Points = Annotated[
     int | None, typer.Option("--points", min=1, metavar="N", help="Only N masses, spread over the grid; default: all.")
 ]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Processes; default: one per processor.")]
+Threads = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; default: one per processor.")]
+Target = Annotated[Path, typer.Argument(metavar="TARGET", help="A run directory, or a pyhf workspace (JSON).")]
+Patchset = Annotated[Path | None, typer.Option("--patchset", metavar="FILE", help="A pyhf patchset (JSON).")]
+Patch = Annotated[
+    str | None,
+    typer.Option("--patch", metavar="PATTERN", help="Only patches, or grid points, with this name; * and ? match."),
+]
 Seed = Annotated[
     int | None, typer.Option("--seed", min=0, metavar="N", help="Seed of the simulation and of the pseudo-data.")
 ]
@@ -219,9 +226,7 @@ def simulate(
         bool, typer.Option("--plot", help="Draw the observable with its fitted resolution, beside FILE or here.")
     ] = False,
     changes: Set = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; default: one per processor.")
-    ] = None,
+    jobs: Threads = None,
     seed: Seed = None,
     root: Root = None,
     as_json: Json = False,
@@ -360,12 +365,9 @@ def run(
 
 @app.command()
 def limit(
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="A run directory, or a pyhf workspace (JSON).")],
-    patchset: Annotated[Path | None, typer.Option("--patchset", metavar="FILE", help="A pyhf patchset (JSON).")] = None,
-    patch: Annotated[
-        str | None,
-        typer.Option("--patch", metavar="PATTERN", help="Only patches, or grid points, with this name; * and ? match."),
-    ] = None,
+    target: Target,
+    patchset: Patchset = None,
+    patch: Patch = None,
     method: Annotated[Method, typer.Option("--method", help="How the limit is found.")] = "cls",
     level: Annotated[float, typer.Option("--cl", min=0.5, max=0.9999, metavar="X", help="Confidence level.")] = 0.95,
     toys: Annotated[
@@ -381,9 +383,7 @@ def limit(
         Prior | None, typer.Option("--prior", help="Of the signal strength, for bayesian; default: flat.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of toys and samples.")] = 1,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; default: one per processor.")
-    ] = None,
+    jobs: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Limits on the signal strength of workspaces that exist already, ours or any other."""
@@ -452,12 +452,9 @@ def _print_limit(result: dict[str, Any], *, single: bool) -> None:
 
 @app.command()
 def fit(
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="A run directory, or a pyhf workspace (JSON).")],
-    patchset: Annotated[Path | None, typer.Option("--patchset", metavar="FILE", help="A pyhf patchset (JSON).")] = None,
-    patch: Annotated[
-        str | None,
-        typer.Option("--patch", metavar="PATTERN", help="Only patches, or grid points, with this name; * and ? match."),
-    ] = None,
+    target: Target,
+    patchset: Patchset = None,
+    patch: Patch = None,
     asimov: Annotated[
         bool, typer.Option("--asimov", help="Fit what the model expects at nominal parameters, not the observed data.")
     ] = False,
@@ -510,9 +507,7 @@ def significance(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     toys: Annotated[int, typer.Option("--toys", min=100, metavar="N", help="Toys of the whole scan.")] = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of the toys.")] = 1,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; default: one per processor.")
-    ] = None,
+    jobs: Threads = None,
     as_json: Json = False,
 ) -> None:
     """The largest excess of a run, and how likely background alone shows as large a one anywhere."""

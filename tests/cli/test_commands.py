@@ -514,6 +514,7 @@ def written(path: Path, value: Any) -> Path:
 def test_limit_of_a_plain_workspace(cli: Cli, tmp_path: Path) -> None:
     """Reference: the limits of stock pyhf, to the accuracy of its own scan; and the keys that scripts rely on."""
     path = written(tmp_path / "w.json", workspace())
+    cli("limit", path)  # says that it compiles, where nothing has
     found = cli("limit", path, "--json")
     assert (found.code, found.errors) == (0, "")
     document = found.document
@@ -545,6 +546,40 @@ def test_limit_options(cli: Cli, tmp_path: Path) -> None:
     assert line.split()[0] == "mu"
     assert line.split()[-1] == "ok"
     assert float(line.split()[1]) == pytest.approx(default["observed"], rel=1e-4)
+
+
+def test_what_to_keep_in_mind_is_said(cli: Cli, tmp_path: Path) -> None:
+    """Catches a table that hides what the JSON tells: warnings, and how well toys know a limit: here ln 20 events."""
+    rare = workspace(5.0, observations=[{"name": "SR", "data": [0.0]}])
+    rare["channels"][0]["samples"][1]["data"] = [0.5]
+    path = written(tmp_path / "w.json", rare)
+    assert "warning: mu: 0.497 effective background events, fewer than 5" in cli("limit", path).errors
+    toys = cli("limit", path, "--toys", "400")
+    note = r"note: mu: with these toys the observed limit is known to lie between (\S+) and (\S+)"
+    low, high = (float(edge) for edge in re.search(note, toys.errors).groups())  # type: ignore[union-attr]
+    assert low < math.log(20.0) / 5.0 < high
+    assert len(toys.output.splitlines()) == 2
+
+
+def test_bayesian_options(cli: Cli, tmp_path: Path) -> None:
+    """Reference: with no events the flat prior gives ln 20 events at 95 %, whatever the background; every option matters."""
+    path = written(tmp_path / "w.json", workspace(5.0, observations=[{"name": "SR", "data": [0.0]}]))
+    flat = cli("limit", path, "--json", "--method", "bayesian").document
+    assert flat["observed"] == pytest.approx(math.log(20.0) / 5.0, rel=1e-6)
+    assert (flat["expected"], flat["prior"]) == (None, "flat")
+    steep = cli("limit", path, "--json", "--method", "bayesian", "--prior", "inverse-sqrt").document
+    assert steep["observed"] < flat["observed"]
+    band = cli("limit", path, "--json", "--method", "bayesian", "--toys", "100").document
+    assert band["observed"] == flat["observed"]
+    assert band["expected"] == sorted(band["expected"])
+    assert band["expected"][0] > band["observed"]
+    for options, message in (
+        (("--prior", "flat"), "only --method bayesian has a prior"),
+        (("--cl", "0.5"), "above 0.5"),
+    ):
+        wrong = cli("limit", path, *options)
+        assert wrong.code == 2
+        assert message in wrong.errors
 
 
 def patchset(background: dict[str, Any]) -> dict[str, Any]:
@@ -634,6 +669,35 @@ def test_limit_of_nothing(cli: Cli, tmp_path: Path) -> None:
     found = cli("limit", written(tmp_path / "w.json", workspace()), "--patch", "m_*")
     assert found.code == 2
     assert "--patch needs --patchset, or a run directory" in found.errors
+
+
+def test_one_bad_patch_does_not_cost_the_others(cli: Cli, tmp_path: Path) -> None:
+    """Catches a patch that cannot be applied, and takes the results of all others with it; alone it is the user's fault."""
+    patches = patchset(workspace(1.0))
+    patches["patches"][1]["patch"][0]["path"] = "/channels/7/samples/0/data/0"
+    path, bad = written(tmp_path / "b.json", workspace(1.0)), written(tmp_path / "p.json", patches)
+    found = cli("limit", path, "--patchset", bad, "--json")
+    assert found.code == 0
+    assert [item["status"] for item in found.document] == ["ok", "invalid-workspace", "ok"]
+    assert "cannot be applied to the workspace" in found.document[1]["detail"]
+    text = cli("limit", path, "--patchset", bad)
+    assert "failed: m_10: invalid-workspace: " in text.errors
+    assert cli("limit", path, "--patchset", bad, "--patch", "m_10").code == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[50.0]", "[1" + 400 * "0" + "]", "too large; a number must be finite"),
+        ('"lo": 0.9', '"lo": 0.0', "found hi 1.1, lo 0.0; factors are above 0"),
+    ],
+)
+def test_numbers_that_nobody_can_use(cli: Cli, tmp_path: Path, old: str, new: str, message: str) -> None:
+    """Catches a number that is called a fault of ours, or that pyhf turns into NaN and warnings."""
+    found = cli("limit", written(tmp_path / "w.json", json.dumps(workspace()).replace(old, new)))
+    assert found.code == 2
+    assert message in found.errors
+    assert len(found.errors.splitlines()) == 1
 
 
 def test_a_failed_limit_says_so(cli: Cli, tmp_path: Path) -> None:
