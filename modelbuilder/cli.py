@@ -298,7 +298,7 @@ def _announce_compilation() -> None:
     from modelbuilder.kinematics.shards import is_compiled
 
     if not is_compiled(_chain.chain_shard):
-        _say("compiling the kernels: once on this machine, about half a minute")
+        _say("compiling the kernels: once on this machine, about a minute")
 
 
 def _write_histograms(look: Look, path: Path) -> Path:
@@ -429,7 +429,7 @@ def _announce_likelihood() -> None:
     from modelbuilder.kinematics.shards import is_compiled
 
     if not is_compiled(limits_packed):
-        _say("compiling the likelihood: once on this machine, about half a minute")
+        _say("compiling the likelihood: once on this machine, about a minute")
 
 
 def _print_limit(result: dict[str, Any], *, single: bool) -> None:
@@ -475,8 +475,10 @@ def fit(
 ) -> None:
     """Best fit of workspaces that exist already: uncertainties, pulls, goodness of fit, impacts."""
     from modelbuilder.scan.fit_report import fit_report
-    from modelbuilder.scan.target import targets_at
+    from modelbuilder.scan.target import INVALID, targets_at
 
+    if plots is not None:
+        _refuse_unwritable(plots / "pulls.pdf")
     single = not target.is_dir() and patchset is None
     documents: list[dict[str, Any]] = []
     for item in targets_at(target, patchset=patchset, pattern=patch):
@@ -499,7 +501,7 @@ def fit(
     if all(document["status"] != "ok" for document in documents):
         for document in documents[:1]:
             _say(f"error: {document['status']}: {document['detail']}")
-        raise typer.Exit(1)
+        raise typer.Exit(2 if all(document["status"] == INVALID for document in documents) else 1)
 
 
 @app.command()
@@ -515,6 +517,8 @@ def significance(
     from modelbuilder.scan.significance import scan_significance, to_json
     from modelbuilder.scan.store import write_atomically
 
+    if target.is_dir():
+        _refuse_unwritable(target / "significance.json")
     found = scan_significance(target, n_toys=toys, seed=seed, n_threads=available_threads(jobs))
     write_atomically(target / "significance.json", to_json(found))
     if as_json:

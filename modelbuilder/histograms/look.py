@@ -200,7 +200,9 @@ class Looker:
 
     def _refuse_stable(self, species: str) -> None:
         topology = self.chain.topology
-        decaying = [topology.nodes[v.parent].species for v in topology.vertices[1:] if v.law.name != "resonance"]
+        production, *decays = topology.vertices
+        resonances = set(production.children) if production.law.name == "resonance" else set()
+        decaying = [topology.nodes[vertex.parent].species for vertex in decays if vertex.parent not in resonances]
         if species not in decaying:
             msg = f"--lifetime: no {species} decays in {topology.text}{nearest(species, decaying) if decaying else ''}"
             raise UserError(msg)

@@ -23,7 +23,7 @@ from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.observables import arguments_of, parse_observable
-from modelbuilder.spec.process import FinalState, candidates_of, chain_of, needs_photon_cuts
+from modelbuilder.spec.process import FinalState, candidates_of, chain_of, default_final_state, needs_photon_cuts
 from modelbuilder.spec.search import (
     MASS_LIKE,
     SIGNAL,
@@ -282,10 +282,7 @@ class Simulation:
         """That of the spec, or all that is visible of the signal."""
         if self.spec.final_state is not None:
             return self.spec.final_state
-        topology = self._topology(SIGNAL, self.search.points[0])
-        names = [node.name for node in (topology.nodes[place] for place in visible_places(topology))]
-        taken_for = self.spec.signal.taken_for
-        return FinalState(found=[taken_for.get(n, taken_for.get(n.split("[")[0], n.split("[")[0])) for n in names])
+        return default_final_state(self._topology(SIGNAL, self.search.points[0]), self.spec.signal.taken_for)
 
     def _radiates(self, topology: Topology) -> bool:
         """Whether the beams radiate before a collision: a resonance is made at its own energy."""

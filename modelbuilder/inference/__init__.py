@@ -1,11 +1,14 @@
 """Fits, limits and significances of HistFactory workspaces.
 
-    likelihood.py        what a likelihood must offer           pyhf_likelihood.py  the one that pyhf computes
-    flatten.py           a workspace as flat arrays         compiled_likelihood.py  the one that is compiled
-    asymptotic.py        limits and significances from it       diagnostics.py      uncertainties, pulls, predictions
-    compiled_limits.py   the same limits, compiled          results.py          what they hand back
-    profiles.py          -2 ln L along any parameter        goodness.py         against the saturated model
-    impacts.py           of nuisance parameters on the POI
+    likelihood            what a likelihood must offer
+    flatten               a workspace as flat arrays
+    compiled_likelihood   the one that is compiled              pyhf_likelihood       the one that pyhf computes
+    asymptotic            limits and p-values from formulas     compiled_limits       the same limits, compiled
+    toys                  the same with toys                    feldman_cousins       intervals by toys
+    bayesian              limits from posteriors                posterior*            their integrals
+    scan_significance     global significance of a scan         choice                a limit by any method
+    diagnostics           uncertainties, pulls, predictions     goodness, profiles, impacts
+    pyhf_optimizer        pyhf with our fits                    results               what is handed back
 
 Importing this package loads neither pyhf nor scipy nor matplotlib.
 """

@@ -162,8 +162,9 @@ class AsymptoticCalculator:
             point = self._point(poi)
             value, p_value = point.q, float(ndtr(-_deviates(point)[0]))
         else:
+            fixed = self._fixed_fit(poi)
             best = self._best() if statistic == "tmu_tilde" else self._free_fit()
-            value = max(self._fixed_fit(poi).twice_nll - best.twice_nll, 0.0)
+            value = max(fixed.twice_nll - best.twice_nll, 0.0)
             if statistic == "qmu" and best.poi_value > poi:
                 value = 0.0
             root = math.sqrt(value)
@@ -172,8 +173,10 @@ class AsymptoticCalculator:
                 p_value *= 2.0
             if statistic == "tmu_tilde":
                 qa, _ = self._asimov_q(poi)
-                beyond = value > qa > 0.0  # there the best fit is at 0: the other branch of Eq. (44)
-                p_value += float(ndtr(-(value + qa) / (2.0 * math.sqrt(qa)))) if beyond else p_value
+                if value <= qa:
+                    p_value *= 2.0
+                elif qa > 0.0:  # the best fit on the other side would be below 0, and is at 0
+                    p_value += float(ndtr(-(value + qa) / (2.0 * math.sqrt(qa))))
         return AsymptoticTest(
             poi_name=self._likelihood.poi_name, poi=poi, statistic=statistic, value=value, p_value=p_value
         )
@@ -250,19 +253,12 @@ class AsymptoticCalculator:
         return max(fit.twice_nll - self._asimov_best, 0.0), fit.poi_gradient
 
     def _fixed_fit(self, mu: float) -> FitResult:
+        """The fit to the data at mu. If it is below the best fit, that was in a lesser minimum, and is made again."""
         fit = self._data_fits.get(mu)
         if fit is None:
             fit = self._likelihood.fit_fixed_poi(mu, self._data, start=self._data_fits.start(mu, self._best()))
             self._data_fits.add(mu, fit)
-        return fit
-
-    def _data_q(self, mu: float) -> tuple[float, float]:
-        """qmu_tilde of the data, and its slope."""
-        best = self._best()
-        if mu <= best.poi_value:
-            return 0.0, 0.0
-        fit = self._fixed_fit(mu)
-        if fit.twice_nll < best.twice_nll - 1e-6:  # the free fit was in a lesser minimum
+        if fit.twice_nll < self._best().twice_nll - 1e-6:
             lower = min(self._likelihood.parameters[self._likelihood.poi_index].lower, 0.0)
             again = self._likelihood.fit(self._data, start=fit.bestfit, poi_lower=lower)
             if again.twice_nll > fit.twice_nll + 1e-6:
@@ -273,7 +269,16 @@ class AsymptoticCalculator:
                 raise FitFailure(reason, detail)
             self._free = again
             self._observed.clear()
-            return self._data_q(mu)
+        return fit
+
+    def _data_q(self, mu: float) -> tuple[float, float]:
+        """qmu_tilde of the data, and its slope."""
+        if mu <= self._best().poi_value:
+            return 0.0, 0.0
+        fit = self._fixed_fit(mu)
+        best = self._best()  # which that may have changed
+        if mu <= best.poi_value:
+            return 0.0, 0.0
         return max(fit.twice_nll - best.twice_nll, 0.0), fit.poi_gradient
 
     def _point(self, mu: float) -> _Point:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from modelbuilder.kinematics.beams import Beams
 from modelbuilder.kinematics.chain import MOST_LIFETIMES, ChainEvents, ChainGenerator
 from modelbuilder.kinematics.compiled_selection import CompiledSelection
-from modelbuilder.kinematics.cuts import Cut, Step, TurnOn, error_function_turn_on, fill_entries, step_of
+from modelbuilder.kinematics.cuts import Cut, Step, TurnOn, checked_edges, error_function_turn_on, fill_entries, step_of
 from modelbuilder.kinematics.measure import (
     Detector,
     EfficiencyTable,
@@ -189,7 +189,7 @@ class ChainSample:
         detectors: by name of the variation; NOMINAL must be there: the cut flow is that of it.
         edges: in the unit of the observable.    thinning: also fill pseudo-data.
         """
-        checked = np.array(edges, dtype=float)
+        checked = checked_edges(text, edges)
         observables = self.observables(text)
 
         selection = self._compiled(detectors, observables, checked)

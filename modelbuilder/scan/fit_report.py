@@ -13,6 +13,7 @@ from modelbuilder.inference.diagnostics import fit_with_uncertainties, pulls
 from modelbuilder.inference.goodness import GoodnessOfFit, goodness_of_fit
 from modelbuilder.inference.impacts import Impact, impacts
 from modelbuilder.inference.profiles import ProfileInterval, profile_interval
+from modelbuilder.scan.target import INVALID
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -145,12 +146,20 @@ class FitReport:
 def fit_report(
     target: Target, *, asimov: bool = False, with_impacts: bool = False, toys: int | None = None, seed: int = 1
 ) -> FitReport:
-    """Fit a target and look at the result from all sides. Raises WorkspaceError for what cannot be used.
+    """Fit a target and look at the result from all sides.
 
+    What cannot be used is a WorkspaceError if it is alone, and the failure `invalid-workspace` of one among several.
     asimov: the data are what the model expects with all parameters at their nominal values.
     toys: of the goodness of fit.    seed: of them.
     """
-    likelihood, notes = open_likelihood(target.workspace, None if target.patch is None else [target.patch])
+    data_name = "Asimov data" if asimov else "observed data"
+    try:
+        likelihood, notes = open_likelihood(target.workspace, None if target.patch is None else [target.patch])
+    except WorkspaceError as error:
+        if target.name is None:
+            raise
+        failure = FitFailure(INVALID, str(error))
+        return FitReport(name=target.name, values=target.values, poi_name="", data=data_name, failure=failure)
     if toys is not None and not isinstance(likelihood, CompiledLikelihood):
         msg = f"toys need the compiled likelihood: {notes[0]}"
         raise WorkspaceError(msg)
@@ -158,7 +167,7 @@ def fit_report(
         name=target.name,
         values=target.values,
         poi_name=likelihood.poi_name,
-        data="Asimov data" if asimov else "observed data",
+        data=data_name,
     )
     data = _nominal_asimov(likelihood) if asimov else None
     try:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelbuilder.errors import FitFailure
+from modelbuilder.errors import FitFailure, WorkspaceError
 from modelbuilder.histograms.simulate import RegionTemplates, Simulation
 from modelbuilder.histograms.templates import PointTemplates
 from modelbuilder.scan.table import CROSS_SECTION, MU, YIELD, Quantity, Row, limits_of
@@ -110,6 +110,8 @@ def _row(spec: SearchSpec, found: BuiltPoint, limits: Limits, method: Method, he
         limit = limits(method)
     except FitFailure as failure:
         return {**head, "method": method, "status": failure.reason}
+    except WorkspaceError:
+        return {**head, "method": method, "status": "not-compiled"}
     row: Row = {**head, "method": method, "status": "ok", "local_significance": limit.discovery.significance}
     model = None if spec.signal.model is None else MODELS[spec.signal.model]
     sqrt_s = spec.experiment.beams.sqrt_s

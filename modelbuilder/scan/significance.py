@@ -29,7 +29,7 @@ from modelbuilder.inference.scan_significance import (
 from modelbuilder.kinematics.shards import stream_key
 from modelbuilder.scan.store import TEMPLATES, WORKSPACES, load_run
 from modelbuilder.spec.load import LoadedSearch
-from modelbuilder.spec.search import SIGNAL
+from modelbuilder.spec.search import SIGNAL, BernsteinShape
 from modelbuilder.workspace.files import read_json
 
 if TYPE_CHECKING:
@@ -145,10 +145,10 @@ class _Region:
     """The likelihoods of the points of one region, and one of all its data that toys are thrown from."""
 
     def __init__(self, search: LoadedSearch, path: Path, name: str, points: Sequence[str]) -> None:
-        fine, rates, errors = _background(path, name)
+        fine, rates, simulated, errors = _background(search, path, name)
         workspaces = [read_json(path / WORKSPACES / f"{point}.json") for point in points]
         self.likelihoods = [CompiledLikelihood(workspace) for workspace in workspaces]
-        self.common = CompiledLikelihood(_common_workspace(workspaces, rates, errors))
+        self.common = CompiledLikelihood(_common_workspace(workspaces, rates, simulated, errors))
         place = {datum: index for index, datum in enumerate(_data_names(self.common))}
         self.selections = []
         for point, likelihood in zip(points, self.likelihoods, strict=True):
@@ -157,16 +157,22 @@ class _Region:
             self.selections.append(np.array([place[datum] for datum in wanted]))
 
 
-def _background(path: Path, region: str) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Fine edges, expected events, and their statistical errors."""
+def _background(search: LoadedSearch, path: Path, region: str) -> tuple[FloatArray, ...]:
+    """Fine edges; expected events with a free shape, and with the simulated one; statistical errors of the latter."""
     templates = _histograms(path / TEMPLATES / f"background_{region}.json")
-    samples = [template for name, template in templates.items() if "/" not in name and name != "observation"]
+    samples = {name: template for name, template in templates.items() if name in search.spec.backgrounds}
     if not samples:
         msg = f"{path}: region {region} has no background to throw toys from"
         raise RunDirectoryError(msg)
-    rates = np.sum([sample.values() for sample in samples], axis=0)
-    variances = np.sum([sample.variances() for sample in samples], axis=0)
-    return np.asarray(samples[0].axes[0].edges), rates, np.sqrt(variances)
+    edges = np.asarray(next(iter(samples.values())).axes[0].edges)
+    free, simulated, variances = (np.zeros(len(edges) - 1) for _ in range(3))
+    for name, template in samples.items():
+        if isinstance(search.spec.backgrounds[name].shape, BernsteinShape):
+            free += template.values()
+        else:
+            simulated += template.values()
+            variances += template.variances()
+    return edges, free, simulated, np.sqrt(variances)
 
 
 def _histograms(path: Path) -> Mapping[str, Any]:
@@ -186,7 +192,7 @@ def _first_bin(path: Path, point: str, fine: FloatArray) -> int:
     return first
 
 
-def _common_workspace(workspaces: Sequence[Json], rates: FloatArray, errors: FloatArray) -> Json:
+def _common_workspace(workspaces: Sequence[Json], free: FloatArray, simulated: FloatArray, errors: FloatArray) -> Json:
     """All bins of the region, and every constraint term of its points.
 
     The expectation is the background itself: what the constraints act on, and the signal, has no events.
@@ -207,15 +213,16 @@ def _common_workspace(workspaces: Sequence[Json], rates: FloatArray, errors: Flo
         config = workspace["measurements"][0]["config"]
         parameters |= {entry["name"]: entry for entry in config["parameters"] if entry["name"] == "lumi"}
     poi = workspaces[0]["measurements"][0]["config"]["poi"]
-    free = {"name": poi, "type": "normfactor", "data": None}
+    signal = {"name": poi, "type": "normfactor", "data": None}
     samples = [
-        {"name": "background", "data": rates.tolist(), "modifiers": binwise},
-        {"name": _NOTHING, "data": [0.0] * len(rates), "modifiers": [free, *measured.values()]},
+        {"name": "free", "data": free.tolist(), "modifiers": []},
+        {"name": "simulated", "data": simulated.tolist(), "modifiers": binwise},
+        {"name": _NOTHING, "data": [0.0] * len(free), "modifiers": [signal, *measured.values()]},
     ]
     return {
         "version": "1.0.0",
         "channels": [{"name": _CHANNEL, "samples": samples}],
-        "observations": [{"name": _CHANNEL, "data": rates.tolist()}],
+        "observations": [{"name": _CHANNEL, "data": (free + simulated).tolist()}],
         "measurements": [{"name": "toys", "config": {"poi": poi, "parameters": list(parameters.values())}}],
     }
 

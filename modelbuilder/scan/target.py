@@ -64,6 +64,10 @@ def limit_of(target: Target, request: LimitRequest) -> dict[str, Any]:
         limit = find_limit(likelihood, request)
     except FitFailure as failure:
         return {**found, "status": failure.reason, "detail": failure.detail}
+    except WorkspaceError as error:
+        if target.name is None:
+            raise
+        return {**found, "status": INVALID, "detail": str(error)}
     counters = likelihood.counters
     return {
         **found,

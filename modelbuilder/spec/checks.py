@@ -29,6 +29,7 @@ from modelbuilder.spec.process import (
     candidates_of,
     chain_of,
     check_law_numbers,
+    default_final_state,
     hypotheses,
     needs_photon_cuts,
     seen_kinds,
@@ -48,7 +49,7 @@ from modelbuilder.spec.search import (
     StatedBackground,
     Systematic,
 )
-from modelbuilder.spec.topology import Topology, visible_places
+from modelbuilder.spec.topology import Topology
 from modelbuilder.spec.tree import Mapping, Node, child, path_text, plain
 
 MAX_ORDER = 8
@@ -293,8 +294,7 @@ def _processes_are_possible(
         except KinematicsError as error:
             yield ("backgrounds", sample, "laws"), str(error)
     if final_state is None and SIGNAL in chains:
-        final_state = FinalState(found=[chains[SIGNAL].nodes[place].species for place in visible_places(chains[SIGNAL])]
-                                 or ["nothing"])  # fmt: skip
+        final_state = default_final_state(chains[SIGNAL], signal.taken_for)
     faulty: set[Path] = set()
     for sample, chain in chains.items():
         process = signal if sample == SIGNAL else simulated[sample]
@@ -318,13 +318,20 @@ def _processes_are_possible(
             known = {chain.nodes[vertex.parent].name for chain in chains.values() for vertex in chain.vertices[1:]}
             reason = f"{cut.quantity}: no particle {name} decays in any sample{nearest(name, known) if known else ''}"
             yield ("selection", index, "quantity"), reason
-    for name in final_state.vertices if final_state else ():
+    vertices = final_state.vertices if final_state else {}
+    for name in vertices:
         lifetimes = [ctau for chain in chains.values() for ctau in _lifetimes_of(chain, name)]
         if not lifetimes:
             yield ("final_state", "vertices", name), f"found {name!r}; no particle of this name decays in any sample"
         elif not any(lifetimes):
             reason = f"{name} decays promptly, at the collision point; give its c tau in `lifetimes` of the sample"
             yield ("final_state", "vertices", name), reason
+        for sample, chain in chains.items():
+            twins = [node for vertex in chain.vertices[1:] if (node := chain.nodes[vertex.parent]).species == name]
+            missing = [node.name for node in twins if node.name not in vertices]
+            if missing:
+                reason = f"{len(twins)} {name} decay in {sample}, and a vertex binds one; give one for {missing[0]} too"
+                yield ("final_state", "vertices", name), reason
 
 
 def _photons_are_covered(

@@ -405,6 +405,13 @@ def seen_kinds(topology: Topology, taken_for: Mapping[str, str]) -> dict[str, Ki
     return kinds
 
 
+def default_final_state(topology: Topology, taken_for: Mapping[str, str]) -> FinalState:
+    """All that is visible of a signal, under the names that it is taken for."""
+    names = [topology.nodes[place].name for place in visible_places(topology)]
+    found = [taken_for.get(name, taken_for.get(name.split("[")[0], name.split("[")[0])) for name in names]
+    return FinalState(found=found or ["nothing"])
+
+
 def candidates_of(
     topology: Topology, final_state: FinalState | None, taken_for: Mapping[str, str]
 ) -> tuple[Candidate, ...]:

@@ -110,6 +110,7 @@ def test_a_look_at_many_lifetimes() -> None:
         ("S = 1 GeV", "'GeV' is not the unit of a length"),
         ("K+ = 1 cm", "no K+ decays in"),
         ("T = 1 cm", "no T decays in"),
+        ("Y(4S) = 1 cm", "no Y(4S) decays in"),
     ],
 )
 def test_refused_lifetimes(text: str, message: str) -> None:

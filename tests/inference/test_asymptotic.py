@@ -491,6 +491,10 @@ def test_p_values_of_all_statistics():
         for name, value in expected.items():
             assert calculator.test(poi, name).p_value == pytest.approx(value, rel=2e-3)
     assert calculator.test(0.0, "q0").p_value == 0.5
+    excess = AsymptoticCalculator(CompiledLikelihood({**spec, "observations": [{"name": "SR", "data": [b + 2.0 * s]}]}))
+    assert (
+        excess.test(0.0, "tmu_tilde").p_value == excess.test(0.0, "q0").p_value == pytest.approx(norm.sf(2.0), rel=2e-3)
+    )
 
 
 def test_wrong_tests_are_refused(models):

@@ -223,7 +223,7 @@ def lowest(likelihood, mu, data):
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_limits_are_those_of_the_lowest_minimum(models, background, pull, strength, high, low):
     """Reference: a grid over the one nuisance parameter. Catches a limit from a local minimum, as an asymmetric rate has
-    where data and expectation differ: once 14.1 for 19.5, without a word. It may fail by its name, never be wrong.
+    where data and expectation differ: once 14.1 for 19.5, without a word. One parameter is no reason to fail either.
     """
     count = round(background + pull * math.sqrt(background))
     assume(count >= 0)
@@ -235,10 +235,7 @@ def test_limits_are_those_of_the_lowest_minimum(models, background, pull, streng
         poi_bounds=(0.0, 1000.0),
     )
     likelihood = CompiledLikelihood(spec)
-    try:
-        limit = compiled_upper_limit(likelihood)
-    except FitFailure:
-        return
+    limit = compiled_upper_limit(likelihood)
     assert all(a <= b for a, b in itertools.pairwise(limit.expected))
     null = likelihood.fit_fixed_poi(0.0)
     assert null.twice_nll == pytest.approx(lowest(likelihood, 0.0, None), abs=1e-6)

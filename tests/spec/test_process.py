@@ -286,6 +286,19 @@ CASES: list[tuple[str, list[tuple[str, str]], list[str]]] = [
         ["Z:19:14: final_state.vertices.S: found 'S'; no particle of this name decays in any sample"],
     ),
     (
+        "vertex of twins",
+        [
+            (
+                "  vetoed: [tracks, photons]\n",
+                "  vetoed: [tracks, photons]\n  vertices: {K_S0: {rho: [1 um, 2 cm], source: assumption}}\n",
+            ),
+            ("mu+ mu- Zp, Zp -> invisible", "mu+ mu- Zp, Zp -> K_S0 K_S0, K_S0 -> nu_mu anti-nu_mu"),
+        ],
+        [
+            "Z:19:14: final_state.vertices.K_S0: 2 K_S0 decay in signal, and a vertex binds one; give one for K_S0[2] too"
+        ],
+    ),
+    (
         "vertex upside down",
         [
             (
