@@ -369,7 +369,12 @@ def limit(
     patchset: Patchset = None,
     patch: Patch = None,
     method: Annotated[Method, typer.Option("--method", help="How the limit is found.")] = "cls",
-    level: Annotated[float, typer.Option("--cl", min=0.5, max=0.9999, metavar="X", help="Confidence level.")] = 0.95,
+    level: Annotated[
+        float | None,
+        typer.Option(
+            "--cl", min=0.5, max=0.9999, metavar="X", help="Confidence level; default: of the run, else 0.95."
+        ),
+    ] = None,
     toys: Annotated[
         int | None,
         typer.Option(
@@ -389,12 +394,14 @@ def limit(
     """Limits on the signal strength of workspaces that exist already, ours or any other."""
     from modelbuilder.inference.choice import LimitRequest
     from modelbuilder.kinematics.shards import available_threads
-    from modelbuilder.scan.target import INVALID, limits_at, targets_at
+    from modelbuilder.scan.target import INVALID, confidence_level_of, limits_at, targets_at
 
     single = not target.is_dir() and patchset is None
     if prior is not None and method != "bayesian":
         msg = f"--prior {prior}: only --method bayesian has a prior"
         raise UserError(msg)
+    if level is None:
+        level = confidence_level_of(target)
     if not level > 0.5:
         msg = f"--cl {level:g}: a confidence level lies above 0.5, such as 0.95"
         raise UserError(msg)
@@ -412,6 +419,7 @@ def limit(
         targets_at(target, patchset=patchset, pattern=patch), request, jobs=available_threads(jobs)
     ):
         if not as_json and not found:
+            _say(f"upper limits at {100 * level:g} % CL, {method}{f', {toys} toys' if toys else ''}")
             _print(f"{'name':24} {'observed':>12} {'expected':>12} {'-1 sigma':>12} {'+1 sigma':>12}  status")
         found.append(result)
         if not as_json:
@@ -443,6 +451,8 @@ def _print_limit(result: dict[str, Any], *, single: bool) -> None:
     if result["status"] == "ok":
         for warning in result["warnings"]:
             _say(f"warning: {name}: {warning}")
+        if "observed_lower_edge" in result:
+            _say(f"note: {name}: the interval is {result['observed_lower_edge']:.5g} to {result['observed']:.5g}")
         if "observed_interval" in result:
             low, high = result["observed_interval"]
             _say(f"note: {name}: with these toys the observed limit is known to lie between {low:.5g} and {high:.5g}")

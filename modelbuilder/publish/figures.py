@@ -139,7 +139,8 @@ def limit_figure(
         highest = curve.bands[4] if curve.has_band else curve.observed
         axes.set_ylim(top=12.0 * float(np.nanmax(highest)) if np.isfinite(highest).any() else 1.0)
         low, high = float(curve.mass.min()), float(curve.mass.max())
-        axes.set_xlim(low - 0.01 * (high - low), high + 0.01 * (high - low))
+        room = 0.01 * (high - low) if high > low else 0.1 * high
+        axes.set_xlim(low - room, high + room)
         for edge in _channel_edges(search):
             axes.axvline(edge, color="0.5", lw=1, ls=(0, (1, 3)))
         axes.set_xlabel(f"{_mass_symbol(spec)} [GeV]")

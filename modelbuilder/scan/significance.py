@@ -87,6 +87,9 @@ class ScanSignificance:
             ("global, upcrossings", crossings, f"{crossings.n_counted} upcrossings in {crossings.n_scans} toys"),
         ):
             p, z = found.global_p_value, found.global_significance
+            if p.value >= 0.5:
+                yield f"{name:20} none: background alone shows as much with p-value {p.value:.3g}: {counted}"
+                continue
             bound = " at least" if p.value == 0.0 else ""
             yield (
                 f"{name:20}{bound} {z.value:.2f} ({z.lower:.2f} to {z.upper:.2f}; p-value {p.value:.3g},"

@@ -101,7 +101,8 @@ class RunDirectory:
         if old["digest"] != self.search.digest:
             msg = (
                 f"{self.path}: holds a run of another spec ({old['spec']}, digest {old['digest'][:12]}; "
-                f"this one has {self.search.digest[:12]}); results are never mixed, choose another directory"
+                f"this one has {self.search.digest[:12]}; --set, --method, --cl and --seed change a spec); results are never "
+                "mixed, choose another directory"
             )
             raise RunDirectoryError(msg)
         changed = {name: (old["versions"].get(name), new) for name, new in versions().items()}

@@ -106,6 +106,13 @@ def limits_at(targets: Iterable[Target], request: LimitRequest, *, jobs: int) ->
             yield waiting.popleft().result()
 
 
+def confidence_level_of(path: Path) -> float:
+    """That of the run at a path; 0.95 for anything else."""
+    from modelbuilder.scan.store import load_run
+
+    return load_run(path)[0].spec.statistics.confidence_level if path.is_dir() else 0.95
+
+
 def _run_targets(path: Path, pattern: str | None) -> Iterator[Target]:
     from modelbuilder.scan.store import WORKSPACES, load_run  # and with it the simulation: not for a workspace
 

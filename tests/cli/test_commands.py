@@ -561,6 +561,20 @@ def test_what_to_keep_in_mind_is_said(cli: Cli, tmp_path: Path) -> None:
     assert len(toys.output.splitlines()) == 2
 
 
+def test_the_confidence_level_is_that_of_the_run(cli: Cli, tmp_path: Path, specs: Path) -> None:
+    """Catches limits at 95 % from a run at 90 %, and a table that does not say which."""
+    run = tmp_path / "out"
+    assert cli("run", specs, "-o", run, "--points", "1", "--cl", "0.9", *SETTINGS).code == 0
+    with (run / "limits.csv").open(encoding="utf-8", newline="") as stream:
+        (row,) = (row for row in csv.DictReader(stream) if row["method"] == "cls")
+    (found,) = cli("limit", run, "--json").document
+    assert found["confidence_level"] == 0.9
+    assert found["observed"] == pytest.approx(float(row["mu_observed"]), rel=1e-6)
+    assert "upper limits at 90 % CL, cls" in cli("limit", run).errors
+    (other,) = cli("limit", run, "--json", "--cl", "0.99").document
+    assert other["observed"] > found["observed"]
+
+
 def test_bayesian_options(cli: Cli, tmp_path: Path) -> None:
     """Reference: with no events the flat prior gives ln 20 events at 95 %, whatever the background; every option matters."""
     path = written(tmp_path / "w.json", workspace(5.0, observations=[{"name": "SR", "data": [0.0]}]))
@@ -739,7 +753,9 @@ def test_significance(cli: Cli, small_run: Path, tmp_path: Path) -> None:
     assert 0.0 < found.document["toys"]["p_value"] <= 1.0
     text = cli("significance", run, "--toys", "200").output.splitlines()
     assert text[0].startswith(f"largest of 4 points: {found.document['point']}, ")
-    assert text[2].startswith(f"global, toys         {found.document['toys']['significance']:.2f} (")
+    p_value = found.document["toys"]["p_value"]
+    shown = "none: " if p_value >= 0.5 else f"{found.document['toys']['significance']:.2f} ("
+    assert text[2].startswith(f"global, toys         {shown}")
     assert cli("significance", tmp_path).code == 2
 
 
