@@ -108,9 +108,11 @@ def limits_at(targets: Iterable[Target], request: LimitRequest, *, jobs: int) ->
 
 def confidence_level_of(path: Path) -> float:
     """That of the run at a path; 0.95 for anything else."""
+    if not path.is_dir():
+        return 0.95
     from modelbuilder.scan.store import load_run
 
-    return load_run(path)[0].spec.statistics.confidence_level if path.is_dir() else 0.95
+    return load_run(path)[0].spec.statistics.confidence_level
 
 
 def _run_targets(path: Path, pattern: str | None) -> Iterator[Target]:
