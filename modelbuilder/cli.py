@@ -7,12 +7,13 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from modelbuilder import __version__
 from modelbuilder.errors import InputFileError, ModelBuilderError, SpecError, UserError
+from modelbuilder.spec.methods import Method, Prior
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,8 +35,6 @@ app = typer.Typer(
 )
 
 INTERRUPTED = "interrupted; finished points are kept, run the same command again to go on"
-Method = Literal["profile-likelihood", "cls", "feldman-cousins", "bayesian"]
-Prior = Literal["flat", "inverse-sqrt"]
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Spec file of a search, YAML or JSON.")]
 Specs = Annotated[list[Path], typer.Argument(metavar="SPEC...", help="Spec files of searches or experiments.")]
 Out = Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Run directory; an existing one is resumed.")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -107,6 +107,13 @@ class Simulation:
         cuts = tuple(self.spec.selection[index] for index in self._holding(point))
         return next(r for r in self.regions.values() if r.channel == point.channel and r.cuts == cuts)
 
+    def points_by_region(self, points: Iterable[GridPoint]) -> dict[str, list[GridPoint]]:
+        """The points of each region, by its name, in the order of their first ones."""
+        found: dict[str, list[GridPoint]] = {}
+        for point in points:
+            found.setdefault(self.region_of(point).name, []).append(point)
+        return found
+
     def _holding(self, point: GridPoint) -> tuple[int, ...]:
         """The places of the cuts that hold at a grid point."""
         cuts = enumerate(self.spec.selection)
@@ -208,7 +215,7 @@ class Simulation:
                 selection=three_photons.selection_of(spec.experiment, region.cuts),
                 observable=observable,
                 photon_efficiency=float(spec.experiment.photons.efficiency.value),  # type: ignore[union-attr]
-                isr=self._radiates(topology),
+                isr=self.spec.radiation.acts_on(topology),
                 n_events=process.events,
                 seed=spec.seed,
                 stream=stream_of(name, point),
@@ -242,7 +249,7 @@ class Simulation:
             cuts=cuts,
             vertices=vertices,
             taken_for=process.taken_for,
-            isr=self._radiates(topology),
+            isr=self.spec.radiation.acts_on(topology),
             n_events=n_events or process.events,
             seed=self.spec.seed,
             stream=stream_of(name, point),
@@ -284,11 +291,6 @@ class Simulation:
             return self.spec.final_state
         return default_final_state(self._topology(SIGNAL, self.search.points[0]), self.spec.signal.taken_for)
 
-    def _radiates(self, topology: Topology) -> bool:
-        """Whether the beams radiate before a collision: a resonance is made at its own energy."""
-        collinear = self.spec.radiation.initial_state == "collinear"
-        return collinear and topology.vertices[0].law.name != "resonance"
-
     def born_cross_section(self, name: str, point: GridPoint | None) -> float:
         """The mean weight without radiation: 1, or the cross section in fb for a coupling of 1.
 
@@ -304,7 +306,7 @@ class Simulation:
         """The mean weight of a background, radiation included."""
         if name not in self._mean_weights:
             topology = self._topology(name, None)
-            generator = ChainGenerator(topology, self.beams, isr=self._radiates(topology))
+            generator = ChainGenerator(topology, self.beams, isr=self.spec.radiation.acts_on(topology))
             self._mean_weights[name] = self._weigh(generator, f"{name}/produced")
         return self._mean_weights[name]
 

@@ -22,7 +22,6 @@ import numpy as np
 
 from modelbuilder.errors import FitFailure
 from modelbuilder.inference.results import (
-    LIMIT_METHODS,
     N_SIGMA,
     STATISTICS,
     AsymptoticTest,
@@ -31,6 +30,7 @@ from modelbuilder.inference.results import (
     LimitMethod,
     Statistic,
     UpperLimit,
+    check_limit,
 )
 
 if TYPE_CHECKING:
@@ -86,27 +86,18 @@ class AsymptoticCalculator:
 
         confidence_level: above 0.5 and below 1; 0.95 excludes mu where CLs, or CLs+b, is below 0.05.
         """
-        if method not in LIMIT_METHODS:
-            msg = f"method: found {method!r}; known: {', '.join(LIMIT_METHODS)}"
-            raise ValueError(msg)
-        if not 0.5 < confidence_level < 1.0:
-            msg = f"confidence_level: found {confidence_level}; it lies above 0.5 and below 1, such as 0.95"
-            raise ValueError(msg)
+        check_limit(method, confidence_level)
         before = self._work()
         alpha = 1.0 - confidence_level
         self._require_signal()
-        targets = [_expected_target(method, alpha, n_sigma) for n_sigma in N_SIGMA]
+        targets = [expected_target(method, alpha, n_sigma) for n_sigma in N_SIGMA]
         median = self._mu_at_root_qa(targets[2])
         m2, m1, p1, p2 = (self._mu_at_root_qa(targets[index]) for index in (0, 1, 3, 4))
         if (method, alpha) not in self._observed:
             self._observed[method, alpha] = self._observed_limit(method, alpha)
         poi_hat = self._free_fit().poi_value
         events = self._effective_background(median)
-        warnings = []
-        if events < FEW_EVENTS:
-            warnings.append(
-                f"{events:.3g} effective background events, fewer than {FEW_EVENTS:g}: asymptotic formulas are doubtful"
-            )
+        warnings = warnings_for(events)
         after = self._work()
         return UpperLimit(
             poi_name=self._likelihood.poi_name,
@@ -116,8 +107,8 @@ class AsymptoticCalculator:
             expected=(m2, m1, median, p1, p2),
             poi_hat=poi_hat,
             effective_background_events=events,
-            asymptotics_doubtful=events < FEW_EVENTS,
-            warnings=tuple(warnings),
+            asymptotics_doubtful=bool(warnings),
+            warnings=warnings,
             fits=after[0] - before[0],
             evaluations=after[1] - before[1],
         )
@@ -354,7 +345,7 @@ class AsymptoticCalculator:
                 (sb, _), (sb_slope, _) = _deviates(point), _deviate_slopes(point)
                 return sb - quantile, sb_slope
         else:
-            guess = sigma * _expected_target("cls", alpha, best / sigma)
+            guess = sigma * expected_target("cls", alpha, best / sigma)
 
             def distance(mu: float) -> tuple[float, float]:
                 point = self._point(mu)
@@ -480,7 +471,14 @@ class _FitsByPoi:
         return tuple(a + part * (b - a) for a, b in zip(first, last, strict=True))
 
 
-def _expected_target(method: LimitMethod, alpha: float, n_sigma: float) -> float:
+def warnings_for(events: float) -> tuple[str, ...]:
+    """What to say of a limit with so many effective background events."""
+    if events >= FEW_EVENTS:
+        return ()
+    return (f"{events:.3g} effective background events, fewer than {FEW_EVENTS:g}: asymptotic formulas are doubtful",)
+
+
+def expected_target(method: LimitMethod, alpha: float, n_sigma: float) -> float:
     """sqrt(qA) at the limit that background only, fluctuated by n_sigma, is expected to give."""
     from scipy.special import ndtr, ndtri
 

@@ -29,17 +29,17 @@ import numpy as np
 
 from modelbuilder.errors import FitFailure
 from modelbuilder.inference.bayesian_counting import bayesian_counting_limits, check_confidence_level
-from modelbuilder.inference.compiled_limits import _joined
+from modelbuilder.inference.compiled_limits import joined
 from modelbuilder.inference.posterior import (
     N_BATCHES,
     PRIORS,
     QUADRATURE_NODES,
     Posterior,
-    Prior,
     nuisance_parameters,
 )
-from modelbuilder.inference.results import N_SIGMA
+from modelbuilder.inference.results import N_SIGMA, ONE_SIGMA
 from modelbuilder.inference.toys import MAX_FAILED, toy_data
+from modelbuilder.spec.methods import Prior
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -75,7 +75,6 @@ _LEAST_SAMPLES = 25.0  # effective, per batch
 _DOUBTFUL = 0.01  # relative error of a limit above which it says so ...
 _BAD = 0.03  # ... another way is tried ...
 _WRONG = 0.1  # ... and there is none
-_ONE_SIGMA = 0.6826894921370859
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,10 +305,10 @@ def _short(
         else likelihood._split(flat, likelihood.observed_data if values is None else values)
         for likelihood, flat, values in zip(likelihoods, flats, data, strict=True)
     ]
-    integers, integer_starts = _joined([flat.integers for flat in flats])
-    floats, float_starts = _joined([flat.floats for flat in flats])
-    counts, count_starts = _joined([split.counts for split in splits])
-    auxiliary, auxiliary_starts = _joined([split.auxiliary for split in splits])
+    integers, integer_starts = joined([flat.integers for flat in flats])
+    floats, float_starts = joined([flat.floats for flat in flats])
+    counts, count_starts = joined([split.counts for split in splits])
+    auxiliary, auxiliary_starts = joined([split.auxiliary for split in splits])
     results, statuses = np.zeros((n, N_RESULTS)), np.zeros(n, dtype=np.int64)
     nodes, weights = _rules()
 
@@ -485,7 +484,7 @@ def toy_quantiles(limits: Array, n_failed: int) -> tuple[tuple[float, ...], tupl
     for n_sigma in N_SIGMA:
         q = float(ndtr(n_sigma))
         expected.append(float(limits[max(math.ceil(q * n - 1e-9), 1) - 1]))
-        low, high = (int(binom.ppf(0.5 * (1.0 + sign * _ONE_SIGMA), n + n_failed, q)) for sign in (-1.0, 1.0))
+        low, high = (int(binom.ppf(0.5 * (1.0 + sign * ONE_SIGMA), n + n_failed, q)) for sign in (-1.0, 1.0))
         low -= n_failed  # as if all that failed were below
         intervals.append((float(limits[low - 1]) if low >= 1 else 0.0, float(limits[high]) if high < n else math.inf))
     return tuple(expected), tuple(intervals)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from modelbuilder.errors import UnusableNumberError, WorkspaceError
 from modelbuilder.inference.asymptotic import AsymptoticCalculator
@@ -16,10 +16,9 @@ from modelbuilder.inference.results import LimitMethod
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from modelbuilder.inference.bayesian import Prior
     from modelbuilder.inference.results import Discovery, UpperLimit
+    from modelbuilder.spec.methods import Method, Prior
 
-Method = LimitMethod | Literal["feldman-cousins", "bayesian"]
 _WITH_TEST_STATISTIC = get_args(LimitMethod)
 
 

@@ -364,9 +364,12 @@ class CompiledLikelihood:
             inside = np.clip(np.array(points)[:, flat.globals_], low, high)
             return self._newton(split, inside, poi_fixed=poi_fixed, poi_lower=poi_lower, search=search)
 
-        found = newton(starts)
-        tension = found.value > _TENSION * len(self.bin_names) + _TENSION_OFFSET
-        if flat.is_likely_to or (flat.may_have_several_minima and (tension or thorough)):
+        search = flat.is_likely_to or (flat.may_have_several_minima and thorough)
+        if not search:
+            found = newton(starts)
+            tension = found.value > _TENSION * len(self.bin_names) + _TENSION_OFFSET
+            search = flat.may_have_several_minima and tension
+        if search:
             starts += self._scattered_starts(nominal, thorough=thorough)
             found = newton(starts, search=True)
         if found.status == 0:

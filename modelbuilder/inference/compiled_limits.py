@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from modelbuilder.errors import FitFailure
-from modelbuilder.inference.asymptotic import FEW_EVENTS, AsymptoticCalculator, _expected_target
-from modelbuilder.inference.results import LIMIT_METHODS, N_SIGMA, LimitMethod, UpperLimit
+from modelbuilder.inference.asymptotic import AsymptoticCalculator, expected_target, warnings_for
+from modelbuilder.inference.results import N_SIGMA, LimitMethod, UpperLimit, check_limit
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -60,12 +60,7 @@ def compiled_upper_limits(
 
     data: in pyhf order, one per likelihood, None for the observed ones. A likelihood may occur many times.
     """
-    if method not in LIMIT_METHODS:
-        msg = f"method: found {method!r}; known: {', '.join(LIMIT_METHODS)}"
-        raise ValueError(msg)
-    if not 0.5 < confidence_level < 1.0:
-        msg = f"confidence_level: found {confidence_level}; it lies above 0.5 and below 1, such as 0.95"
-        raise ValueError(msg)
+    check_limit(method, confidence_level)
     if data is not None and len(data) != len(likelihoods):
         msg = f"data: found {len(data)} sets for {len(likelihoods)} likelihoods"
         raise ValueError(msg)
@@ -90,13 +85,13 @@ def _batch(
 
     n = len(likelihoods)
     alpha = 1.0 - confidence_level
-    targets = np.array([_expected_target(method, alpha, n_sigma) for n_sigma in N_SIGMA])
+    targets = np.array([expected_target(method, alpha, n_sigma) for n_sigma in N_SIGMA])
     splits: list[SplitData] = [likelihood.split(values) for likelihood, values in zip(likelihoods, data, strict=True)]
-    integers, integer_starts = _joined([likelihood.flat.integers for likelihood in likelihoods])
-    floats, float_starts = _joined([likelihood.flat.floats for likelihood in likelihoods])
-    counts, count_starts = _joined([split.counts for split in splits])
-    auxiliary, auxiliary_starts = _joined([split.auxiliary for split in splits])
-    local_auxiliary, local_starts = _joined([split.local_auxiliary for split in splits])
+    integers, integer_starts = joined([likelihood.flat.integers for likelihood in likelihoods])
+    floats, float_starts = joined([likelihood.flat.floats for likelihood in likelihoods])
+    counts, count_starts = joined([split.counts for split in splits])
+    auxiliary, auxiliary_starts = joined([split.auxiliary for split in splits])
+    local_auxiliary, local_starts = joined([split.local_auxiliary for split in splits])
     results, statuses = np.zeros((n, N_RESULTS)), np.zeros(n, dtype=np.int64)
     work = np.zeros((n, 2), dtype=np.int64)
     quantile = -float(ndtri(alpha))
@@ -157,11 +152,7 @@ def _limit(
 ) -> UpperLimit:
     observed, *expected, poi_hat, events = row
     m2, m1, median, p1, p2 = expected
-    warnings: tuple[str, ...] = ()
-    if events < FEW_EVENTS:
-        warnings = (
-            f"{events:.3g} effective background events, fewer than {FEW_EVENTS:g}: asymptotic formulas are doubtful",
-        )
+    warnings = warnings_for(events)
     return UpperLimit(
         poi_name=likelihood.poi_name,
         method=method,
@@ -170,7 +161,7 @@ def _limit(
         expected=(m2, m1, median, p1, p2),
         poi_hat=poi_hat,
         effective_background_events=events,
-        asymptotics_doubtful=events < FEW_EVENTS,
+        asymptotics_doubtful=bool(warnings),
         warnings=warnings,
         fits=fits,
         evaluations=evaluations,
@@ -219,7 +210,7 @@ def _found_wrong(
         return max(likelihood.search_fixed_poi(poi, asimov).twice_nll - best_asimov, 0.0)
 
     for n_sigma, poi in zip(N_SIGMA, limit.expected, strict=True):
-        target = _expected_target(limit.method, alpha, n_sigma)
+        target = expected_target(limit.method, alpha, n_sigma)
         if poi > 0.0 and abs(math.sqrt(q_asimov(poi)) - target) > _AGREEMENT * target:
             yield f"expected ({n_sigma:+d} sigma)", poi
     if not _is_ordered(limit.expected):
@@ -242,7 +233,7 @@ def _is_ordered(expected: Sequence[float]) -> bool:
 _Number = TypeVar("_Number", np.float64, np.int64)
 
 
-def _joined(arrays: Sequence[NDArray[_Number]]) -> tuple[NDArray[_Number], Index]:
+def joined(arrays: Sequence[NDArray[_Number]]) -> tuple[NDArray[_Number], Index]:
     """One behind the other, and where each begins."""
     starts = np.zeros(len(arrays) + 1, dtype=np.int64)
     np.cumsum([len(array) for array in arrays], out=starts[1:])

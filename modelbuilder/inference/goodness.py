@@ -14,7 +14,7 @@ import numpy as np
 
 from modelbuilder.errors import FitFailure
 from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
-from modelbuilder.inference.toys import MAX_FAILED, PValue, _p_value, toy_data
+from modelbuilder.inference.toys import MAX_FAILED, PValue, p_value_of, toy_data
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -117,4 +117,4 @@ def _by_toys(likelihood: Likelihood, best: FitResult, observed: float, n_toys: i
     if n_failed > MAX_FAILED * n_toys:
         reason, detail = "toys-failed", f"{n_failed} of {n_toys} toys from the best fit cannot be fitted"
         raise FitFailure(reason, detail)
-    return _p_value(statistics, observed, failed_are_above=True)
+    return p_value_of(statistics, observed, failed_are_above=True)

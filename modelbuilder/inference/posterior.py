@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
 from modelbuilder.errors import FitFailure
+from modelbuilder.spec.methods import Prior
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
+    from modelbuilder.inference.compiled_likelihood import CompiledLikelihood, SplitData
+    from modelbuilder.inference.flatten import FlatModel
     from modelbuilder.inference.results import FitResult
 
     Array = NDArray[np.float64]
 
-Prior = Literal["flat", "inverse-sqrt"]
-PRIORS: tuple[Prior, ...] = ("flat", "inverse-sqrt")
+PRIORS: tuple[Prior, ...] = get_args(Prior)
 
 QUADRATURE_NODES = {0: 1, 1: 56, 2: 44, 3: 30, 4: 18}
 """Per nuisance parameter, by their number; a third of it per piece of one that is cut where interpolation changes."""
@@ -35,6 +36,27 @@ N_BATCHES = 8
 _PANELS = 5
 _MU_NODES = 16
 _FAR = 50.0  # of -2 ln L above its minimum: of e^-25 nothing is left
+
+
+def twice_nll_at(flat: FlatModel, split: SplitData, points: Array) -> Array:
+    """-2 ln L, less its constant, at each row of `points`; infinite where the data are impossible."""
+    from modelbuilder.inference._marginal import values_packed
+
+    values = np.empty(len(points))
+    values_packed(flat.integers, flat.floats, split.counts, split.auxiliary, split.local_auxiliary, points, values)
+    return values
+
+
+def covariance_of(hessian: Array, widths: Array, *, smallest: float) -> Array:
+    """From the Hessian of -2 ln L; no wider than `widths`, about as a flat prior of that width would have it.
+
+    smallest: eigenvalue of the Hessian scaled to a unit diagonal; below it a direction is cut.
+    """
+    inner = 0.5 * hessian
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(inner), 1.0 / widths**2))
+    values, vectors = np.linalg.eigh(inner * np.outer(scale, scale))
+    covariance: Array = (vectors / np.maximum(values, smallest)) @ vectors.T * np.outer(scale, scale)
+    return covariance
 
 
 def nuisance_parameters(likelihood: CompiledLikelihood) -> NDArray[np.int64]:
@@ -126,31 +148,13 @@ class Posterior:
     # ----------------------------------------------------------------------------------- in the nuisance parameters
 
     def _values(self, points: Array) -> Array:
-        from modelbuilder.inference._marginal import values_packed
-
-        values = np.empty(len(points))
-        split = self._split
-        values_packed(
-            self._flat.integers,
-            self._flat.floats,
-            split.counts,
-            split.auxiliary,
-            split.local_auxiliary,
-            points,
-            values,
-        )
-        return values
+        return twice_nll_at(self._flat, self._split, points)
 
     def _covariance(self, fit: FitResult) -> Array:
         """Of the nuisance parameters at fixed mu, from the curvature; no wider than their bounds."""
         hessian = self._likelihood.derivatives(fit.bestfit, self._data).hessian
-        inner = 0.5 * hessian[np.ix_(self.nuisances, self.nuisances)]
-        least = 1.0 / (self._upper - self._lower) ** 2  # what a flat prior would have, about
-        scale = 1.0 / np.sqrt(np.maximum(np.diag(inner), least))
-        values, vectors = np.linalg.eigh(inner * np.outer(scale, scale))
-        values = np.maximum(values, 1e-6)
-        covariance: Array = (vectors / values) @ vectors.T * np.outer(scale, scale)
-        return covariance
+        inner = hessian[np.ix_(self.nuisances, self.nuisances)]
+        return covariance_of(inner, self._upper - self._lower, smallest=1e-6)
 
     def by_quadrature(self, n_nodes: int, share: float) -> Array:
         """ln of the integral at each mu. share: of the nodes that are used."""

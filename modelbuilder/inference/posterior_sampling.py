@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelbuilder.errors import FitFailure
-from modelbuilder.inference.posterior import nuisance_parameters
+from modelbuilder.inference.posterior import covariance_of, nuisance_parameters, twice_nll_at
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
-    from modelbuilder.inference.posterior import Prior
+    from modelbuilder.spec.methods import Prior
 
     Array = NDArray[np.float64]
 
@@ -158,33 +158,16 @@ class _Target:
     def _rough_covariance(self, likelihood: CompiledLikelihood, data: Array) -> Array:
         """From the curvature at the best fit; only for where the walkers start."""
         expansion = likelihood.derivatives(self._point.tolist(), data)
-        inner = 0.5 * expansion.hessian[np.ix_(self.moving, self.moving)]
         width = self.upper - self.lower
         slope = abs(float(expansion.gradient[likelihood.poi_index]))
         width[0] = 2.0 / slope if slope > 0.0 else max(10.0 * self.best[0], 1.0)
-        scale = 1.0 / np.sqrt(np.maximum(np.diag(inner), 1.0 / width**2))
-        values, vectors = np.linalg.eigh(inner * np.outer(scale, scale))
-        values = np.maximum(values, 1e-3)
-        covariance: Array = (vectors / values) @ vectors.T * np.outer(scale, scale)
-        return covariance
+        return covariance_of(expansion.hessian[np.ix_(self.moving, self.moving)], width, smallest=1e-3)
 
     def __call__(self, moved: Array) -> Array:
-        from modelbuilder.inference._marginal import values_packed
-
         inside = ((moved >= self.lower) & (moved <= self.upper)).all(axis=1)
         points = np.tile(self._point, (len(moved), 1))
         points[:, self.moving] = np.clip(moved, self.lower, self.upper)
-        values = np.empty(len(points))
-        split = self._split
-        values_packed(
-            self._flat.integers,
-            self._flat.floats,
-            split.counts,
-            split.auxiliary,
-            split.local_auxiliary,
-            points,
-            values,
-        )
+        values = twice_nll_at(self._flat, self._split, points)
         logs = np.where(inside & np.isfinite(values), -0.5 * values, -math.inf)
         if self._rooted:
             logs -= 0.5 * np.log(np.maximum(points[:, self.moving[0]], 1e-300))

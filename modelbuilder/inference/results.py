@@ -14,6 +14,18 @@ Statistic = Literal["q0", "qmu", "qmu_tilde", "tmu", "tmu_tilde"]
 STATISTICS: tuple[Statistic, ...] = ("q0", "qmu", "qmu_tilde", "tmu", "tmu_tilde")
 LIMIT_METHODS: tuple[LimitMethod, ...] = ("cls", "profile-likelihood")
 N_SIGMA = (-2, -1, 0, 1, 2)
+ONE_SIGMA = 0.6826894921370859
+"""The probability within one standard deviation of the mean."""
+
+
+def check_limit(method: str, confidence_level: float) -> None:
+    """Raise ValueError unless there is such a limit."""
+    if method not in LIMIT_METHODS:
+        msg = f"method: found {method!r}; known: {', '.join(LIMIT_METHODS)}"
+        raise ValueError(msg)
+    if not 0.5 < confidence_level < 1.0:
+        msg = f"confidence_level: found {confidence_level}; it lies above 0.5 and below 1, such as 0.95"
+        raise ValueError(msg)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from modelbuilder.errors import FitFailure
-from modelbuilder.inference.results import LIMIT_METHODS, N_SIGMA, STATISTICS, LimitMethod, Statistic
+from modelbuilder.inference.results import N_SIGMA, ONE_SIGMA, STATISTICS, LimitMethod, Statistic, check_limit
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -45,7 +45,6 @@ _SHARD = 256  # toys that a thread takes at a time
 _FIRST_TOYS = 1000
 _TOLERANCE = 1e-5  # of -2 ln L before the last Newton step, which leaves some 1e-8
 _TIE = 1e-6  # statistics that differ by less are equal, as those of equal data are, but for rounding
-_ONE_SIGMA = 0.6826894921370859
 _MAX_STEPS = 25
 
 
@@ -109,7 +108,7 @@ class ToyShard:
 
     def p_value(self, observed: float, *, failed_are_above: bool = True) -> PValue:
         """The share of toys whose statistic is at least `observed`; `failed_are_above` tells what `value` assumes."""
-        return _p_value(self.statistics, observed, failed_are_above=failed_are_above)
+        return p_value_of(self.statistics, observed, failed_are_above=failed_are_above)
 
 
 def merge_shards(shards: Sequence[ToyShard]) -> ToyShard:
@@ -327,12 +326,7 @@ class ToyCalculator:
         Found on CLs, or CLs+b, of the same toys at each value tried; the interval of a limit is that of the p-value
         there over its slope. The precision asked for is that of the p-values of the observed and the median limit.
         """
-        if method not in LIMIT_METHODS:
-            msg = f"method: found {method!r}; known: {', '.join(LIMIT_METHODS)}"
-            raise ValueError(msg)
-        if not 0.5 < confidence_level < 1.0:
-            msg = f"confidence_level: found {confidence_level}; it lies above 0.5 and below 1, such as 0.95"
-            raise ValueError(msg)
+        check_limit(method, confidence_level)
         if self._statistic not in {"qmu", "qmu_tilde"}:
             msg = f"statistic: found {self._statistic!r}; upper limits need qmu or qmu_tilde"
             raise ValueError(msg)
@@ -432,7 +426,7 @@ class ToyCalculator:
         n_toys, values = self._first_toys, np.zeros(0)
         while True:
             values = self._throw(statistic, poi, hypothesis, values, n_toys)
-            p = _p_value(values, observed, failed_are_above=True)
+            p = p_value_of(values, observed, failed_are_above=True)
             if p.relative_precision <= precision or n_toys >= self._max_toys:
                 return p
             n_toys = min(2 * n_toys, self._max_toys)
@@ -447,8 +441,8 @@ class ToyCalculator:
         while True:
             signal = self._throw(statistic, poi, "signal", signal, n_toys)
             background = self._throw(statistic, poi, "background", background, n_toys)
-            cl_sb = _p_value(signal, observed, failed_are_above=True)
-            cl_b = _p_value(background, observed, failed_are_above=False)
+            cl_sb = p_value_of(signal, observed, failed_are_above=True)
+            cl_b = p_value_of(background, observed, failed_are_above=False)
             cl_s = _ratio(cl_sb, cl_b)
             expected = _expected(signal, background)
             asked = [cl_s] if floor == 0.0 else [cl_s, expected[2][1]]
@@ -656,12 +650,13 @@ def _clopper_pearson(n_above: int, n_failed: int, n_toys: int, confidence_level:
 
 
 def _counted(n_above: int, n_failed: int, n_toys: int, *, failed_are_above: bool) -> PValue:
-    lower, upper = _clopper_pearson(n_above, n_failed, n_toys, _ONE_SIGMA)
+    lower, upper = _clopper_pearson(n_above, n_failed, n_toys, ONE_SIGMA)
     value = (n_above + (n_failed if failed_are_above else 0)) / n_toys
     return PValue(value=value, lower=lower, upper=upper, n_toys=n_toys, n_above=n_above, n_failed=n_failed)
 
 
-def _p_value(statistics: Array, observed: float, *, failed_are_above: bool) -> PValue:
+def p_value_of(statistics: Array, observed: float, *, failed_are_above: bool) -> PValue:
+    """As `ToyShard.p_value`; NaN is a toy that could not be fitted."""
     n_failed = int(np.count_nonzero(np.isnan(statistics)))
     n_above = int(np.count_nonzero(statistics >= _with_ties(observed)))  # a NaN is not
     return _counted(n_above, n_failed, len(statistics), failed_are_above=failed_are_above)

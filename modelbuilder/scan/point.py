@@ -19,7 +19,8 @@ from modelbuilder.workspace.build import PointWorkspace, build_workspace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from modelbuilder.inference.choice import FoundLimit, LimitRequest, Method
+    from modelbuilder.inference.choice import FoundLimit, LimitRequest
+    from modelbuilder.spec.methods import Method
 
     Limits = Callable[[Method], FoundLimit]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelbuilder.errors import InputFileError, RunDirectoryError
-from modelbuilder.histograms.simulate import Simulation
+from modelbuilder.histograms.simulate import Region, Simulation
 from modelbuilder.histograms.templates import FloatArray, from_uhi_json
 from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
 from modelbuilder.inference.scan_significance import (
@@ -28,8 +28,9 @@ from modelbuilder.inference.scan_significance import (
 )
 from modelbuilder.kinematics.shards import stream_key
 from modelbuilder.scan.store import TEMPLATES, WORKSPACES, load_run
+from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import LoadedSearch
-from modelbuilder.spec.search import SIGNAL, BernsteinShape
+from modelbuilder.spec.search import BernsteinShape
 from modelbuilder.workspace.files import read_json
 
 if TYPE_CHECKING:
@@ -114,85 +115,65 @@ def scan_significance(path: Path, *, n_toys: int, seed: int, n_threads: int = 1)
         msg = f"{path}: {len(points)} points have a local significance; a global one needs at least two"
         raise RunDirectoryError(msg)
     simulation = Simulation(search)
-    names = [simulation.region_of(point).name for point in points]
+    by_region = simulation.points_by_region(points)
     scans = []
-    for name in dict.fromkeys(names):
-        here = [point.name for point, its in zip(points, names, strict=True) if its == name]
-        region = _Region(search, path, name, here)
-        key = stream_key(seed, f"significance/{name}")[0]
+    for name, here in by_region.items():
+        shared = _SharedToys(search, path, simulation.regions[name], here)
         scans.append(
             toy_scans(
-                region.likelihoods,
-                region.common,
-                seed=key,
+                shared.likelihoods,
+                shared.common,
+                seed=stream_key(seed, f"significance/{name}")[0],
                 n_toys=n_toys,
-                selections=region.selections,
+                selections=shared.selections,
                 n_threads=n_threads,
             )
         )
-    order = sorted(range(len(points)), key=lambda k: list(dict.fromkeys(names)).index(names[k]))
-    observed = np.array([q0[points[k].name] for k in order])
+    ordered = [point for here in by_region.values() for point in here]
+    observed = np.array([q0[point.name] for point in ordered])
     toys = np.concatenate(scans, axis=1)
     by_toys = global_significance_from_toys(observed, toys)
-    found = points[order[by_toys.point]]
+    found = ordered[by_toys.point]
     return ScanSignificance(
         point=found.name,
         mass=found.mass,
-        n_points=len(points),
+        n_points=len(ordered),
         by_toys=by_toys,
         by_upcrossings=global_significance_from_upcrossings(observed, toys),
     )
 
 
-class _Region:
+class _SharedToys:
     """The likelihoods of the points of one region, and one of all its data that toys are thrown from."""
 
-    def __init__(self, search: LoadedSearch, path: Path, name: str, points: Sequence[str]) -> None:
-        fine, rates, simulated, errors = _background(search, path, name)
-        workspaces = [read_json(path / WORKSPACES / f"{point}.json") for point in points]
+    def __init__(self, search: LoadedSearch, path: Path, region: Region, points: Sequence[GridPoint]) -> None:
+        workspaces = [read_json(path / WORKSPACES / f"{point.name}.json") for point in points]
         self.likelihoods = [CompiledLikelihood(workspace) for workspace in workspaces]
-        self.common = CompiledLikelihood(_common_workspace(workspaces, rates, simulated, errors))
+        self.common = CompiledLikelihood(_common_workspace(workspaces, *_background(search, path, region.name)))
         place = {datum: index for index, datum in enumerate(_data_names(self.common))}
         self.selections = []
         for point, likelihood in zip(points, self.likelihoods, strict=True):
-            first = _first_bin(path, point, fine)
+            first = region.binning.window(point.mass).start
             wanted = [_shifted(datum, first) for datum in _data_names(likelihood)]
             self.selections.append(np.array([place[datum] for datum in wanted]))
 
 
-def _background(search: LoadedSearch, path: Path, region: str) -> tuple[FloatArray, ...]:
-    """Fine edges; expected events with a free shape, and with the simulated one; statistical errors of the latter."""
-    templates = _histograms(path / TEMPLATES / f"background_{region}.json")
-    samples = {name: template for name, template in templates.items() if name in search.spec.backgrounds}
-    if not samples:
-        msg = f"{path}: region {region} has no background to throw toys from"
-        raise RunDirectoryError(msg)
-    edges = np.asarray(next(iter(samples.values())).axes[0].edges)
-    free, simulated, variances = (np.zeros(len(edges) - 1) for _ in range(3))
-    for name, template in samples.items():
-        if isinstance(search.spec.backgrounds[name].shape, BernsteinShape):
-            free += template.values()
-        else:
-            simulated += template.values()
-            variances += template.variances()
-    return edges, free, simulated, np.sqrt(variances)
-
-
-def _histograms(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        msg = f"{path}: no such file; is the run complete?"
+def _background(search: LoadedSearch, path: Path, region: str) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Expected events on the fine binning, with a free shape and with the simulated one; statistical errors of these."""
+    file = path / TEMPLATES / f"background_{region}.json"
+    if not file.is_file():
+        msg = f"{file}: no such file; is the run complete?"
         raise InputFileError(msg)
-    return from_uhi_json(path.read_text(encoding="utf-8"))
-
-
-def _first_bin(path: Path, point: str, fine: FloatArray) -> int:
-    """Where the window of a point begins on the fine binning."""
-    edges = _histograms(path / TEMPLATES / f"{point}.json")[SIGNAL].axes[0].edges
-    first = int(np.argmin(np.abs(fine - edges[0])))
-    if not np.array_equal(fine[first : first + len(edges)], edges):
-        msg = f"{path}: the window of {point} is no part of the binning of its region; the run has been tampered with"
-        raise RunDirectoryError(msg)
-    return first
+    templates = from_uhi_json(file.read_text(encoding="utf-8"))
+    n_bins = len(templates["observation"].values())
+    free, simulated, variances = (np.zeros(n_bins) for _ in range(3))
+    for name, background in search.spec.backgrounds.items():
+        if isinstance(background.shape, BernsteinShape):
+            free += np.asarray(templates[name].values())
+        else:
+            simulated += np.asarray(templates[name].values())
+            variances += np.asarray(templates[name].variances())
+    return free, simulated, np.sqrt(variances)
 
 
 def _common_workspace(workspaces: Sequence[Json], free: FloatArray, simulated: FloatArray, errors: FloatArray) -> Json:

@@ -267,7 +267,7 @@ def _processes_are_possible(
         except ValueError:
             return  # a function without a value there, reported already
         try:
-            check_law_numbers(chains[SIGNAL], sqrt_s=sqrt_s, isr=_radiates(radiation, chains[SIGNAL]))
+            check_law_numbers(chains[SIGNAL], sqrt_s=sqrt_s, isr=radiation.acts_on(chains[SIGNAL]))
         except KinematicsError as error:
             yield (SIGNAL, "laws"), f"at {point.variable} = {point.mass:g} GeV: {error}"
             break
@@ -290,7 +290,7 @@ def _processes_are_possible(
         if sample == SIGNAL:
             continue
         try:
-            check_law_numbers(chain, sqrt_s=sqrt_s, isr=_radiates(radiation, chain))
+            check_law_numbers(chain, sqrt_s=sqrt_s, isr=radiation.acts_on(chain))
         except KinematicsError as error:
             yield ("backgrounds", sample, "laws"), str(error)
     if final_state is None and SIGNAL in chains:
@@ -307,8 +307,8 @@ def _processes_are_possible(
         process = signal if sample == SIGNAL else simulated[sample]
         own = (SIGNAL,) if sample == SIGNAL else ("backgrounds", sample)
         key = "process" if needs_photon_cuts(process) else "laws"
-        radiates = _radiates(radiation, chain)
-        for message in _photons_are_covered(process, chain, final_state, experiment, selection, points, radiates):
+        isr = radiation.acts_on(chain)
+        for message in _photons_are_covered(process, chain, final_state, experiment, selection, points, isr):
             yield (*own, key), message
     if len(chains) < 1 + len(simulated):
         return
@@ -361,10 +361,6 @@ def _photons_are_covered(
         for message in found:
             yield message
             return
-
-
-def _radiates(radiation: Radiation, chain: Topology) -> bool:
-    return radiation.initial_state == "collinear" and chain.vertices[0].law.name != "resonance"
 
 
 def _some(points: tuple[GridPoint, ...]) -> tuple[GridPoint, ...]:

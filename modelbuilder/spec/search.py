@@ -23,6 +23,7 @@ from modelbuilder.spec.functions import (
     RelativeSizeOfMass,
     parsed,
 )
+from modelbuilder.spec.methods import Method, Prior
 from modelbuilder.spec.observables import FUNCTIONS, arguments_of, unit_of
 from modelbuilder.spec.process import FinalState, Simulated
 from modelbuilder.spec.quantities import (
@@ -43,6 +44,7 @@ from modelbuilder.spec.quantities import (
     Quantity,
     RelativeSize,
 )
+from modelbuilder.spec.topology import Topology
 
 SIGNAL = "signal"
 
@@ -50,8 +52,6 @@ SIGNAL = "signal"
 MASS_LIKE = {"mass": "mass", "recoil": "mass", "mass2": "mass2", "recoil2": "mass2", "reduced_mass": "reduced_mass"}
 _OBSERVABLE = rf"^\s*({'|'.join(sorted(FUNCTIONS, key=len, reverse=True))})\b.*$"
 ObservableText = Annotated[str, Field(json_schema_extra={"pattern": _OBSERVABLE})]
-Method = Literal["profile-likelihood", "cls", "feldman-cousins", "bayesian"]
-Prior = Literal["flat", "inverse-sqrt"]
 
 
 class IntegratedLuminosity(SpecModel):
@@ -483,6 +483,10 @@ class Radiation(SpecModel):
 
     initial_state: Literal["collinear", "none"]
     source: Source
+
+    def acts_on(self, topology: Topology) -> bool:
+        """Whether the beams radiate before this collision: a resonance is made at its own energy."""
+        return self.initial_state == "collinear" and topology.vertices[0].law.name != "resonance"
 
 
 class Toys(SpecModel):

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from modelbuilder.errors import RunDirectoryError
+from modelbuilder.histograms.simulate import Simulation
 from modelbuilder.histograms.templates import from_uhi_json
 from modelbuilder.inference.scan_significance import toy_scans
 from modelbuilder.scan.run import run_search
-from modelbuilder.scan.significance import _Region, scan_significance
+from modelbuilder.scan.significance import _SharedToys, scan_significance
 from modelbuilder.scan.store import load_run
 from modelbuilder.spec.load import LoadedSearch
 
@@ -35,12 +36,14 @@ def neighbours(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def region(neighbours: Path) -> _Region:
+def region(neighbours: Path) -> _SharedToys:
     search, _ = load_run(neighbours)
-    return _Region(search, neighbours, "diphoton", [point.name for point in search.points])
+    simulation = Simulation(search)
+    ((name, points),) = simulation.points_by_region(search.points).items()
+    return _SharedToys(search, neighbours, simulation.regions[name], points)
 
 
-def test_windows_are_slices_of_one_set_of_toys(neighbours: Path, region: _Region) -> None:
+def test_windows_are_slices_of_one_set_of_toys(neighbours: Path, region: _SharedToys) -> None:
     """Invariant: catches a window that is shifted by a bin, or gets the constraint terms of another parameter: what
     toys are thrown from has in each window the backgrounds of its point, and every auxiliary measurement.
     """
@@ -55,7 +58,7 @@ def test_windows_are_slices_of_one_set_of_toys(neighbours: Path, region: _Region
         assert asimov[selection[n:]] == pytest.approx(likelihood.observed_data[n:], abs=1e-9)
 
 
-def test_neighbours_share_their_events(region: _Region) -> None:
+def test_neighbours_share_their_events(region: _SharedToys) -> None:
     """Reference: catches toys that are thrown anew for each point, and such as are shared by windows without a common bin.
 
     Windows of three neighbours overlap by nine tenths; the fourth is far away.
