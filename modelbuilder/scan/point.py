@@ -122,7 +122,8 @@ def _row(spec: SearchSpec, found: BuiltPoint, limits: Limits, method: Method, he
 
         def convert(value: float, quantity: Quantity = quantity) -> float:
             if model is not None and quantity not in factors:
-                return model.coupling_from_cross_section(sqrt_s, found.point.mass, value * reference)
+                limit = value * reference
+                return model.excluded(sqrt_s, (found.point.mass,), limit, spec.signal.model_parameters()).lower
             return value * factors[quantity]
 
         row.update(limits_of(quantity, convert(limit.observed), [convert(value) for value in limit.expected or ()]))

@@ -31,6 +31,7 @@ from modelbuilder.spec.topology import (
     parse_chain,
     visible_places,
 )
+from modelbuilder.theory.models import MODELS
 
 MOST_LETTERS = 300
 MOST_CANDIDATES = 24
@@ -72,12 +73,6 @@ PlainLaw = Literal[
 ]
 # Productions whose weights are cross sections at lowest order, without a coupling that is not known.
 WITH_CROSS_SECTION = ("three-photons", "two-photons", "leptons-photon")
-# The law of the production that a model means.
-MODEL_LAWS = {
-    "alp-photon": "photon-pseudoscalar",
-    "z-prime-invisible": "leptons-vector",
-    "l-mu-l-tau-invisible": "leptons-vector",
-}
 
 
 class DipoleLaw(SpecModel):
@@ -289,7 +284,7 @@ def chain_of(
     if needs_photon_cuts(sample):
         laws[INITIAL] = Law(name="three-photons", min_energy=photon_cuts[0], max_cos=photon_cuts[1])
     if model is not None:
-        name = MODEL_LAWS[model]
+        name = MODELS[model].law
         if laws.setdefault(INITIAL, Law(name=name)).name != name:
             msg = f"the law of e+ e- is {laws[INITIAL].name!r}, but the model {model!r} means {name!r}"
             raise KinematicsError(msg)

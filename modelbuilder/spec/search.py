@@ -25,6 +25,7 @@ from modelbuilder.spec.functions import (
 )
 from modelbuilder.spec.methods import Method, Prior
 from modelbuilder.spec.observables import FUNCTIONS, arguments_of, unit_of
+from modelbuilder.spec.parameters import checked_parameters
 from modelbuilder.spec.process import FinalState, Simulated
 from modelbuilder.spec.quantities import (
     ANGLE,
@@ -45,6 +46,7 @@ from modelbuilder.spec.quantities import (
     RelativeSize,
 )
 from modelbuilder.spec.topology import Topology
+from modelbuilder.theory.models import MODELS
 
 SIGNAL = "signal"
 
@@ -132,11 +134,24 @@ class GridAxis(SpecModel):
 class Signal(Simulated, HasSource):
     """The process that is searched for, and the model that its limit is turned into."""
 
-    model: Literal["alp-photon", "z-prime-invisible", "l-mu-l-tau-invisible"] | None = Field(
+    model: Literal["alp-photon", "l-mu-l-tau"] | None = Field(
         None, description="cross section as a function of mass and coupling; without it there is no limit on a coupling"
     )
+    parameters: dict[str, RawValue] = Field(default_factory=dict, description="of the model")
     events: WholeNumber = Field(ge=1000, le=1_000_000_000, description="simulated events per grid point")
     efficiency: Efficiency = Field(description="of everything that the simulated selection does not contain")
+
+    @model_validator(mode="after")
+    def _parameters_of_the_model(self) -> Signal:
+        if self.model is None and self.parameters:
+            reason = "there are parameters, but no model that they could belong to"
+            raise refusal(reason, ("parameters",))
+        self.model_parameters()
+        return self
+
+    def model_parameters(self) -> dict[str, float | str]:
+        """Those of the model in its units; empty without a model."""
+        return {} if self.model is None else checked_parameters(MODELS[self.model], self.parameters, ("parameters",))
 
 
 class ThresholdTurnOn(SpecModel):
