@@ -104,6 +104,16 @@ def test_names_and_units() -> None:
             assert parameter.default is None or not parameter.choices or parameter.default in parameter.choices
 
 
+def test_the_page_names_every_model_with_its_parameters() -> None:
+    """Catches a model, parameter or choice that no user can find."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    lines = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    assert set(lines) == set(MODELS)
+    for name, model in MODELS.items():
+        named = [*model.masses, *model.parameters, *(c for p in model.parameters.values() for c in p.choices)]
+        assert [word for word in named if f"`{word}`" not in lines[name]] == []
+
+
 SUMS: list[tuple[str, str, tuple[str, ...], Parameters]] = [
     ("l-mu-l-tau", "decay", ("invisible", "muons", "taus"), {"invisible_only": "no"}),
     ("leptophilic-scalar", "decay", ("electrons", "muons", "taus"), {"radiated_by": "taus"}),
