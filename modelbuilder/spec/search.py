@@ -23,9 +23,9 @@ from modelbuilder.spec.functions import (
     RelativeSizeOfMass,
     parsed,
 )
+from modelbuilder.spec.interpretations import Interpretations
 from modelbuilder.spec.methods import Method, Prior
 from modelbuilder.spec.observables import FUNCTIONS, arguments_of, unit_of
-from modelbuilder.spec.parameters import checked_parameters
 from modelbuilder.spec.process import FinalState, Simulated
 from modelbuilder.spec.quantities import (
     ANGLE,
@@ -46,7 +46,6 @@ from modelbuilder.spec.quantities import (
     RelativeSize,
 )
 from modelbuilder.spec.topology import Topology
-from modelbuilder.theory.models import MODELS
 
 SIGNAL = "signal"
 
@@ -132,26 +131,10 @@ class GridAxis(SpecModel):
 
 
 class Signal(Simulated, HasSource):
-    """The process that is searched for, and the model that its limit is turned into."""
+    """The process that is searched for."""
 
-    model: Literal["alp-photon", "l-mu-l-tau"] | None = Field(
-        None, description="cross section as a function of mass and coupling; without it there is no limit on a coupling"
-    )
-    parameters: dict[str, RawValue] = Field(default_factory=dict, description="of the model")
     events: WholeNumber = Field(ge=1000, le=1_000_000_000, description="simulated events per grid point")
     efficiency: Efficiency = Field(description="of everything that the simulated selection does not contain")
-
-    @model_validator(mode="after")
-    def _parameters_of_the_model(self) -> Signal:
-        if self.model is None and self.parameters:
-            reason = "there are parameters, but no model that they could belong to"
-            raise refusal(reason, ("parameters",))
-        self.model_parameters()
-        return self
-
-    def model_parameters(self) -> dict[str, float | str]:
-        """Those of the model in its units; empty without a model."""
-        return {} if self.model is None else checked_parameters(MODELS[self.model], self.parameters, ("parameters",))
 
 
 class ThresholdTurnOn(SpecModel):
@@ -565,6 +548,7 @@ class SearchSpec(SpecModel):
     radiation: Radiation
     seed: WholeNumber = Field(1, ge=0, lt=2**63, description="of the simulation")
     signal: Signal
+    interpretations: Interpretations
     grid: dict[Name, GridAxis] = Field(min_length=1, max_length=1, description="the mass hypotheses, by grid variable")
     final_state: FinalState | None = Field(
         None, description="the particles that are looked for; without it all visible ones of the signal"
