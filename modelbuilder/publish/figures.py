@@ -382,9 +382,10 @@ def _cross_section_symbol(spec: SearchSpec) -> str:
 
 
 def _coupling_symbol(name: str, interpretation: Interpretation) -> str:
-    """That of the model; with the name of the column, where it is not the usual one."""
+    """That of the model; with what the name of the column adds to the usual one."""
     theory = interpretation.theory
-    return theory.symbol if name == theory.coupling else f"{theory.symbol}, {name.replace('_', ' ')}"
+    added = name.removeprefix(theory.coupling).strip("_").replace("_", " ")
+    return f"{theory.symbol} ({added})" if added else theory.symbol
 
 
 def _channel_edges(search: LoadedSearch) -> list[float]:

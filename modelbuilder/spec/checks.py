@@ -68,7 +68,7 @@ def cross_check(tree: Mapping) -> list[Problem]:
         names = list(inspect.signature(check).parameters)
         if all(name in parts for name in names):
             findings.extend(check(**{name: parts[name] for name in names}))
-    return [_placed(tree, path, message) for path, message in findings]
+    return [placed(tree, path, message) for path, message in findings]
 
 
 def _sound_parts(tree: Mapping) -> dict[str, Any]:
@@ -132,6 +132,14 @@ def _unknown_variables(part: object, name: str, known: str) -> Iterator[Finding]
                 yield path, f"found the variable {variable!r}{nearest(variable, {known})}"
 
 
+def missing_values(spec: SearchSpec, tree: Mapping, points: list[GridPoint]) -> list[Problem]:
+    """The functions of a sound search that have no value at points that are not those of its grid."""
+    found = [
+        finding for name in _WITH_VARIABLES for finding in _missing_values(getattr(spec, name), name, tuple(points))
+    ]
+    return [placed(tree, path, message) for path, message in found]
+
+
 def _missing_values(part: object, name: str, points: tuple[GridPoint, ...]) -> Iterator[Finding]:
     """The functions that have no value, or none that is allowed, at some point; those of a channel, at its own points."""
     for path, function in _leaves(part, (name,)):
@@ -149,7 +157,8 @@ def _first_failure(function: Bounded, points: list[GridPoint], path: Path) -> It
             return
 
 
-def _placed(tree: Mapping, path: Path, message: str) -> Problem:
+def placed(tree: Mapping, path: Path, message: str) -> Problem:
+    """A finding at the place of the key that its path leads to, or as far as there is anything on the way."""
     node: Node = tree
     place = tree.place
     for step in path:

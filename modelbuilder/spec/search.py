@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from modelbuilder.errors import KinematicsError
-from modelbuilder.spec.base import Name, Source, SpecModel, WholeNumber, refusal
+from modelbuilder.spec.base import FileName, Name, Source, SpecModel, WholeNumber, refusal
 from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.experiment import ConstantEfficiency, Experiment
 from modelbuilder.spec.functions import (
@@ -539,7 +538,7 @@ class SearchSpec(SpecModel):
     """One search, complete."""
 
     schema_: Literal["search/1"] = Field(alias="schema", description="the version of this format: search/1")
-    name: str = Field(description="short name for files, such as belle2-alp-gammagamma-2018")
+    name: FileName = Field(description="short name for files, such as belle2-alp-gammagamma-2018")
     title: str
     papers: list[str] = Field(default_factory=list, description="such as arXiv:2007.13071")
     notes: str | None = Field(None, description="what a reader should know about the inputs")
@@ -561,13 +560,6 @@ class SearchSpec(SpecModel):
     systematics: dict[Name, Systematic] = Field(description="systematic uncertainties, by name; {} for none")
     statistics: Statistics
     data: Data = Field(description="the data that limits are found for, such as {kind: pseudo, seed: 1}")
-
-    @model_validator(mode="after")
-    def _name_for_files(self) -> SearchSpec:
-        if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,79}", self.name):
-            reason = f"found {self.name!r}; use letters, digits, '-', '_' and '.', so that it can name a file"
-            raise refusal(reason, ("name",))
-        return self
 
     @property
     def grid_variable(self) -> str:
