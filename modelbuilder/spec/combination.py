@@ -155,6 +155,10 @@ def findings(spec: CombinationSpec) -> Iterator[Finding]:
     """What is wrong between the searches of a combination, or between them and the rest."""
     for name, search in spec.searches.items():
         path = ("searches", name)
+        start = next((other for other in spec.searches if name.startswith(f"{other}_")), None)
+        if start is not None:
+            reason = f"{start + '_'!r} is how the parameters of {start} begin; choose another name"
+            yield path, reason
         if search.grid_variable != spec.grid_variable:
             reason = f"it scans {search.grid_variable}, the combination {spec.grid_variable}; all searches scan the same mass"
             yield (*path, "grid"), reason

@@ -151,9 +151,9 @@ def _checked_combination(tree: Mapping, problems: list[Problem]) -> LoadedCombin
         grid = combined_grid(spec, searches)
     except GridError as error:
         raise SpecError((placed(tree, error.at, str(error)),)) from None
-    for name, search in searches.items():
+    for name, member in searches.items():
         own_points = [found[name] for found in grid.searches.values() if name in found]
-        more += [_below_search(problem, name) for problem in missing_values(search.spec, search.tree, own_points)]
+        more += [_below_search(problem, name) for problem in missing_values(member.spec, member.tree, own_points)]
     if more:
         raise SpecError(tuple(more))
     return LoadedCombination(spec, tree, grid.points, digest_of(plain(tree)), searches, grid)
