@@ -106,8 +106,7 @@ def test_a_law_that_does_not_fit_says_where_it_comes_from(edit: Edit, problems: 
     (problem,) = problems()
     assert problem.startswith("A:17:3: signal.process: at m_a = 0.2 GeV: ")
     assert problem.endswith(
-        "the law 'leptons-vector' needs 3 particles, but e+ e- goes to 2; "
-        "it is the law of the first of `interpretations`, `laws` of the signal may name another"
+        "the law 'leptons-vector' needs 3 particles, but e+ e- goes to 2; it is the law of the first of `interpretations`, `laws` of the signal may name another"
     )
 
 
@@ -120,15 +119,12 @@ NOT_FITTING = {
     "law with cuts": (
         OLD,
         DARK_PHOTON,
-        "A:17:3: signal.process: at m_a = 0.2 GeV: e+ e- -> gamma a, a -> gamma gamma: the cross section of the law "
-        "'photon-vector' has no bound without cuts on its photons; give them with the law of e+ e-; "
-        "it is the law of the first of `interpretations`, `laws` of the signal may name another",
+        "A:17:3: signal.process: at m_a = 0.2 GeV: e+ e- -> gamma a, a -> gamma gamma: the cross section of the law 'photon-vector' has no bound without max_cos of the photons in the e+e- frame; give them with the law of e+ e-; it is the law of the first of `interpretations`, `laws` of the signal may name another",
     ),
     "another max_cos": (
         f"{OLD}\nsignal:\n",
         WITH_LAW,
-        "A:15:59: interpretations.epsilon.max_cos: found 0.8, but the signal is simulated, and its limit found, within "
-        "max_cos 0.95; give the same number as in signal.laws",
+        "A:15:59: interpretations.epsilon.max_cos: found 0.8, but the signal is simulated, and its limit found, within max_cos 0.95; give the same number as in signal.laws",
     ),
     "masses": (
         OLD,
