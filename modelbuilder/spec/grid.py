@@ -56,23 +56,35 @@ def channel_of(channels: Mapping[str, Channel], point: Mapping[str, float]) -> s
 
 def expand_grid(variable: str, axis: GridAxis, channels: Mapping[str, Channel]) -> tuple[GridPoint, ...]:
     """All grid points in rising order. Raises GridError."""
+    masses = expand_axis(variable, axis, lambda mass: resolution_at(channels, {variable: mass}))
+    return tuple(
+        GridPoint(index, point_name(variable, mass), variable, mass, channel_of(channels, {variable: mass}))
+        for index, mass in enumerate(masses)
+    )
 
-    def resolution(mass: float) -> float:
-        point = {variable: mass}
-        name = channel_of(channels, point)
-        key, function = "resolution", channels[name].resolution
-        if function is None and channels[name].resolution2 is not None:
-            key, function = "resolution2", channels[name].resolution2
-        if function is None:
-            msg = "missing; the grid has steps in resolutions, so every channel needs one"
-            raise GridError(("channels", name, key), msg)
-        try:
-            # d(m^2) = 2 m dm, as long as the mass is not within its resolution of zero
-            square = function.at(point)
-            return square if key == "resolution" else min(square / (2.0 * mass), math.sqrt(square))
-        except ValueError as error:
-            raise GridError(("channels", name, key), str(error)) from None
 
+def resolution_at(channels: Mapping[str, Channel], point: Mapping[str, float]) -> float:
+    """The standard deviation of the mass, GeV, in the channel of a point. Raises GridError."""
+    name, (mass,) = channel_of(channels, point), point.values()
+    key, function = "resolution", channels[name].resolution
+    if function is None and channels[name].resolution2 is not None:
+        key, function = "resolution2", channels[name].resolution2
+    if function is None:
+        msg = "missing; the grid has steps in resolutions, so every channel needs one"
+        raise GridError(("channels", name, key), msg)
+    try:
+        # d(m^2) = 2 m dm, as long as the mass is not within its resolution of zero
+        square = function.at(point)
+        return square if key == "resolution" else min(square / (2.0 * mass), math.sqrt(square))
+    except ValueError as error:
+        raise GridError(("channels", name, key), str(error)) from None
+
+
+def expand_axis(variable: str, axis: GridAxis, resolution: Callable[[float], float]) -> list[float]:
+    """The masses of an axis in rising order, GeV, rounded. resolution: of a mass, for steps in units of it, GeV.
+
+    Raises GridError.
+    """
     masses: list[float] = []
     end = 0.0
     for index, segment in enumerate(axis.segments):
@@ -101,10 +113,7 @@ def expand_grid(variable: str, axis: GridAxis, channels: Mapping[str, Channel]) 
     if not kept:
         msg = "the gaps leave no grid points; shorten them, or widen the segments"
         raise GridError(("grid", variable, "gaps"), msg)
-    return tuple(
-        GridPoint(index, point_name(variable, mass), variable, mass, channel_of(channels, {variable: mass}))
-        for index, mass in enumerate(kept)
-    )
+    return kept
 
 
 def spread(points: tuple[GridPoint, ...], number: int | None) -> tuple[GridPoint, ...]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from modelbuilder.errors import KinematicsError
-from modelbuilder.spec.base import Name, Source, SpecModel, WholeNumber, refusal
+from modelbuilder.spec.base import FileName, Name, Source, SpecModel, WholeNumber, refusal
 from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.experiment import ConstantEfficiency, Experiment
 from modelbuilder.spec.functions import (
@@ -23,9 +22,9 @@ from modelbuilder.spec.functions import (
     RelativeSizeOfMass,
     parsed,
 )
+from modelbuilder.spec.interpretations import Interpretations
 from modelbuilder.spec.methods import Method, Prior
 from modelbuilder.spec.observables import FUNCTIONS, arguments_of, unit_of
-from modelbuilder.spec.parameters import checked_parameters
 from modelbuilder.spec.process import FinalState, Simulated
 from modelbuilder.spec.quantities import (
     ANGLE,
@@ -46,7 +45,6 @@ from modelbuilder.spec.quantities import (
     RelativeSize,
 )
 from modelbuilder.spec.topology import Topology
-from modelbuilder.theory.models import MODELS
 
 SIGNAL = "signal"
 
@@ -132,26 +130,10 @@ class GridAxis(SpecModel):
 
 
 class Signal(Simulated, HasSource):
-    """The process that is searched for, and the model that its limit is turned into."""
+    """The process that is searched for."""
 
-    model: Literal["alp-photon", "l-mu-l-tau"] | None = Field(
-        None, description="cross section as a function of mass and coupling; without it there is no limit on a coupling"
-    )
-    parameters: dict[str, RawValue] = Field(default_factory=dict, description="of the model")
     events: WholeNumber = Field(ge=1000, le=1_000_000_000, description="simulated events per grid point")
     efficiency: Efficiency = Field(description="of everything that the simulated selection does not contain")
-
-    @model_validator(mode="after")
-    def _parameters_of_the_model(self) -> Signal:
-        if self.model is None and self.parameters:
-            reason = "there are parameters, but no model that they could belong to"
-            raise refusal(reason, ("parameters",))
-        self.model_parameters()
-        return self
-
-    def model_parameters(self) -> dict[str, float | str]:
-        """Those of the model in its units; empty without a model."""
-        return {} if self.model is None else checked_parameters(MODELS[self.model], self.parameters, ("parameters",))
 
 
 class ThresholdTurnOn(SpecModel):
@@ -556,7 +538,7 @@ class SearchSpec(SpecModel):
     """One search, complete."""
 
     schema_: Literal["search/1"] = Field(alias="schema", description="the version of this format: search/1")
-    name: str = Field(description="short name for files, such as belle2-alp-gammagamma-2018")
+    name: FileName = Field(description="short name for files, such as belle2-alp-gammagamma-2018")
     title: str
     papers: list[str] = Field(default_factory=list, description="such as arXiv:2007.13071")
     notes: str | None = Field(None, description="what a reader should know about the inputs")
@@ -565,6 +547,7 @@ class SearchSpec(SpecModel):
     radiation: Radiation
     seed: WholeNumber = Field(1, ge=0, lt=2**63, description="of the simulation")
     signal: Signal
+    interpretations: Interpretations
     grid: dict[Name, GridAxis] = Field(min_length=1, max_length=1, description="the mass hypotheses, by grid variable")
     final_state: FinalState | None = Field(
         None, description="the particles that are looked for; without it all visible ones of the signal"
@@ -577,13 +560,6 @@ class SearchSpec(SpecModel):
     systematics: dict[Name, Systematic] = Field(description="systematic uncertainties, by name; {} for none")
     statistics: Statistics
     data: Data = Field(description="the data that limits are found for, such as {kind: pseudo, seed: 1}")
-
-    @model_validator(mode="after")
-    def _name_for_files(self) -> SearchSpec:
-        if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,79}", self.name):
-            reason = f"found {self.name!r}; use letters, digits, '-', '_' and '.', so that it can name a file"
-            raise refusal(reason, ("name",))
-        return self
 
     @property
     def grid_variable(self) -> str:

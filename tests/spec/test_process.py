@@ -515,17 +515,14 @@ def test_hypotheses() -> None:
     assert hypotheses("e+ e- -> gamma eta_prime, eta_prime -> gamma gamma") == []
 
 
-def test_a_model_means_a_law(specs: Path) -> None:
-    """Catches a law that contradicts the model, which would give a coupling from the wrong angular distribution."""
+def test_the_law_of_a_model_is_the_default(specs: Path) -> None:
+    """Catches a law of the spec that a model overrides, and a model whose law is not used."""
     signal = load_search(specs).spec.signal
-    assert (
-        chain_of(signal, {"m_a": 1.0}, sqrt_s=10.58, model="alp-photon").vertices[0].law.name == "photon-pseudoscalar"
-    )
-    other = signal.model_copy(update={"laws": {"e+ e-": "phase-space"}})
-    with pytest.raises(
-        KinematicsError, match="is 'phase-space', but the model 'alp-photon' means 'photon-pseudoscalar'"
-    ):
-        chain_of(other, {"m_a": 1.0}, sqrt_s=10.58, model="alp-photon")
+    for laws, name in (({}, "photon-pseudoscalar"), ({"e+ e-": "phase-space"}, "phase-space")):
+        chain = chain_of(
+            signal.model_copy(update={"laws": laws}), {"m_a": 1.0}, sqrt_s=10.58, law="photon-pseudoscalar"
+        )
+        assert chain.vertices[0].law.name == name
 
 
 def test_masses_and_lifetimes_follow_the_grid(specs: Path) -> None:
