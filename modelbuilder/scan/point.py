@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from modelbuilder.errors import FitFailure, WorkspaceError
 from modelbuilder.histograms.simulate import RegionTemplates, Simulation
 from modelbuilder.histograms.templates import PointTemplates
-from modelbuilder.scan.table import CROSS_SECTION, MU, YIELD, Quantity, Row, limits_of
+from modelbuilder.scan.table import CROSS_SECTION, MU, VISIBLE_CROSS_SECTION, YIELD, Quantity, Row, limits_of
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.search import PseudoData, SearchSpec
@@ -43,10 +43,11 @@ def build_point(search: LoadedSearch, simulation: Simulation, region: RegionTemp
 
 def quantities_of(spec: SearchSpec) -> tuple[Quantity, ...]:
     """What a limit is given on; the coupling of the model last, if there is one."""
+    always = (MU, YIELD, VISIBLE_CROSS_SECTION, CROSS_SECTION)
     if spec.signal.model is None:
-        return (MU, YIELD, CROSS_SECTION)
+        return always
     model = MODELS[spec.signal.model]
-    return (MU, YIELD, CROSS_SECTION, Quantity(model.coupling, model.unit, f"coupling of {spec.signal.model}"))
+    return (*always, Quantity(model.coupling, model.unit, f"coupling of {spec.signal.model}"))
 
 
 def data_label(spec: SearchSpec) -> str:
@@ -117,7 +118,13 @@ def _row(spec: SearchSpec, found: BuiltPoint, limits: Limits, method: Method, he
     model = None if spec.signal.model is None else MODELS[spec.signal.model]
     sqrt_s = spec.experiment.beams.sqrt_s
     reference = found.built.reference_cross_section
-    factors = {MU: 1.0, YIELD: found.built.signal_yield, CROSS_SECTION: reference}
+    selected = found.built.signal_yield
+    factors = {
+        MU: 1.0,
+        YIELD: selected,
+        VISIBLE_CROSS_SECTION: selected / spec.luminosity.value,
+        CROSS_SECTION: reference,
+    }
     for quantity in quantities_of(spec):
 
         def convert(value: float, quantity: Quantity = quantity) -> float:
