@@ -11,7 +11,7 @@ from modelbuilder.errors import FitFailure, WorkspaceError
 from modelbuilder.histograms.simulate import RegionTemplates, Simulation
 from modelbuilder.histograms.templates import PointTemplates
 from modelbuilder.scan.limited import Limited, cells_of, proportional
-from modelbuilder.scan.table import CROSS_SECTION, MU, YIELD, Quantity, Row
+from modelbuilder.scan.table import CROSS_SECTION, MU, VISIBLE_CROSS_SECTION, YIELD, Quantity, Row
 from modelbuilder.spec.combination import CombinationSpec
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import Interpretation
@@ -65,7 +65,7 @@ def build_point(search: LoadedSearch, simulation: Simulation, region: RegionTemp
 def quantities_of(spec: SearchSpec) -> tuple[Quantity, ...]:
     """What a limit is given on; the couplings of the interpretations last."""
     couplings = (coupling_of(name, found) for name, found in spec.interpretations.items())
-    return (MU, YIELD, CROSS_SECTION, *couplings)
+    return (MU, YIELD, VISIBLE_CROSS_SECTION, CROSS_SECTION, *couplings)
 
 
 def coupling_of(name: str, interpretation: Interpretation) -> Quantity:
@@ -76,10 +76,11 @@ def coupling_of(name: str, interpretation: Interpretation) -> Quantity:
 
 def limited_of(spec: SearchSpec, found: BuiltPoint) -> list[Limited]:
     """The same at a grid point, with what a limit on the signal strength excludes of each."""
-    reference = found.built.reference_cross_section
+    reference, selected = found.built.reference_cross_section, found.built.signal_yield
     return [
         proportional(MU, 1.0),
-        proportional(YIELD, found.built.signal_yield),
+        proportional(YIELD, selected),
+        proportional(VISIBLE_CROSS_SECTION, selected / spec.luminosity.value),
         proportional(CROSS_SECTION, reference),
         *(in_a_model(spec, name, found.point, reference) for name in spec.interpretations),
     ]

@@ -212,4 +212,4 @@ def _cross_section(search: LoadedSearch, name: str, point: GridPoint) -> float:
 
 def _histograms(templates: PointTemplates) -> dict[str, hist.Hist[Any]]:
     samples = {SIGNAL: templates.signal, **templates.backgrounds}
-    return histograms(samples, templates.observation, templates.axis, templates.edges)
+    return histograms(samples, templates.observation, templates.axis, templates.edges, templates.second)

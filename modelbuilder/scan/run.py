@@ -94,7 +94,7 @@ def _jobs(jobs: int | None) -> int:
 
 def _write_region(run: RunDirectory, name: str, templates: RegionTemplates) -> None:
     region = templates.region
-    found = histograms(templates.backgrounds, templates.observation, region.axis, region.binning.edges)
+    found = histograms(templates.backgrounds, templates.observation, region.axis, region.binning.edges, region.second)
     write_atomically(run.path / TEMPLATES / f"background_{name}.json", to_uhi_json(found))
 
 

@@ -32,7 +32,6 @@ from modelbuilder.scan.store import TEMPLATES, WORKSPACES, load_run
 from modelbuilder.spec.combination import ALL
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import LoadedCombination, LoadedSearch
-from modelbuilder.spec.search import BernsteinShape
 from modelbuilder.workspace.files import read_json
 
 if TYPE_CHECKING:
@@ -146,12 +145,17 @@ def scan_significance(path: Path, *, n_toys: int, seed: int, n_threads: int = 1)
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A channel of a workspace as a slice of a region. file: of the region.    first: bin of the region."""
+    """A channel of a workspace as a slice of a region, or as the sum of one.
+
+    file: of the region.    first, stop: bins of the region.    count: whether the channel is one bin, their sum.
+    """
 
     channel: str
     search: str
     file: str
     first: int
+    stop: int
+    count: bool
 
 
 class Windows:
@@ -167,8 +171,10 @@ class Windows:
         for search, own in searches_at(self.loaded, point).items():
             region = self.simulations[search].region_of(own)
             channel, file = (f"{search}_{name}" if search else name for name in (own.channel, region.name))
-            first = region.binning.window(own.mass).start
-            found.append(Window(channel=channel, search=search, file=file, first=first))
+            bins = region.window(own.mass)
+            found.append(
+                Window(channel=channel, search=search, file=file, first=bins.start, stop=bins.stop, count=region.count)
+            )
         return found
 
     def groups(self, points: Sequence[GridPoint]) -> dict[str, list[GridPoint]]:
@@ -200,8 +206,40 @@ class _SharedToys:
         place = {datum: index for index, datum in enumerate(_data_names(self.common))}
         self.selections = []
         for found, likelihood in zip(of_points, self.likelihoods, strict=True):
-            wanted = [_name_in_region(datum, found) for datum in _data_names(likelihood)]
-            self.selections.append(np.array([place[datum] for datum in wanted]))
+            names = _data_names(likelihood)
+            if any(window.count for window in found.values()):
+                simulated = {file: values for file, (_, values, _) in backgrounds.items()}
+                self.selections.append(_sums_over_windows(names, found, place, simulated))
+            else:
+                self.selections.append(np.array([place[_name_in_region(datum, found)] for datum in names]))
+
+
+def _sums_over_windows(
+    names: Sequence[str],
+    windows: Mapping[str, Window],
+    place: Mapping[str, int],
+    simulated: Mapping[str, FloatArray],
+) -> FloatArray:
+    """The data of windows that are one bin, as a matrix to multiply all data with; shape (n_common, n_data).
+
+    windows: by channel.    simulated: events, by file.    The count is the sum of those of the bins, and the auxiliary
+    measurement of its simulation the mean of theirs, weighted with what is simulated.
+    """
+    matrix = np.zeros((len(place), len(names)))
+    for column, name in zip(matrix.T, names, strict=True):
+        stem = name.removesuffix("[0]")
+        window = windows.get(stem.removeprefix(_STATERROR)) if stem != name else None
+        if window is None or not window.count:
+            column[place[_name_in_region(name, windows)]] = 1.0
+            continue
+        bins = range(window.first, window.stop)
+        inside = simulated[window.file][window.first : window.stop]
+        is_mean = stem.startswith(_STATERROR)
+        weights = inside / inside.sum() if is_mean else np.ones(len(bins))
+        for index, weight in zip(bins, weights.tolist(), strict=True):
+            if weight > 0.0:
+                column[place[f"{_STATERROR if is_mean else ''}{window.file}[{index}]"]] = weight
+    return matrix
 
 
 def _modifiers(channel: Json) -> list[Json]:
@@ -209,20 +247,20 @@ def _modifiers(channel: Json) -> list[Json]:
 
 
 def _background(search: LoadedSearch, path: Path, region: str) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Expected events on the fine binning, with a free shape and with the simulated one; statistical errors of these."""
+    """Expected events on the fine binning, with a free or stated shape and simulated; statistical errors of these."""
     file = path / TEMPLATES / f"background_{region}.json"
     if not file.is_file():
         msg = f"{file}: no such file; is the run complete?"
         raise InputFileError(msg)
     templates = from_uhi_json(file.read_text(encoding="utf-8"))
-    n_bins = len(templates["observation"].values())
+    n_bins = templates["observation"].values().size
     free, simulated, variances = (np.zeros(n_bins) for _ in range(3))
     for name, background in search.spec.backgrounds.items():
-        if isinstance(background.shape, BernsteinShape):
-            free += np.asarray(templates[name].values())
+        if background.shape == "simulated":
+            simulated += np.asarray(templates[name].values()).ravel()
+            variances += np.asarray(templates[name].variances()).ravel()
         else:
-            simulated += np.asarray(templates[name].values())
-            variances += np.asarray(templates[name].variances())
+            free += np.asarray(templates[name].values()).ravel()
     return free, simulated, np.sqrt(variances)
 
 

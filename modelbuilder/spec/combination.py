@@ -97,7 +97,7 @@ def combined_grid(spec: CombinationSpec, searches: Mapping[str, LoadedSearch]) -
     """The grid points at which a search takes part. Raises GridError."""
     variable = spec.grid_variable
     axis = spec.grid[variable]
-    masses = expand_axis(variable, axis, lambda mass: _resolution(variable, searches, mass))
+    masses = expand_axis(variable, axis, lambda mass, step: mass + step * _resolution(variable, searches, mass))
     kept: list[GridPoint] = []
     members: dict[str, dict[str, GridPoint]] = {}
     gaps = [(gap.low, gap.high) for gap in axis.gaps]

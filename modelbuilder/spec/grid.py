@@ -13,6 +13,7 @@ from modelbuilder.spec.search import Channel, GridAxis, ListedPoints, Logarithmi
 
 DECIMALS = 4  # grid points are multiples of 0.1 MeV: short names, exact in every file
 MAX_POINTS = 100_000  # in one segment
+_PARTS = 20  # of a step that is integrated
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,11 @@ def channel_of(channels: Mapping[str, Channel], point: Mapping[str, float]) -> s
 
 def expand_grid(variable: str, axis: GridAxis, channels: Mapping[str, Channel]) -> tuple[GridPoint, ...]:
     """All grid points in rising order. Raises GridError."""
-    masses = expand_axis(variable, axis, lambda mass: resolution_at(channels, {variable: mass}))
+
+    def resolution(mass: float) -> float:
+        return resolution_at(channels, {variable: mass})
+
+    masses = expand_axis(variable, axis, lambda mass, step: advanced_in(channels, variable, mass, step, resolution))
     return tuple(
         GridPoint(index, point_name(variable, mass), variable, mass, channel_of(channels, {variable: mass}))
         for index, mass in enumerate(masses)
@@ -80,8 +85,20 @@ def resolution_at(channels: Mapping[str, Channel], point: Mapping[str, float]) -
         raise GridError(("channels", name, key), str(error)) from None
 
 
-def expand_axis(variable: str, axis: GridAxis, resolution: Callable[[float], float]) -> list[float]:
-    """The masses of an axis in rising order, GeV, rounded. resolution: of a mass, for steps in units of it, GeV.
+def advanced_in(
+    channels: Mapping[str, Channel], variable: str, mass: float, step: float, resolution: Callable[[float], float]
+) -> float:
+    """The mass a number of resolutions further; in channels that count exactly, so that their windows meet."""
+    if not channels[channel_of(channels, {variable: mass})].count:
+        return mass + step * resolution(mass)
+    for _ in range(_PARTS):
+        middle = mass + 0.5 * step / _PARTS * resolution(mass)
+        mass += step / _PARTS * resolution(middle)
+    return mass
+
+
+def expand_axis(variable: str, axis: GridAxis, advanced: Callable[[float, float], float]) -> list[float]:
+    """The masses of an axis in rising order, GeV, rounded. advanced: from a mass, GeV, by a number of resolutions.
 
     Raises GridError.
     """
@@ -97,7 +114,7 @@ def expand_axis(variable: str, axis: GridAxis, resolution: Callable[[float], flo
             msg = f"found a segment from {first:g} GeV, but the one before it ends at {end:g} GeV; segments must not overlap"
             raise GridError(at, msg)
         end = last
-        found = [round(mass, DECIMALS) for mass in _masses(segment, resolution, at)]
+        found = [round(mass, DECIMALS) for mass in _masses(segment, advanced, at)]
         for mass, number in Counter(found).items():
             if number > 1 or mass <= 0.0:
                 msg = (
@@ -129,7 +146,7 @@ def _ends(segment: Segment) -> tuple[float, float]:
     return segment.from_, segment.to
 
 
-def _masses(segment: Segment, resolution: Callable[[float], float], at: tuple[str | int, ...]) -> list[float]:
+def _masses(segment: Segment, advanced: Callable[[float, float], float], at: tuple[str | int, ...]) -> list[float]:
     if isinstance(segment, ListedPoints):
         return list(segment.values)
     first, last = segment.from_, segment.to
@@ -143,7 +160,7 @@ def _masses(segment: Segment, resolution: Callable[[float], float], at: tuple[st
             raise GridError(at, too_many)
         return [first + i * segment.step for i in range(math.floor(number) + 1)]
     masses = [first]
-    while (mass := masses[-1] + segment.step * resolution(masses[-1])) <= last + tolerance:
+    while (mass := advanced(masses[-1], segment.step)) <= last + tolerance:
         masses.append(mass)
         if len(masses) > MAX_POINTS:
             raise GridError(at, too_many)
