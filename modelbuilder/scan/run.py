@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
@@ -147,6 +147,7 @@ class _Worker:
         self.search, self.backgrounds, self.limits = search, backgrounds, limits
         self.simulation = Simulation(search, n_threads=1)
         self.run = RunDirectory(path, search)
+        self.disk = ThreadPoolExecutor(1)
 
     def entry(self, point: GridPoint) -> dict[str, Any]:
         """Everything about a point: its files are written, its rows returned."""
@@ -155,8 +156,10 @@ class _Worker:
         templates = found.templates
         samples = {SIGNAL: templates.signal, **templates.backgrounds}
         text = to_uhi_json(histograms(samples, templates.observation, templates.axis, templates.edges))
-        self.run.write_point_files(point.name, found.built.workspace, text)
+        # a disk takes its time to make files safe, in which the limits are found
+        written = self.disk.submit(self.run.write_point_files, point.name, found.built.workspace, text)
         rows = limit_rows(self.search, found) if self.limits else []
+        written.result()
         return {"point": point.name, "rows": rows, "lint": [str(message) for message in found.built.lint]}
 
 
