@@ -134,6 +134,7 @@ class Simulation:
         self.beams = beams_of(self.spec.experiment)
         self.detector = detector_of(self.spec.experiment)
         self._mean_weights: dict[str, float] = {}
+        self._last_topology: tuple[str, Topology] | None = None
 
     @functools.cached_property
     def regions(self) -> dict[str, Region]:
@@ -233,7 +234,8 @@ class Simulation:
     def _stated(self, background: StatedBackground, region: Region) -> SampleTemplates:
         spectrum = background.expected[region.channel]
         points, densities = spectrum.density(self.spec.channels[region.channel].observable)
-        values = self.spec.luminosity.value * expected_events(points, densities, region.binning.edges)
+        scale = self.spec.luminosity.value * (1.0 if background.efficiency is None else background.efficiency.value)
+        values = scale * expected_events(points, densities, region.binning.edges)
         if spectrum.second is not None:
             shares = np.array(spectrum.second)
             values = np.outer(values, shares / shares.sum()).ravel()
@@ -328,6 +330,12 @@ class Simulation:
         return process
 
     def _topology(self, name: str, point: GridPoint | None) -> Topology:
+        stream = stream_of(name, point)
+        if self._last_topology is None or self._last_topology[0] != stream:  # asked for several times in a row
+            self._last_topology = stream, self._parsed_topology(name, point)
+        return self._last_topology[1]
+
+    def _parsed_topology(self, name: str, point: GridPoint | None) -> Topology:
         process = self._process(name)
         cuts = (self._photon_cuts.min_energy, self._photon_cuts.max_cos) if needs_photon_cuts(process) else None
         return chain_of(
@@ -362,11 +370,11 @@ class Simulation:
         """
         topology = self._topology(name, point)
         first = topology.vertices[0]
-        if first.law.name in _RADIATED:  # l- l+ X
+        if first.law.name in _RADIATED:
             lepton, _, radiated = (topology.nodes[child] for child in first.children)
             return lepton_pair.cross_section(self.beams.sqrt_s, lepton.mass, radiated.mass, _RADIATED[first.law.name])
         generator = ChainGenerator(topology, self.beams, isr=False)
-        resonance = generator.topology.vertices[0].law.name == "resonance"
+        resonance = first.law.name == "resonance"
         if generator.weight_unit == "1" and not resonance:
             return 1.0
         return self._weigh(generator, f"{stream_of(name, point)}/born")

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
@@ -144,12 +144,16 @@ class _Worker:
         self.spec, self.backgrounds, self.limits = search.spec, backgrounds, limits
         self.points = points_of(search)
         self.run = RunDirectory(path, search)
+        self.disk = ThreadPoolExecutor(1)
 
     def entry(self, point: GridPoint) -> dict[str, Any]:
         """Everything about a point: its files are written, its rows returned."""
         made = self.points.made(point, self.backgrounds)
-        self.run.write_point_files(point.name, made.workspace, to_uhi_json(made.templates))
+        # a disk takes its time to make files safe, in which the limits are found
+        text = to_uhi_json(made.templates)
+        written = self.disk.submit(self.run.write_point_files, point.name, made.workspace, text)
         rows = limit_rows(self.spec, made) if self.limits else []
+        written.result()
         return {"point": point.name, "rows": rows, "lint": [str(message) for message in made.lint]}
 
 
