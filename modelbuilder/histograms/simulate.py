@@ -215,7 +215,7 @@ class Simulation:
                 selection=three_photons.selection_of(spec.experiment, region.cuts),
                 observable=observable,
                 photon_efficiency=float(spec.experiment.photons.efficiency.value),  # type: ignore[union-attr]
-                isr=self.spec.radiation.acts_on(topology),
+                isr=self.spec.radiation.acts_on(process, topology),
                 n_events=process.events,
                 seed=spec.seed,
                 stream=stream_of(name, point),
@@ -249,7 +249,7 @@ class Simulation:
             cuts=cuts,
             vertices=vertices,
             taken_for=process.taken_for,
-            isr=self.spec.radiation.acts_on(topology),
+            isr=self.spec.radiation.acts_on(process, topology),
             n_events=n_events or process.events,
             seed=self.spec.seed,
             stream=stream_of(name, point),
@@ -306,7 +306,8 @@ class Simulation:
         """The mean weight of a background, radiation included."""
         if name not in self._mean_weights:
             topology = self._topology(name, None)
-            generator = ChainGenerator(topology, self.beams, isr=self.spec.radiation.acts_on(topology))
+            radiates = self.spec.radiation.acts_on(self._process(name), topology)
+            generator = ChainGenerator(topology, self.beams, isr=radiates)
             self._mean_weights[name] = self._weigh(generator, f"{name}/produced")
         return self._mean_weights[name]
 

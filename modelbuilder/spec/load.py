@@ -136,7 +136,7 @@ def _is_at_or_below(path: str, place: str) -> bool:
     return path == place or path.startswith((f"{place}.", f"{place}["))
 
 
-def _below_experiment(problem: Problem, reference: Scalar) -> Problem:
+def _below_experiment(problem: Problem, reference: Node) -> Problem:
     """A problem within the experiment file, with its path in the search; one with the reference itself as it is."""
     if problem.file == reference.place.file or problem.path == "experiment":
         return problem
@@ -172,8 +172,12 @@ class _Resolver:
         below = self._loaded(target, chain, base[1], ("extends",))
         if below is None:
             return tree
-        if isinstance(tree.get("experiment"), Mapping):
-            below = self._with_experiment(below)  # changes of some of its values need the others
+        own = tree.get("experiment")
+        if isinstance(own, Mapping):
+            if "extends" in own.entries:  # another file, and nothing of that of the base
+                below = _without(below, "experiment")
+            else:
+                below = self._with_experiment(below)  # changes of some of its values need the others
         return self._merged(below, tree, ())
 
     def _merged(
@@ -205,15 +209,24 @@ class _Resolver:
         return Mapping(entries, changes.place)
 
     def _with_experiment(self, tree: Mapping) -> Mapping:
-        """The tree with what the experiment file holds in place of its path."""
+        """The tree with what the experiment file holds in place of its path, or below the changes that extend it."""
         entry = tree.entries.get("experiment")
-        if entry is None or not isinstance(entry[1], Scalar):
+        if entry is None:
             return tree
-        target = self._target(entry[1], ("experiment",))
+        place, reference = entry
+        changes = None
+        if isinstance(reference, Mapping):
+            if "extends" not in reference.entries:
+                return tree
+            changes = _without(reference, "extends")
+            reference = reference.entries["extends"][1]
+        target = self._target(reference, ("experiment",))
         known = len(self.problems)
-        below = self._loaded(target, (), entry[1], ("experiment",)) if target else None
-        self.problems[known:] = [_below_experiment(problem, entry[1]) for problem in self.problems[known:]]
-        return tree if below is None else tree.with_entry("experiment", entry[0], below)
+        below = self._loaded(target, (), reference, ("experiment",)) if target else None
+        self.problems[known:] = [_below_experiment(problem, reference) for problem in self.problems[known:]]
+        if below is not None and changes is not None:
+            below = self._merged(below, changes, ("experiment",))
+        return tree if below is None else tree.with_entry("experiment", place, below)
 
     def _loaded(self, target: Path, chain: tuple[Path, ...], node: Node, path: tuple[str | int, ...]) -> Mapping | None:
         try:

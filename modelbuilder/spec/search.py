@@ -484,9 +484,10 @@ class Radiation(SpecModel):
     initial_state: Literal["collinear", "none"]
     source: Source
 
-    def acts_on(self, topology: Topology) -> bool:
+    def acts_on(self, sample: Simulated, topology: Topology) -> bool:
         """Whether the beams radiate before this collision: a resonance is made at its own energy."""
-        return self.initial_state == "collinear" and topology.vertices[0].law.name != "resonance"
+        radiates = self.initial_state == "collinear" and sample.radiation is None
+        return radiates and topology.vertices[0].law.name != "resonance"
 
 
 class Toys(SpecModel):
