@@ -12,6 +12,7 @@ from modelbuilder.errors import UserError
 from modelbuilder.histograms import three_photons
 from modelbuilder.histograms.binning import FineBinning, Peak, fine_binning, fine_binning_of_square, fixed_binning
 from modelbuilder.histograms.samples import DataRequest, GeneralSample, Sample, Variation
+from modelbuilder.histograms.smooth import smoothed
 from modelbuilder.histograms.stated import expected_events, pseudo_counts
 from modelbuilder.histograms.templates import Axis, FloatArray, PointTemplates, SampleTemplates, Template, axis_of
 from modelbuilder.kinematics.beams import Beams
@@ -176,6 +177,8 @@ class Simulation:
             data = DataRequest(scale=scale, seed=self.spec.data.seed) if wanted else None  # type: ignore[union-attr]
             found = sample.run(region.binning.edges, self.variations(name, {}), data=data, n_threads=self.n_threads)
             templates[name] = found.templates.scaled(scale)
+            if background.smooth is not None:
+                templates[name] = smoothed(templates[name].nominal, background.smooth)
             if found.counts is not None:
                 counts += found.counts
         if isinstance(self.spec.data, AsimovData):

@@ -174,10 +174,8 @@ class _Resolver:
             return tree
         own = tree.get("experiment")
         if isinstance(own, Mapping):
-            if "extends" in own.entries:  # another file, and nothing of that of the base
-                below = _without(below, "experiment")
-            else:
-                below = self._with_experiment(below)  # changes of some of its values need the others
+            # another file, and nothing of that of the base; or changes of some values, which need the others
+            below = _without(below, "experiment") if "extends" in own.entries else self._with_experiment(below)
         return self._merged(below, tree, ())
 
     def _merged(

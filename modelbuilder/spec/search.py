@@ -357,9 +357,20 @@ class Background(Simulated):
     efficiency: ConstantEfficiency = Field(description="of everything that the simulated selection does not contain")
     shape: Shape = Field(description="the simulated one, or a free smooth function")
     rate: Literal["free", "fixed"] = Field(description="fixed: the expected yield, with the rate systematics on it")
+    smooth: WholeNumber | None = Field(
+        None,
+        ge=2,
+        le=1000,
+        description="the simulated spectrum as a spline with a knot every so many bins; for a free shape",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Background:
+        if self.smooth is not None and not isinstance(self.shape, BernsteinShape):
+            reason = (
+                "the shape is the simulated one, whose errors a spline would hide; remove smooth, or give a free shape"
+            )
+            raise refusal(reason, ("smooth",))
         if isinstance(self.shape, BernsteinShape) and self.rate == "fixed":
             reason = "a Bernstein shape has free coefficients; write `rate: free`"
             raise refusal(reason, ("rate",))

@@ -48,6 +48,8 @@ SMALLEST_STATISTICAL = 0.01
 """The finite simulation enters the likelihood where its variance exceeds this fraction of that of the data."""
 LARGEST_STATISTICAL = 0.1
 """Where it exceeds this fraction there is a warning."""
+SMALLEST_P_VALUE = 1e-3
+"""A simulated spectrum that its smooth description fits worse than this is warned of."""
 MAX_RATE = 10.0
 SIGNAL_IN_WINDOW = 0.5
 """Entries in the window over selected signal events; below it there is a warning."""
@@ -99,6 +101,7 @@ class _Builder:
             samples.extend(new)
             parameters.extend(rates)
             if isinstance(background, Background):
+                self._check_smoothness(name, found)
                 for text in photon_reach.warnings_of(background, self.spec.final_state, self.spec.experiment):
                     self._note("warning", "photons-not-simulated", name, text, "backgrounds", name, "laws")
         self._add_finite_simulation(samples)
@@ -223,7 +226,7 @@ class _Builder:
             shape = self.spec.backgrounds[systematic.of].shape
             assert isinstance(shape, BernsteinShape)
             order = round(shape.bernstein.at(self.point.values))
-            background = self.templates.backgrounds[systematic.of].nominal
+            background = self.templates.backgrounds[systematic.of]
             values = signal.nominal.values
             size, error = bernstein.spurious_signal(background, values, self.templates.edges, order)
             if error > LARGEST_OPEN_SIGNAL:
@@ -248,6 +251,15 @@ class _Builder:
         sigma = self.spec.luminosity.uncertainty
         bounds = [[max(0.0, 1.0 - 5.0 * sigma), 1.0 + 5.0 * sigma]]
         return [{"name": "lumi", "inits": [1.0], "bounds": bounds, "auxdata": [1.0], "sigmas": [sigma]}]
+
+    def _check_smoothness(self, name: str, found: SampleTemplates) -> None:
+        smoothing = found.smoothing
+        if smoothing is not None and smoothing.p_value < SMALLEST_P_VALUE:
+            text = (
+                f"the simulated spectrum does not follow the smooth one in its place, p-value {smoothing.p_value:.1g};"
+                " take fewer bins in `smooth`"
+            )
+            self._note("warning", "not-smooth", name, text, "backgrounds", name, "smooth")
 
     def _check_window(self) -> None:
         spectrum: Template = self.templates.signal.nominal

@@ -166,7 +166,8 @@ def test_search_may_change_values_of_its_experiment(specs: Path) -> None:
     experiment = load_search(more).spec.experiment
     assert (experiment.title, experiment.beams.crossing_angle) == ("Belle III", 0.022)
     other = write(
-        "specs/w.yaml", f"extends: {path.relative_to('specs')}\nexperiment: {{extends: experiments/belle2.yaml, title: B}}\n"
+        "specs/w.yaml",
+        f"extends: {path.relative_to('specs')}\nexperiment: {{extends: experiments/belle2.yaml, title: B}}\n",
     )
     experiment = load_search(other).spec.experiment
     assert (experiment.title, experiment.beams.crossing_angle) == ("B", 0.083)
