@@ -22,6 +22,7 @@ from modelbuilder.kinematics.processes import ThreePhotons
 from modelbuilder.kinematics.sample import ChainSample
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.grid import GridPoint
+from modelbuilder.spec.interpretations import default_law
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.observables import arguments_of, parse_observable
 from modelbuilder.spec.process import FinalState, candidates_of, chain_of, default_final_state, needs_photon_cuts
@@ -273,7 +274,7 @@ class Simulation:
             process,
             {} if point is None else point.values,
             sqrt_s=self.beams.sqrt_s,
-            model=self.spec.signal.model if name == SIGNAL else None,
+            law=default_law(self.spec.interpretations) if name == SIGNAL else None,
             **({} if cuts is None else {"photon_cuts": cuts}),
         )
 

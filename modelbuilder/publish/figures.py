@@ -18,10 +18,10 @@ from modelbuilder.histograms.typeset import formula
 from modelbuilder.inference import PyhfLikelihood
 from modelbuilder.publish import style
 from modelbuilder.scan.store import FIGURES, TEMPLATES, WORKSPACES
-from modelbuilder.scan.table import BANDS
+from modelbuilder.scan.table import BANDS, UPPER_EDGE
+from modelbuilder.spec.interpretations import Interpretation
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.search import PseudoData, SearchSpec, SpuriousSignal
-from modelbuilder.theory.models import MODELS
 from modelbuilder.workspace.files import read_json
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class LimitCurve:
     """Limits along the mass, for one method. Arrays of shape (n_points,); failed points are NaN.
 
     segments: index ranges without a gap of the grid inside, drawn as separate lines.
+    upper_edges: shape (2, n_points): of what is excluded, observed and expected; NaN where it has none.
     has_band: whether the method has expected limits at all.
     """
 
@@ -52,6 +53,7 @@ class LimitCurve:
     observed: FloatArray
     bands: FloatArray  # shape (5, n_points): -2, -1, 0, +1, +2 sigma
     segments: tuple[slice, ...]
+    upper_edges: FloatArray
 
     @property
     def has_band(self) -> bool:
@@ -81,6 +83,7 @@ def limit_curve(search: LoadedSearch, rows: Sequence[Mapping[str, Any]], quantit
         observed=column(f"{quantity}_observed"),
         bands=np.array([column(f"{quantity}_{band}") for band in BANDS]),
         segments=tuple(slice(a, b) for a, b in itertools.pairwise(limits)),
+        upper_edges=np.array([column(f"{quantity}_{band}_{UPPER_EDGE}") for band in ("observed", "expected")]),
     )
 
 
@@ -93,9 +96,16 @@ def floor_of(curves: Sequence[LimitCurve]) -> float:
     return max(0.5 * float(positive.min()), 0.2 * smallest_median) if positive.size else 0.1
 
 
+def ceiling_of(curve: LimitCurve) -> float:
+    """The upper end of a logarithmic axis, with room for the legend above the highest band, limit or upper edge."""
+    highest = curve.bands[4] if curve.has_band else curve.observed
+    values = np.concatenate([highest, curve.upper_edges.ravel()])
+    return 12.0 * float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
+
+
 def draw_limits(axes: Axes, curve: LimitCurve, others: Sequence[LimitCurve], floor: float) -> None:
     """Bands, median and observed limit of one method, and the median of others, or their observed limit where they have
-    no band. Values below `floor` lie on it.
+    no band; above them the upper edges of what is excluded. Values below `floor` lie on it.
     """
     for number, segment in enumerate(curve.segments):
         named = number == 0
@@ -109,6 +119,10 @@ def draw_limits(axes: Axes, curve: LimitCurve, others: Sequence[LimitCurve], flo
         observed = np.maximum(curve.observed[segment], floor)
         marker = "o" if len(curve.mass) <= 60 else None
         axes.plot(mass, observed, color="black", marker=marker, ms=3.5, lw=1.2, label="observed" if named else None)
+        if np.isfinite(curve.upper_edges).any():
+            seen, median = curve.upper_edges[:, segment]
+            axes.plot(mass, median, color="black", ls="--")
+            axes.plot(mass, seen, color="black", marker=marker, ms=3.5, lw=1.2)
         for colour, dashes, other in zip(style.COLOURS[2:], (":", "-.", (0, (5, 1))), others, strict=False):
             what = "expected median" if other.has_band else "observed"
             name = f"{what}, {METHOD_NAMES[other.method]}"
@@ -136,8 +150,7 @@ def limit_figure(
     with style.house_style():
         figure, axes = plt.subplots()
         draw_limits(axes, curve, others, floor_of([curve]))
-        highest = curve.bands[4] if curve.has_band else curve.observed
-        axes.set_ylim(top=12.0 * float(np.nanmax(highest)) if np.isfinite(highest).any() else 1.0)
+        axes.set_ylim(top=ceiling_of(curve))
         low, high = float(curve.mass.min()), float(curve.mass.max())
         room = 0.01 * (high - low) if high > low else 0.1 * high
         axes.set_xlim(low - room, high + room)
@@ -288,14 +301,13 @@ def pulls_of(spectrum: Spectrum) -> FloatArray:
 
 
 def draw_limit_figures(search: LoadedSearch, run: Path, rows: Sequence[Mapping[str, Any]]) -> list[Path]:
-    """The limits on the cross section and on the coupling by each method, as PDF and PNG in the run's `figures/`."""
+    """The limits on the cross section and on each coupling by each method, as PDF and PNG in the run's `figures/`."""
     if not any(row["status"] == "ok" for row in rows):
         msg = f"{run}: no point has a limit; there is nothing to draw"
         raise RunDirectoryError(msg)
     quantities = [("cross_section_fb", _cross_section_symbol(search.spec))]
-    if search.spec.signal.model is not None:
-        model = MODELS[search.spec.signal.model]
-        quantities.append((model.coupling, model.symbol))
+    for name, interpretation in search.spec.interpretations.items():
+        quantities.append((name, _coupling_symbol(name, interpretation)))
     written = []
     for quantity, ylabel in quantities:
         for method in search.spec.statistics.methods:
@@ -367,6 +379,12 @@ def _cross_section_symbol(spec: SearchSpec) -> str:
         return r"$\sigma\times B$ [fb]"
     factors = [rf"\times B({formula(decay).strip('$')})" for decay in decays]
     return rf"$\sigma({formula(production).strip('$')}){''.join(factors)}$ [fb]"
+
+
+def _coupling_symbol(name: str, interpretation: Interpretation) -> str:
+    """That of the model; with the name of the column, where it is not the usual one."""
+    theory = interpretation.theory
+    return theory.symbol if name == theory.coupling else f"{theory.symbol}, {name.replace('_', ' ')}"
 
 
 def _channel_edges(search: LoadedSearch) -> list[float]:

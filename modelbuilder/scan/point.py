@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelbuilder.errors import FitFailure, WorkspaceError
 from modelbuilder.histograms.simulate import RegionTemplates, Simulation
 from modelbuilder.histograms.templates import PointTemplates
-from modelbuilder.scan.table import CROSS_SECTION, MU, YIELD, Quantity, Row, limits_of
+from modelbuilder.scan.limited import Limited, cells_of, proportional
+from modelbuilder.scan.table import CROSS_SECTION, MU, YIELD, Quantity, Row
 from modelbuilder.spec.grid import GridPoint
+from modelbuilder.spec.interpretations import Interpretation
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.search import PseudoData, SearchSpec
-from modelbuilder.theory.models import MODELS
 from modelbuilder.workspace.build import PointWorkspace, build_workspace
 
 if TYPE_CHECKING:
@@ -42,11 +44,37 @@ def build_point(search: LoadedSearch, simulation: Simulation, region: RegionTemp
 
 
 def quantities_of(spec: SearchSpec) -> tuple[Quantity, ...]:
-    """What a limit is given on; the coupling of the model last, if there is one."""
-    if spec.signal.model is None:
-        return (MU, YIELD, CROSS_SECTION)
-    model = MODELS[spec.signal.model]
-    return (MU, YIELD, CROSS_SECTION, Quantity(model.coupling, model.unit, f"coupling of {spec.signal.model}"))
+    """What a limit is given on; the couplings of the interpretations last."""
+    couplings = (coupling_of(name, found) for name, found in spec.interpretations.items())
+    return (MU, YIELD, CROSS_SECTION, *couplings)
+
+
+def coupling_of(name: str, interpretation: Interpretation) -> Quantity:
+    """The column of an interpretation."""
+    theory = interpretation.theory
+    return Quantity(name, theory.unit, f"coupling of {interpretation.text}", reopens=theory.power is None)
+
+
+def limited_of(spec: SearchSpec, found: BuiltPoint) -> list[Limited]:
+    """The same at a grid point, with what a limit on the signal strength excludes of each."""
+    reference = found.built.reference_cross_section
+    return [
+        proportional(MU, 1.0),
+        proportional(YIELD, found.built.signal_yield),
+        proportional(CROSS_SECTION, reference),
+        *(in_a_model(spec, name, found.point, reference) for name in spec.interpretations),
+    ]
+
+
+def in_a_model(spec: SearchSpec, name: str, point: GridPoint, reference: float) -> Limited:
+    """An interpretation at a grid point. reference: cross section at a signal strength of 1, fb."""
+    interpretation = spec.interpretations[name]
+    theory, sqrt_s = interpretation.theory, spec.experiment.beams.sqrt_s
+    masses = interpretation.masses_at(point.values)
+    return Limited(
+        quantity=coupling_of(name, interpretation),
+        excluded=lambda mu: theory.excluded(sqrt_s, masses, mu * reference, interpretation.parameters),
+    )
 
 
 def data_label(spec: SearchSpec) -> str:
@@ -56,24 +84,30 @@ def data_label(spec: SearchSpec) -> str:
 
 def limit_rows(search: LoadedSearch, found: BuiltPoint) -> list[Row]:
     """One row per method; a fit that failed leaves its name in `status` and the numbers empty."""
+    return rows_of(search.spec, found.point, found.built, _head(search.spec, found), limited_of(search.spec, found))
+
+
+def rows_of(
+    spec: SearchSpec, point: GridPoint, built: PointWorkspace, head: Row, limited: Sequence[Limited]
+) -> list[Row]:
+    """The same with the quantities that are asked for; `head` has the cells that do not depend on the limit."""
     from modelbuilder.inference import AsymptoticCalculator
     from modelbuilder.inference.choice import find_limit, open_likelihood
 
-    head = _head(search.spec, found)
-    methods = search.spec.statistics.methods
-    errors = [message for message in found.built.lint if message.severity == "error"]
+    methods = spec.statistics.methods
+    errors = [message for message in built.lint if message.severity == "error"]
     if errors:
         return [{**head, "method": method, "status": errors[0].rule} for method in methods]
     try:
-        likelihood, notes = open_likelihood(found.built.workspace)
+        likelihood, notes = open_likelihood(built.workspace)
         calculator = AsymptoticCalculator(likelihood)
     except FitFailure as failure:
         return [{**head, "method": method, "status": failure.reason} for method in methods]
 
     def limits(method: Method) -> FoundLimit:
-        return find_limit(likelihood, request_of(search.spec, method, found.point), calculator=calculator)
+        return find_limit(likelihood, request_of(spec, method, point), calculator=calculator)
 
-    return [_row(search.spec, found, limits, method, head, notes) for method in methods]
+    return [_row(limited, limits, method, head, notes) for method in methods]
 
 
 def request_of(spec: SearchSpec, method: Method, point: GridPoint) -> LimitRequest:
@@ -106,32 +140,23 @@ def _head(spec: SearchSpec, found: BuiltPoint) -> Row:
     }
 
 
-def _row(spec: SearchSpec, found: BuiltPoint, limits: Limits, method: Method, head: Row, notes: tuple[str, ...]) -> Row:
+def _row(limited: Sequence[Limited], limits: Limits, method: Method, head: Row, notes: tuple[str, ...]) -> Row:
+    head = {**head, "method": method}
     try:
         limit = limits(method)
     except FitFailure as failure:
-        return {**head, "method": method, "status": failure.reason}
+        return {**head, "status": failure.reason}
     except WorkspaceError:
-        return {**head, "method": method, "status": "not-compiled"}
-    row: Row = {**head, "method": method, "status": "ok", "local_significance": limit.discovery.significance}
-    model = None if spec.signal.model is None else MODELS[spec.signal.model]
-    sqrt_s = spec.experiment.beams.sqrt_s
-    reference = found.built.reference_cross_section
-    factors = {MU: 1.0, YIELD: found.built.signal_yield, CROSS_SECTION: reference}
-    for quantity in quantities_of(spec):
-
-        def convert(value: float, quantity: Quantity = quantity) -> float:
-            if model is not None and quantity not in factors:
-                return model.coupling_from_cross_section(sqrt_s, found.point.mass, value * reference)
-            return value * factors[quantity]
-
-        row.update(limits_of(quantity, convert(limit.observed), [convert(value) for value in limit.expected or ()]))
-    warnings = [*notes, *limit.warnings]
+        return {**head, "status": "not-compiled"}
+    significance, expected = limit.discovery.significance, limit.expected or ()
+    if not all(math.isfinite(value) for value in (significance, limit.observed, *expected)):
+        return {**head, "status": "not-finite"}
+    cells, warnings = cells_of(limited, limit.observed, expected)
+    row: Row = {**head, "status": "ok", "local_significance": significance, **cells}
+    warnings = [*notes, *limit.warnings, *warnings]
     if "toys" in limit.details:
         row["toys"] = limit.details["toys"]
     if limit.observed == 0.0:
         warnings.append("the data fluctuate down so far that every positive signal is excluded; see CLs")
     row["warnings"] = "; ".join(warnings)
-    if not all(math.isfinite(value) for value in row.values() if isinstance(value, float)):
-        return {**head, "method": method, "status": "not-finite"}
     return row

@@ -16,11 +16,12 @@ BANDS = ("expected_m2", "expected_m1", "expected", "expected_p1", "expected_p2")
 
 @dataclass(frozen=True)
 class Quantity:
-    """A limited quantity; its name ends with the unit."""
+    """A limited quantity; its name ends with the unit. reopens: whether large values may be allowed again."""
 
     name: str
     unit: str
     description: str
+    reopens: bool = False
 
 
 MU = Quantity("mu", "", "signal strength, in units of the reference cross section")
@@ -42,6 +43,7 @@ _TAIL = {
     "toys": ("", "per hypothesis, where the limit was found with toys"),
     "warnings": ("", "what to keep in mind, such as asymptotic formulas with few events"),
 }
+UPPER_EDGE = "upper_edge"
 _BAND_TEXT = {
     "observed": "observed limit",
     "expected_m2": "expected limit, -2 sigma",
@@ -59,17 +61,12 @@ def columns(variable: str, quantities: Sequence[Quantity]) -> list[dict[str, str
     for quantity in quantities:
         for band, text in _BAND_TEXT.items():
             found.append(_column(f"{quantity.name}_{band}", quantity.unit, f"{text} on: {quantity.description}"))
+        if quantity.reopens:
+            for band in ("observed", "expected"):
+                about = f"{band}: largest excluded value, where larger ones are allowed again: {quantity.description}"
+                found.append(_column(f"{quantity.name}_{band}_{UPPER_EDGE}", quantity.unit, about))
     found.extend(_column(name, *about) for name, about in _TAIL.items())
     return found
-
-
-def limits_of(quantity: Quantity, observed: float, expected: Iterable[float]) -> Row:
-    """The cells of one limited quantity; `expected` is empty where the method has no band."""
-    cells: Row = {f"{quantity.name}_observed": observed}
-    values = tuple(expected)
-    if values:
-        cells.update({f"{quantity.name}_{band}": value for band, value in zip(BANDS, values, strict=True)})
-    return cells
 
 
 def to_csv(columns: Sequence[Mapping[str, str]], rows: Iterable[Row]) -> str:

@@ -20,10 +20,12 @@ from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.functions import Bounded
 from modelbuilder.spec.grid import GridError, GridPoint, expand_grid, spread
+from modelbuilder.spec.interpretations import Interpretation, default_law, faults_of_names
 from modelbuilder.spec.observables import arguments_of, has_flight_of, parse_observable
 from modelbuilder.spec.problems import nearest
 from modelbuilder.spec.process import (
     FinalState,
+    PhotonLaw,
     Simulated,
     brings_cross_section,
     candidates_of,
@@ -41,6 +43,7 @@ from modelbuilder.spec.search import (
     BernsteinShape,
     Channel,
     Cut,
+    GridAxis,
     Radiation,
     SearchSpec,
     ShapeSystematic,
@@ -49,7 +52,7 @@ from modelbuilder.spec.search import (
     StatedBackground,
     Systematic,
 )
-from modelbuilder.spec.topology import Topology
+from modelbuilder.spec.topology import INITIAL, Topology
 from modelbuilder.spec.tree import Mapping, Node, child, path_text, plain
 
 MAX_ORDER = 8
@@ -241,8 +244,30 @@ def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str,
                 yield path, f"acts on nothing: the rate of {sample!r} is free; remove it from the list"
 
 
+def _interpretations_fit(
+    interpretations: dict[str, Interpretation], signal: Signal, grid: dict[str, GridAxis]
+) -> Iterator[Finding]:
+    """The names of the columns, the masses of the models, and cuts that the cross section has in both places."""
+    for name, reason in faults_of_names(interpretations):
+        yield ("interpretations", name), reason
+    law = signal.laws.get(INITIAL)
+    for name, interpretation in interpretations.items():
+        missing = [mass for mass in interpretation.theory.masses if mass not in grid]
+        if missing:
+            reason = f"{interpretation.model} needs {' and '.join(missing)} in the grid, which has {', '.join(grid)}"
+            yield ("interpretations", name, "model"), reason
+        within = interpretation.parameters.get("max_cos")
+        if isinstance(law, PhotonLaw) and within is not None and within != law.max_cos:
+            reason = (
+                f"found {within:g}, but the signal is simulated, and its limit found, within max_cos {law.max_cos:g}; "
+                f"give the same number as in signal.laws"
+            )
+            yield ("interpretations", name, "max_cos"), reason
+
+
 def _processes_are_possible(
     signal: Signal,
+    interpretations: dict[str, Interpretation],
     backgrounds: dict[str, AnyBackground],
     experiment: Experiment,
     final_state: FinalState | None,
@@ -256,13 +281,17 @@ def _processes_are_possible(
     if points[-1].mass >= sqrt_s:
         return  # reported already
     simulated = {name: one for name, one in backgrounds.items() if isinstance(one, Background)}
+    law = default_law(interpretations)
     chains: dict[str, Topology] = {}
     for point in _some(points):
         try:
-            chains[SIGNAL] = chain_of(signal, point.values, sqrt_s=sqrt_s, model=signal.model)
+            chains[SIGNAL] = chain_of(signal, point.values, sqrt_s=sqrt_s, law=law)
         except KinematicsError as error:
             chains.pop(SIGNAL, None)
-            yield ("signal", "process"), f"at {point.variable} = {point.mass:g} GeV: {error}"
+            text = f"at {point.variable} = {point.mass:g} GeV: {error}"
+            if law is not None and INITIAL not in signal.laws and repr(law) in text:
+                text += "; it is the law of the first of `interpretations`, `laws` of the signal may name another"
+            yield ("signal", "process"), text
             break
         except ValueError:
             return  # a function without a value there, reported already
@@ -468,6 +497,7 @@ _CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     _masses_are_possible,
     _orders_are_whole,
     _expectations_fit,
+    _interpretations_fit,
     _processes_are_possible,
     _windows_have_a_resolution,
     _samples_exist,

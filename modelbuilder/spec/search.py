@@ -23,6 +23,7 @@ from modelbuilder.spec.functions import (
     RelativeSizeOfMass,
     parsed,
 )
+from modelbuilder.spec.interpretations import Interpretations
 from modelbuilder.spec.methods import Method, Prior
 from modelbuilder.spec.observables import FUNCTIONS, arguments_of, unit_of
 from modelbuilder.spec.process import FinalState, Simulated
@@ -130,11 +131,8 @@ class GridAxis(SpecModel):
 
 
 class Signal(Simulated, HasSource):
-    """The process that is searched for, and the model that its limit is turned into."""
+    """The process that is searched for."""
 
-    model: Literal["alp-photon", "z-prime-invisible", "l-mu-l-tau-invisible"] | None = Field(
-        None, description="cross section as a function of mass and coupling; without it there is no limit on a coupling"
-    )
     events: WholeNumber = Field(ge=1000, le=1_000_000_000, description="simulated events per grid point")
     efficiency: Efficiency = Field(description="of everything that the simulated selection does not contain")
 
@@ -562,6 +560,7 @@ class SearchSpec(SpecModel):
     radiation: Radiation
     seed: WholeNumber = Field(1, ge=0, lt=2**63, description="of the simulation")
     signal: Signal
+    interpretations: Interpretations
     grid: dict[Name, GridAxis] = Field(min_length=1, max_length=1, description="the mass hypotheses, by grid variable")
     final_state: FinalState | None = Field(
         None, description="the particles that are looked for; without it all visible ones of the signal"

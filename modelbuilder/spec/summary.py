@@ -43,7 +43,9 @@ def _summary(search: LoadedSearch) -> Iterator[str]:
     yield f"papers       {', '.join(spec.papers) or 'none'}"
     yield f"experiment   {spec.experiment.title}, sqrt(s) = {spec.experiment.beams.sqrt_s:.4f} GeV"
     yield f"luminosity   {spec.luminosity.value:g} fb^-1 +- {100 * spec.luminosity.uncertainty:g} %"
-    yield f"signal       {spec.signal.process}; model {spec.signal.model or 'none'}, {spec.signal.events} events per point"
+    yield f"signal       {spec.signal.process}; {spec.signal.events} events per point"
+    for name, interpretation in spec.interpretations.items():
+        yield f"coupling     {name}: {interpretation.text}"
     yield f"grid         {len(search.points)} points, {first.mass:g} to {last.mass:g} GeV"
     for name, channel in spec.channels.items():
         number = sum(point.channel == name for point in search.points)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from modelbuilder.theory.constants import ALPHA, HBARC, HBARC_SQUARED
+from modelbuilder.theory.model import Model
 
 
 def cross_section(sqrt_s: float, mass: float, coupling: float) -> float:
@@ -21,12 +22,6 @@ def cross_section(sqrt_s: float, mass: float, coupling: float) -> float:
     return HBARC_SQUARED * ALPHA * coupling**2 / 24.0 * (1.0 - (mass / sqrt_s) ** 2) ** 3
 
 
-def coupling_from_cross_section(sqrt_s: float, mass: float, cross_section_fb: float) -> float:
-    """g_agammagamma in GeV^-1 that gives this cross section (fb); infinite where the process is not possible."""
-    unit = cross_section(sqrt_s, mass, 1.0)
-    return math.sqrt(cross_section_fb / unit) if unit > 0.0 else math.inf
-
-
 def width(mass: float, coupling: float) -> float:
     """Gamma(a -> gamma gamma) in GeV: g^2 m^3 / (64 pi). Source: arXiv:1709.00009, Eq. (2)."""
     return coupling**2 * mass**3 / (64.0 * math.pi)
@@ -36,3 +31,14 @@ def decay_length(sqrt_s: float, mass: float, coupling: float) -> float:
     """Mean decay length in the centre-of-mass frame, cm: (p/m) hbar c / Gamma, in e+e- -> gamma a."""
     momentum = (sqrt_s**2 - mass**2) / (2.0 * sqrt_s)
     return momentum / mass * HBARC / width(mass, coupling)
+
+
+PROMPT = Model(
+    coupling="g_agammagamma_per_gev",
+    unit="GeV^-1",
+    symbol=r"$g_{a\gamma\gamma}$ [GeV$^{-1}$]",
+    law="photon-pseudoscalar",
+    power=2,
+    cross_section=lambda sqrt_s, masses, coupling, _: cross_section(sqrt_s, masses[0], coupling),
+)
+"""e+e- -> gamma a, a -> gamma gamma with a branching fraction of 1, all of it where the detector is."""

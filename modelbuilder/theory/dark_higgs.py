@@ -26,12 +26,6 @@ def cross_section(sqrt_s: float, mass: float, higgs_mass: float, coupling2: floa
     return HBARC_SQUARED * math.pi * ALPHA * coupling2 / (3.0 * sqrt_s**2) * shape
 
 
-def coupling_from_cross_section(sqrt_s: float, mass: float, higgs_mass: float, cross_section_fb: float) -> float:
-    """eps^2 alpha_D that gives this cross section (fb); infinite where the process is closed."""
-    unit = cross_section(sqrt_s, mass, higgs_mass, 1.0)
-    return cross_section_fb / unit if unit > 0.0 else math.inf
-
-
 def angular_density(sqrt_s: float, mass: float, higgs_mass: float, cosine: float) -> float:
     """Density of cos theta* of A' to the electron: lam sin^2 + 8 y over its integral 4/3 (lam + 12 y)."""
     y = (mass / sqrt_s) ** 2

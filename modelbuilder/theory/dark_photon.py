@@ -52,12 +52,6 @@ def total_cross_section(sqrt_s: float, mass: float, coupling: float) -> float:
     return _unit(sqrt_s) * coupling**2 * 2.0 * (1.0 + x**2) / (1.0 - x) * logarithm
 
 
-def coupling_from_cross_section(sqrt_s: float, mass: float, cross_section_fb: float, max_cos: float) -> float:
-    """eps that gives this cross section (fb) within |cos theta*| < max_cos; infinite where the process is closed."""
-    unit = cross_section(sqrt_s, mass, 1.0, max_cos)
-    return math.sqrt(cross_section_fb / unit) if unit > 0.0 else math.inf
-
-
 def lepton_width(mass: float, lepton_mass: float, coupling: float) -> float:
     """Gamma(A' -> l+ l-), GeV: alpha eps^2 m/3 (1 + 2r) sqrt(1 - 4r), r = m_l^2/m^2."""
     ratio = (lepton_mass / mass) ** 2

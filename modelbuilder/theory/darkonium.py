@@ -6,8 +6,6 @@ physics notes, section 10, which nobody has checked against that paper: use it f
 
 from __future__ import annotations
 
-import math
-
 from modelbuilder.theory import dark_photon
 
 
@@ -25,11 +23,3 @@ def cross_section(
     """e+e- -> gamma Y_D with |cos theta*| of the photon below max_cos, fb."""
     mixing = effective_mixing(mass, photon_mass, coupling, dark_alpha)
     return dark_photon.cross_section(sqrt_s, mass, mixing, max_cos)
-
-
-def coupling_from_cross_section(
-    sqrt_s: float, mass: float, photon_mass: float, dark_alpha: float, cross_section_fb: float, max_cos: float
-) -> float:
-    """eps that gives this cross section (fb); infinite where the process is closed."""
-    unit = cross_section(sqrt_s, mass, photon_mass, 1.0, dark_alpha, max_cos)
-    return math.sqrt(cross_section_fb / unit) if unit > 0.0 else math.inf

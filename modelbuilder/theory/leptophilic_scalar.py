@@ -20,14 +20,6 @@ def cross_section(sqrt_s: float, mass: float, coupling: float, lepton_mass: floa
     return lepton_pair.cross_section(sqrt_s, lepton_mass, mass, "scalar") * yukawa**2
 
 
-def coupling_from_cross_section(
-    sqrt_s: float, mass: float, cross_section_fb: float, lepton_mass: float = TAU_MASS
-) -> float:
-    """xi that gives this cross section (fb); infinite where the process is closed."""
-    unit = cross_section(sqrt_s, mass, 1.0, lepton_mass)
-    return math.sqrt(cross_section_fb / unit) if unit > 0.0 else math.inf
-
-
 def scalar_width(mass: float, lepton_mass: float, yukawa: float) -> float:
     """Gamma(S -> l+ l-), GeV: y^2 m/(8 pi) (1 - 4r)^(3/2), r = m_l^2/m^2."""
     ratio = (lepton_mass / mass) ** 2

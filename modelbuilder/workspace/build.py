@@ -17,6 +17,7 @@ from modelbuilder.histograms import bernstein
 from modelbuilder.histograms.templates import FloatArray, PointTemplates, SampleTemplates, Template
 from modelbuilder.spec import photon_reach
 from modelbuilder.spec.grid import GridPoint
+from modelbuilder.spec.interpretations import default_law
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.search import (
     SIGNAL,
@@ -28,6 +29,7 @@ from modelbuilder.spec.search import (
     ShapeSystematic,
     SpuriousSignal,
 )
+from modelbuilder.spec.topology import INITIAL
 from modelbuilder.workspace.lint import LintMessage, lint
 
 POI = "mu"
@@ -115,6 +117,7 @@ class _Builder:
             "version": "1.0.0",
         }
         self._check_window()
+        self._check_laws()
         return PointWorkspace(
             workspace=workspace,
             reference_cross_section=reference,
@@ -277,6 +280,18 @@ class _Builder:
         if error > 0.05:
             text = f"the simulation leaves {100 * error:.0f} % uncertainty in the peak; raise signal.events"
             self._note("warning", "few-simulated-events", SIGNAL, text, "signal", "events")
+
+    def _check_laws(self) -> None:
+        """Models whose production is another one than that which is simulated: their efficiency may be another one."""
+        law = self.spec.signal.laws.get(INITIAL)
+        simulated = default_law(self.spec.interpretations) if law is None else getattr(law, "law", law)
+        for name, interpretation in self.spec.interpretations.items():
+            if interpretation.theory.law != simulated:
+                text = (
+                    f"the production is simulated with the law {simulated!r}, that of {interpretation.model} is "
+                    f"{interpretation.theory.law!r}; {name} has the efficiency of the former"
+                )
+                self._note("warning", "other-law", SIGNAL, text, "interpretations", name)
 
     def _note(self, severity: Any, rule: str, sample: str, text: str, *path: str) -> None:
         place = str(self.search.place_of(*path))

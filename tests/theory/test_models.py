@@ -3,41 +3,45 @@
 from __future__ import annotations
 
 import math
-from typing import get_args
 
 import pytest
 
-from modelbuilder.spec.search import Signal
 from modelbuilder.theory.models import MODELS
+
+SQRT_S = 10.58
+PARAMETERS: dict[str, dict[str, float | str]] = {
+    "alp-photon": {},
+    "l-mu-l-tau": {"decay": "invisible", "invisible_only": "no"},
+}
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 @pytest.mark.parametrize("mass", [0.1, 1.0, 5.0, 8.0, 10.5])
 def test_coupling_and_cross_section_are_inverse(name: str, mass: float) -> None:
     """Invariant: catches a model whose two directions do not belong together, and a number where it is closed."""
-    model = MODELS[name]
+    model, parameters = MODELS[name], PARAMETERS[name]
     for coupling in (1e-6, 2.3e-3, 1.0):
-        there = model.cross_section(10.58, mass, coupling)
+        there = model.cross_section(SQRT_S, (mass,), coupling, parameters)
         if there == 0.0:
             assert mass == 10.5
-            assert model.coupling_from_cross_section(10.58, mass, 1.0) == math.inf
+            excluded = model.excluded(SQRT_S, (mass,), 1.0, parameters)
+            assert (excluded.lower, excluded.upper) == (math.inf, None)
         else:
-            assert model.coupling_from_cross_section(10.58, mass, there) == pytest.approx(coupling, rel=1e-12)
-            assert model.coupling_from_cross_section(10.58, mass, 0.0) == 0.0
-
-
-def test_a_spec_can_name_every_model_and_no_other() -> None:
-    """Catches a model that no spec can ask for, and one that validates and then is not there."""
-    named = {name for part in get_args(Signal.model_fields["model"].annotation) for name in get_args(part)}
-    assert named == set(MODELS)
+            excluded = model.excluded(SQRT_S, (mass,), there, parameters)
+            assert excluded.lower == pytest.approx(coupling, rel=1e-12)
+            assert excluded.upper is None
+            assert model.excluded(SQRT_S, (mass,), 0.0, parameters).lower == 0.0
 
 
 @pytest.mark.parametrize(("mass", "fraction"), [(0.1, 1.0), (0.3, 0.53), (1.0, 0.5), (8.0, 0.34)])
 def test_only_neutrinos_are_invisible(mass: float, fraction: float) -> None:
     """Reference: below 2 m_mu all decays, near 1/2 between the thresholds, near 1/3 above that of the tau."""
-    all_of_it, neutrinos = MODELS["z-prime-invisible"], MODELS["l-mu-l-tau-invisible"]
-    ratio = neutrinos.cross_section(10.58, mass, 1.0) / all_of_it.cross_section(10.58, mass, 1.0)
-    assert ratio == pytest.approx(fraction, abs=0.03)
+    model = MODELS["l-mu-l-tau"]
+    some, all_of_it = (
+        model.cross_section(SQRT_S, (mass,), 1.0, {"decay": "invisible", "invisible_only": only})
+        for only in ("no", "yes")
+    )
+    assert some / all_of_it == pytest.approx(fraction, abs=0.03)
 
 
 def test_the_unit_is_that_of_the_column() -> None:
