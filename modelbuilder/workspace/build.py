@@ -159,6 +159,10 @@ class _Builder:
     def _simulated(self, name: str, background: Background, found: SampleTemplates) -> tuple[list[Json], list[Json]]:
         if background.rate == "fixed" and self._significance(found.nominal.values) < SMALLEST_SIGNIFICANCE:
             return [], []
+        if background.rate == "free" and found.nominal.total < SMALLEST_YIELD:
+            text = f"left out: fewer than {SMALLEST_YIELD:g} events in the window, so that no rate could be fitted"
+            self._note("note", "pruned", name, text, "backgrounds", name)
+            return [], []
         modifiers = self._systematics(name, found)
         parameters = []
         if background.rate == "free":
