@@ -49,33 +49,37 @@ class Sample(Protocol):
         edges: FloatArray,
         variations: Mapping[str, Variation],
         *,
+        second: FloatArray | None = None,
         data: DataRequest | None = None,
         n_threads: int | None = None,
     ) -> SimulatedSample:
         """Simulate and fill, once for the nominal detector and twice for each variation, with the same random numbers.
 
         edges: of the observable, in its unit.    variations: by name.    The result does not depend on n_threads.
+        second: edges of the second observable, whose bins then run fastest.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneralSample:
-    """Any decay chain."""
+    """Any decay chain.    second: the second observable, if there is one."""
 
     chain: ChainSample
     detector: Detector
     observable: str
+    second: str | None = None
 
     def run(
         self,
         edges: FloatArray,
         variations: Mapping[str, Variation],
         *,
+        second: FloatArray | None = None,
         data: DataRequest | None = None,
         n_threads: int | None = None,
     ) -> SimulatedSample:
         """As `Sample.run`."""
-        found = self.select(edges, variations, data=data, n_threads=n_threads)
+        found = self.select(edges, variations, second=second, data=data, n_threads=n_threads)
         templates = {name: Template(h.values, h.variances) for name, h in found.histograms.items()}
         return SimulatedSample(
             nominal=templates[NOMINAL],
@@ -89,6 +93,7 @@ class GeneralSample:
         edges: FloatArray,
         variations: Mapping[str, Variation],
         *,
+        second: FloatArray | None = None,
         data: DataRequest | None = None,
         n_threads: int | None = None,
     ) -> Selected:
@@ -98,4 +103,7 @@ class GeneralSample:
             detectors[f"{name}/up"] = varied_detector(self.detector, vary, size)
             detectors[f"{name}/down"] = varied_detector(self.detector, vary, -size)
         thinning = None if data is None else Thinning(scale=data.scale, seed=data.seed)
-        return self.chain.run(detectors, self.observable, edges, thinning=thinning, n_threads=n_threads)
+        with_second = None if self.second is None or second is None else (self.second, second)
+        return self.chain.run(
+            detectors, self.observable, edges, second=with_second, thinning=thinning, n_threads=n_threads
+        )

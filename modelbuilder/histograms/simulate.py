@@ -14,7 +14,15 @@ from modelbuilder.histograms.binning import FineBinning, Peak, fine_binning, fin
 from modelbuilder.histograms.samples import DataRequest, GeneralSample, Sample, Variation
 from modelbuilder.histograms.smooth import smoothed
 from modelbuilder.histograms.stated import expected_events, pseudo_counts
-from modelbuilder.histograms.templates import Axis, FloatArray, PointTemplates, SampleTemplates, Template, axis_of
+from modelbuilder.histograms.templates import (
+    Axis,
+    FloatArray,
+    PointTemplates,
+    SampleTemplates,
+    SecondAxis,
+    Template,
+    axis_of,
+)
 from modelbuilder.kinematics.beams import Beams
 from modelbuilder.kinematics.chain import ChainGenerator
 from modelbuilder.kinematics.measure import detector_of
@@ -33,25 +41,49 @@ from modelbuilder.spec.search import (
     Background,
     Cut,
     SearchSpec,
+    SecondObservable,
     ShapeSystematic,
     Signal,
     StatedBackground,
 )
 from modelbuilder.spec.topology import Topology, known_particle, visible_places
+from modelbuilder.theory import lepton_pair
 
+_RADIATED: dict[str, lepton_pair.Kind] = {
+    "leptons-vector": "vector",
+    "leptons-scalar": "scalar",
+    "leptons-pseudoscalar": "pseudoscalar",
+}
+"""Laws whose cross section is an integral that takes a millisecond."""
 WEIGHED_EVENTS = 1 << 20
 """Simulated for the mean weight of a process: to about 0.1 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """A channel with one set of cuts: all grid points of a region are fitted in windows of the same data."""
+    """A channel with one set of cuts: all grid points of a region are fitted in windows of the same data.
+
+    second: the second observable, which runs fastest in all arrays of bins.    count: whether a window is one bin.
+    """
 
     name: str
     channel: str
     axis: Axis
     cuts: tuple[Cut, ...]
     binning: FineBinning
+    second: SecondAxis | None = None
+    count: bool = False
+
+    @property
+    def n_bins(self) -> int:
+        """Of the fine binning, in both observables."""
+        return self.binning.n_bins * (1 if self.second is None else self.second.n_bins)
+
+    def window(self, mass: float) -> slice:
+        """The bins of the fit window around a mass (GeV), in both observables."""
+        bins = self.binning.window(mass)
+        times = 1 if self.second is None else self.second.n_bins
+        return slice(times * bins.start, times * bins.stop)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +96,25 @@ class RegionTemplates:
 
     def at(self, point: GridPoint, signal: SampleTemplates, efficiency: float) -> PointTemplates:
         """The templates of a grid point within its window; `signal` is on the fine binning, in events per fb."""
-        bins = self.region.binning.window(point.mass)
-        return PointTemplates(
-            axis=self.region.axis,
-            edges=self.region.binning.window_edges(point.mass),
+        region, bins = self.region, self.region.window(point.mass)
+        edges = region.binning.window_edges(point.mass)
+        found = PointTemplates(
+            axis=region.axis,
+            edges=edges,
             signal=signal.sliced(bins),
             backgrounds={name: sample.sliced(bins) for name, sample in self.backgrounds.items()},
             observation=self.observation[bins],
             efficiency=efficiency,
+            second=region.second,
+        )
+        if not region.count:
+            return found
+        return replace(
+            found,
+            edges=edges[[0, -1]],
+            signal=found.signal.summed(),
+            backgrounds={name: sample.summed() for name, sample in found.backgrounds.items()},
+            observation=found.observation.sum(keepdims=True),
         )
 
 
@@ -95,12 +138,15 @@ class Simulation:
         for channel, holding in found:
             number = sum(region.channel == channel for region in regions.values()) + 1
             name = f"{channel}_{number}" if several.count(channel) > 1 else channel
+            asked = self.spec.channels[channel]
             regions[name] = Region(
                 name=name,
                 channel=channel,
-                axis=axis_of(self.spec.channels[channel].observable),
+                axis=axis_of(asked.observable),
                 cuts=tuple(self.spec.selection[index] for index in holding),
                 binning=self._binnings[channel],
+                second=None if asked.second is None else _second_axis(asked.second),
+                count=asked.count,
             )
         return regions
 
@@ -162,7 +208,7 @@ class Simulation:
 
     def background(self, region: Region) -> RegionTemplates:
         """Simulate all backgrounds of a region, and its data."""
-        templates, counts = {}, np.zeros(region.binning.n_bins)
+        templates, counts = {}, np.zeros(region.n_bins)
         for name, background in self.spec.backgrounds.items():
             if isinstance(background, StatedBackground):
                 templates[name] = self._stated(background, region)
@@ -176,7 +222,8 @@ class Simulation:
                 scale *= background.cross_section.value / self._produced(name)
             wanted = scale > 0.0 and not isinstance(self.spec.data, AsimovData)
             data = DataRequest(scale=scale, seed=self.spec.data.seed) if wanted else None  # type: ignore[union-attr]
-            found = sample.run(region.binning.edges, self.variations(name, {}), data=data, n_threads=self.n_threads)
+            edges, second = region.binning.edges, None if region.second is None else region.second.edges
+            found = sample.run(edges, self.variations(name, {}), second=second, data=data, n_threads=self.n_threads)
             templates[name] = found.templates.scaled(scale)
             if background.smooth is not None:
                 templates[name] = smoothed(templates[name].nominal, background.smooth)
@@ -187,9 +234,12 @@ class Simulation:
         return RegionTemplates(region=region, backgrounds=templates, observation=counts)
 
     def _stated(self, background: StatedBackground, region: Region) -> SampleTemplates:
-        observable = self.spec.channels[region.channel].observable
-        points, densities = background.expected[region.channel].density(observable)
+        spectrum = background.expected[region.channel]
+        points, densities = spectrum.density(self.spec.channels[region.channel].observable)
         values = self.spec.luminosity.value * expected_events(points, densities, region.binning.edges)
+        if spectrum.second is not None:
+            shares = np.array(spectrum.second)
+            values = np.outer(values, shares / shares.sum()).ravel()
         return SampleTemplates(Template(values, np.zeros_like(values)))
 
     def signal(self, region: Region, point: GridPoint) -> tuple[SampleTemplates, float]:
@@ -199,7 +249,12 @@ class Simulation:
         """
         signal = self.spec.signal
         sample = self.sample(SIGNAL, region, point)
-        found = sample.run(region.binning.edges, self.variations(SIGNAL, point.values), n_threads=self.n_threads)
+        found = sample.run(
+            region.binning.edges,
+            self.variations(SIGNAL, point.values),
+            second=None if region.second is None else region.second.edges,
+            n_threads=self.n_threads,
+        )
         efficiency = signal.efficiency.at(point.values) / self.born_cross_section(SIGNAL, point)
         per_fb = self.spec.luminosity.value * efficiency / signal.events
         return found.templates.scaled(per_fb), efficiency * found.selected_per_event
@@ -208,10 +263,13 @@ class Simulation:
         """The signal at a grid point, or a background, with the cuts of a region."""
         spec, process = self.spec, self._process(name)
         topology = self._topology(name, point)
-        observable = spec.channels[region.channel].observable
+        channel = spec.channels[region.channel]
+        observable, second = channel.observable, channel.second
         candidates = candidates_of(topology, self._final_state, process.taken_for)
         varied = [s.vary for s in self._shape_systematics(name).values()]
-        if three_photons.can_run(process, topology, candidates, spec.experiment, region.cuts, observable, varied):
+        if second is None and three_photons.can_run(
+            process, topology, candidates, spec.experiment, region.cuts, observable, varied
+        ):
             return three_photons.ThreePhotonSample(
                 process=three_photons.process_of(topology, self._photon_cuts if needs_photon_cuts(process) else None),
                 beams=self.beams,
@@ -225,7 +283,12 @@ class Simulation:
                 stream=stream_of(name, point),
             )
         chain = self.chain_sample(name, region.cuts, point)
-        return GeneralSample(chain=chain, detector=self.detector, observable=observable)
+        return GeneralSample(
+            chain=chain,
+            detector=self.detector,
+            observable=observable,
+            second=None if second is None else second.observable,
+        )
 
     def chain_sample(
         self,
@@ -300,7 +363,12 @@ class Simulation:
 
         A resonance is made at its own energy, with the beams as they are: what is measured of it holds for them.
         """
-        generator = ChainGenerator(self._topology(name, point), self.beams, isr=False)
+        topology = self._topology(name, point)
+        first = topology.vertices[0]
+        if first.law.name in _RADIATED:  # l- l+ X
+            lepton, _, radiated = (topology.nodes[child] for child in first.children)
+            return lepton_pair.cross_section(self.beams.sqrt_s, lepton.mass, radiated.mass, _RADIATED[first.law.name])
+        generator = ChainGenerator(topology, self.beams, isr=False)
         resonance = generator.topology.vertices[0].law.name == "resonance"
         if generator.weight_unit == "1" and not resonance:
             return 1.0
@@ -326,6 +394,10 @@ class Simulation:
     def variations(self, sample: str, point: Mapping[str, float]) -> dict[str, Variation]:
         """The shape systematics of a sample at a grid point."""
         return {name: (s.vary, s.size.at(point)) for name, s in self._shape_systematics(sample).items()}
+
+
+def _second_axis(second: SecondObservable) -> SecondAxis:
+    return SecondAxis(axis_of(second.observable), np.linspace(*second.limits, second.bins + 1))
 
 
 def stream_of(name: str, point: GridPoint | None) -> str:

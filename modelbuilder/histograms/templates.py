@@ -33,6 +33,10 @@ class Template:
     def sliced(self, bins: slice) -> Template:
         return Template(self.values[bins], self.variances[bins])
 
+    def summed(self) -> Template:
+        """All bins as one."""
+        return Template(self.values.sum(keepdims=True), self.variances.sum(keepdims=True))
+
     @property
     def total(self) -> float:
         return float(self.values.sum())
@@ -78,6 +82,12 @@ class SampleTemplates:
         """Of the nominal template, from the finite simulation; shape (n_bins, n_bins)."""
         return np.diag(self.nominal.variances) if self.smoothing is None else self.smoothing.covariance
 
+    def summed(self) -> SampleTemplates:
+        """All bins as one."""
+        return SampleTemplates(
+            self.nominal.summed(), {name: (up.summed(), down.summed()) for name, (up, down) in self.varied.items()}
+        )
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -86,6 +96,21 @@ class Axis:
     name: str
     label: str
     unit: str
+
+
+@dataclass(frozen=True)
+class SecondAxis:
+    """The second observable of a channel. Templates are flattened, with its bins running fastest.
+
+    edges: shape (n + 1,), in the unit of the axis.
+    """
+
+    axis: Axis
+    edges: FloatArray
+
+    @property
+    def n_bins(self) -> int:
+        return len(self.edges) - 1
 
 
 def axis_of(observable: str) -> Axis:
@@ -115,6 +140,8 @@ _FUNCTIONS = {
     "pt_cm": r"p^*_\mathrm{{T}}({})",
     "theta": r"\theta({})",
     "theta_cm": r"\theta^*({})",
+    "recoil_theta": r"\theta_\mathrm{{recoil}}({})",
+    "recoil_theta_cm": r"\theta^*_\mathrm{{recoil}}({})",
     "cos_helicity": r"\cos\theta_\mathrm{{hel}}({})",
 }
 
@@ -137,6 +164,7 @@ class PointTemplates:
     edges: shape (n_bins + 1,), in the unit of the axis.    signal: events per fb of cross section.
     backgrounds: expected events.    observation: events, shape (n_bins,).
     efficiency: of the signal before the window, acceptance included.
+    second: the second observable, if there is one; the templates then have n_bins times as many bins as it has.
     """
 
     axis: Axis
@@ -145,32 +173,44 @@ class PointTemplates:
     backgrounds: Mapping[str, SampleTemplates]
     observation: FloatArray
     efficiency: float
+    second: SecondAxis | None = None
 
 
-def as_hist(template: Template, axis: Axis, edges: FloatArray) -> hist.Hist[Any]:
-    """A histogram with named axis and weighted storage, without flow bins."""
+def as_hist(template: Template, axis: Axis, edges: FloatArray, second: SecondAxis | None = None) -> hist.Hist[Any]:
+    """A histogram with named axes, one or two, and weighted storage, without flow bins."""
+    import hist
+
+    axes = [_variable(axis, edges)] + ([] if second is None else [_variable(second.axis, second.edges)])
+    histogram: hist.Hist[Any] = hist.Hist(*axes, storage=hist.storage.Weight())
+    view: Any = histogram.view()
+    view["value"], view["variance"] = (part.reshape(view.shape) for part in (template.values, template.variances))
+    return histogram
+
+
+def _variable(axis: Axis, edges: FloatArray) -> Any:
     import hist
 
     variable = hist.axis.Variable(edges, name=axis.name, label=f"{axis.label} [{axis.unit}]", flow=False)
     variable.units = axis.unit
-    histogram: hist.Hist[Any] = hist.Hist(variable, storage=hist.storage.Weight())
-    view: Any = histogram.view()
-    view["value"], view["variance"] = template.values, template.variances
-    return histogram
+    return variable
 
 
 def histograms(
-    samples: Mapping[str, SampleTemplates], observation: FloatArray | None, axis: Axis, edges: FloatArray
+    samples: Mapping[str, SampleTemplates],
+    observation: FloatArray | None,
+    axis: Axis,
+    edges: FloatArray,
+    second: SecondAxis | None = None,
 ) -> dict[str, hist.Hist[Any]]:
     """All templates by name: `sample`, `sample/systematic/up`, `sample/systematic/down`, and `observation` if given."""
     found = {}
     for name, sample in samples.items():
-        found[name] = as_hist(sample.nominal, axis, edges)
+        found[name] = as_hist(sample.nominal, axis, edges, second)
         for systematic, (up, down) in sample.varied.items():
-            found[f"{name}/{systematic}/up"] = as_hist(up, axis, edges)
-            found[f"{name}/{systematic}/down"] = as_hist(down, axis, edges)
+            found[f"{name}/{systematic}/up"] = as_hist(up, axis, edges, second)
+            found[f"{name}/{systematic}/down"] = as_hist(down, axis, edges, second)
     if observation is not None:
-        found["observation"] = as_hist(Template(observation, observation), axis, edges)
+        found["observation"] = as_hist(Template(observation, observation), axis, edges, second)
     return found
 
 

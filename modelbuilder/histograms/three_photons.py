@@ -47,10 +47,12 @@ class ThreePhotonSample:
         edges: FloatArray,
         variations: Mapping[str, Variation],
         *,
+        second: FloatArray | None = None,
         data: DataRequest | None = None,
         n_threads: int | None = None,
     ) -> SimulatedSample:
-        """As `Sample.run`."""
+        """As `Sample.run`, of one observable only."""
+        assert second is None
         efficiency = self.photon_efficiency**_PHOTONS
         nominal = self._histograms(edges, self.response, n_threads)
         varied = {}

@@ -161,7 +161,8 @@ def toy_scans(
 
     Toys are thrown from `common`, fitted to its observed data without a signal: it has all data of all points.
     selections: for each point, which of the common data (in pyhf order, auxiliary data included) are its data, in its
-    order. By default all of them: points that differ in their signal only.
+    order; or a matrix that makes its data of the common ones, shape (n_common, n_data). By default all of them: points
+    that differ in their signal only.
     """
     truth = common.fit_fixed_poi(0.0).bestfit
     data = toy_data(common, truth, seed=seed, hypothesis="background", n_toys=n_toys, first=first)
@@ -171,12 +172,16 @@ def toy_scans(
     scans = np.full((len(likelihoods), n_toys), math.nan)
 
     def point(k: int) -> None:
-        selected = data if selections is None else data[:, np.asarray(selections[k])]
-        _q0_of(likelihoods[k], selected, scans[k])
+        _q0_of(likelihoods[k], data if selections is None else _selected(data, selections[k]), scans[k])
 
     with ThreadPoolExecutor(n_threads) as pool:
         list(pool.map(point, range(len(likelihoods))))
     return scans.T.copy()
+
+
+def _selected(data: Array, selection: ArrayLike) -> Array:
+    chosen = np.asarray(selection)
+    return data @ chosen if chosen.ndim == 2 else data[:, chosen]
 
 
 def _q0_of(likelihood: CompiledLikelihood, data: Array, statistics: Array) -> None:

@@ -225,6 +225,19 @@ def _bins_of(values: Floats, edges: Floats, cells: Ints, inverse: float, bins: I
 
 
 @kernel
+def _flatten(bins: Ints, second: Ints, n_first: int, n_second: int) -> None:
+    """Places in bins of two axes, the second fastest: 0 below the first axis, the last outside of either, -1 for NaN."""
+    for k in range(len(bins)):
+        one, two = bins[k], second[k]
+        if one < 0 or two < 0:
+            bins[k] = -1
+        elif one > n_first or ((one > 0) & ((two == 0) | (two > n_second))):
+            bins[k] = n_first * n_second + 1
+        elif one > 0:
+            bins[k] = (one - 1) * n_second + two
+
+
+@kernel
 def _fill_one(bins: Ints, alive: Ints, weights: Floats, part: Floats, touched: Ints) -> None:
     """One entry for each event that is left."""
     for k in range(len(alive)):
@@ -369,6 +382,10 @@ def select_chunk(
     edges: Floats,
     cells: Ints,
     inverse: float,
+    second: Ints,
+    second_edges: Floats,
+    second_cells: Ints,
+    second_inverse: float,
     momenta: Floats,
     points: Floats,
     measured_points: Floats,
@@ -391,10 +408,12 @@ def select_chunk(
     detectors_of: the first detector of each response, and their number.    seen, vetoed: visible particles of each
     candidate, as many as n_seen, n_vetoed.    filled: row of `observables` for each candidate.    candidate: of each
     entry that is filled.    edges, cells, inverse: as for `_bins_of`.    weights: with the vertices.
+    second: row of the second observable for each candidate, which has one entry, or empty; its edges, likewise.
     efficiencies: shape (n_rows, n_events).    ends: 1 for blocks after which a part of the sum ends.
     nominal: the detector of the cut flow, or -1.    flow: lanes of the sums, shape (n_steps, 3, BLOCK).
     parts, touched, totals: as for `end_part`.    kept_weights, kept_entries: if not empty, the weights of the nominal
-    detector after all cuts, and the entries, NaN for none; written from kept_at.
+    detector after all cuts, and the entries, NaN for none; written from kept_at. With a second observable an entry is
+    kept as the middle of its flat bin, counted from 0.
     """
     n_visible, n_candidates, n_steps = len(places), len(seen), len(cuts)
     n_responses, n_entries, n_events = len(photons), len(candidate), len(weights)
@@ -409,7 +428,7 @@ def select_chunk(
     work = np.zeros(BLOCK)
     room = np.zeros(12 * BLOCK)
     bins = np.zeros((n_entries, BLOCK), dtype=np.int64)
-    some = np.zeros(BLOCK, dtype=np.int64)
+    some, other = np.zeros(BLOCK, dtype=np.int64), np.zeros(BLOCK, dtype=np.int64)
     for block in range(len(ends)):
         start = block * BLOCK
         n = min(BLOCK, n_events - start)
@@ -469,6 +488,27 @@ def select_chunk(
                         _sums_of(o, entries[e], members, numbers[e], beams, collision, measured[response], those, sums)
                         _values_of(o, numbers[e, 0], scales[filled[c]], measured_points, start, those, sums, values)
                         _bins_of(values, edges, cells, inverse, some[:m])
+                        if len(second) > 0:
+                            p = observables[second[c]]
+                            row = p[FROM]
+                            _sums_of(
+                                p,
+                                entries[row],
+                                members,
+                                numbers[row],
+                                beams,
+                                collision,
+                                measured[response],
+                                those,
+                                sums,
+                            )
+                            _values_of(
+                                p, numbers[row, 0], scales[second[c]], measured_points, start, those, sums, values
+                            )
+                            _bins_of(values, second_edges, second_cells, second_inverse, other[:m])
+                            _flatten(some[:m], other[:m], len(edges) - 1, len(second_edges) - 1)
+                            for k in range(m):
+                                values[k] = some[k] - 0.5 if some[k] >= 0 else math.nan
                         if several:
                             for k in range(m):
                                 bins[i, those[k]] = some[k]

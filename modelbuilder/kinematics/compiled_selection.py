@@ -60,6 +60,8 @@ class CompiledSelection:
 
     detectors: by name; the cut flow is that of `nominal`.    positions: for each candidate, seen and vetoed ones among
     the visible particles.    cuts: for each candidate.    observables: likewise.    edges: of the histograms.
+    second: observables for each candidate and edges of a second axis, whose bins run fastest. Entries are then places
+    in flat bins of width 1.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class CompiledSelection:
         cuts: Sequence[Sequence[Cut | TurnOn]],
         observables: Sequence[Observable],
         edges: Floats,
+        second: tuple[Sequence[Observable], Floats] | None = None,
         seed: int,
         stream: str,
     ) -> None:
@@ -96,11 +99,13 @@ class CompiledSelection:
         n_steps = len(cuts[0])
         steps = [[tables.cut(own[step]) for own in cuts] for step in range(n_steps)]
         filled = [tables.observable(observable) for observable in observables]
+        others, second_edges = second or ((), np.array([0.0, 1.0]))
+        second_rows = [tables.observable(observable) for observable in others]
         shape = (n_steps, len(positions))
         self._n_lines = n_steps + (3 if vertices else 2)
         self._n_entries = sum(len(observable.entries) for observable in observables)
         self._n_candidates = len(positions)
-        self._edges = edges
+        self._n_bins = (len(edges) - 1) * (len(second_edges) - 1)
         self._fixed: tuple[Any, ...] = (
             np.array(particles.places, dtype=np.int64),
             kinds_of(particles.nodes),
@@ -120,6 +125,9 @@ class CompiledSelection:
             np.array(beams.four_momentum),
             edges,
             *_cells(edges),
+            np.array(second_rows, dtype=np.int64),
+            second_edges,
+            *_cells(second_edges),
         )
 
     def _response(self, detector: Detector) -> ResponseNumbers:
@@ -155,7 +163,7 @@ class CompiledSelection:
         ends = np.zeros(-(-n_events // block), dtype=np.int64)
         ends[shard_bounds(n_events, block)[1:-1] // block - 1] = 1
         ends[-1] = 1
-        n_detectors, n_bins, n_kept = len(self._names), len(self._edges) + 1, n_events if keep else 0
+        n_detectors, n_bins, n_kept = len(self._names), self._n_bins + 2, n_events if keep else 0
         flow = np.zeros((self._n_lines, 3, block))
         parts, totals = np.zeros((n_detectors, n_bins, 2)), np.zeros((n_detectors, n_bins, 2))
         touched = np.tile(np.array([n_bins, -1], dtype=np.int64), (n_detectors, 1))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from modelbuilder.errors import KinematicsError
 from modelbuilder.kinematics.beams import Beams
 from modelbuilder.kinematics.chain import MOST_LIFETIMES, ChainEvents, ChainGenerator
 from modelbuilder.kinematics.compiled_selection import CompiledSelection
@@ -181,6 +182,7 @@ class ChainSample:
         text: str,
         edges: npt.ArrayLike,
         *,
+        second: tuple[str, npt.ArrayLike] | None = None,
         thinning: Thinning | None = None,
         n_threads: int | None = None,
     ) -> Selected:
@@ -188,11 +190,15 @@ class ChainSample:
 
         detectors: by name of the variation; NOMINAL must be there: the cut flow is that of it.
         edges: in the unit of the observable.    thinning: also fill pseudo-data.
+        second: an observable with one entry in an event, and its edges. The histograms are then flat, with its bins
+            running fastest, and have the numbers of the flat bins for edges.
         """
         checked = checked_edges(text, edges)
         observables = self.observables(text)
-
-        selection = self._compiled(detectors, observables, checked)
+        other = None if second is None else (self._single(second[0]), checked_edges(*second))
+        selection = self._compiled(detectors, observables, checked, other)
+        if other is not None:
+            checked = np.arange((len(checked) - 1) * (len(other[1]) - 1) + 1, dtype=np.float64)
 
         def sums_of(piece: int) -> _Sums:
             return self._sums(piece, selection, observables, checked, thinning)
@@ -320,8 +326,21 @@ class ChainSample:
                 )
         return weights
 
+    def _single(self, text: str) -> tuple[Observable, ...]:
+        """An observable that has one entry in an event, for each candidate."""
+        found = self.observables(text)
+        for observable in found:
+            if len(observable.entries) != 1:
+                msg = f"{text}: {len(observable.entries)} entries in an event; a second observable has one"
+                raise KinematicsError(msg)
+        return found
+
     def _compiled(
-        self, detectors: Mapping[str, Detector], observables: Sequence[Observable], edges: Floats
+        self,
+        detectors: Mapping[str, Detector],
+        observables: Sequence[Observable],
+        edges: Floats,
+        second: tuple[Sequence[Observable], Floats] | None,
     ) -> CompiledSelection:
         return CompiledSelection(
             Particles.of(self.topology, self.kinds),
@@ -333,6 +352,7 @@ class ChainSample:
             cuts=self._cuts,
             observables=observables,
             edges=edges,
+            second=second,
             seed=self.seed,
             stream=self.stream,
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +169,8 @@ class Spectrum:
     """A window before or after the fit. Events per bin, shape (n_bins,).
 
     parts: yields by sample, from the bottom of the stack.    signal: on top of it, or None.
-    stdevs: of the total, or None before the fit.
+    stdevs: of the total, or None before the fit, and where bins of a second observable were added.
+    fitted: whether this is after the fit.
     """
 
     edges: FloatArray
@@ -179,21 +180,50 @@ class Spectrum:
     signal_text: str
     total: FloatArray
     stdevs: FloatArray | None
+    fitted: bool = False
+
+    def combined(self, take: Callable[[FloatArray], FloatArray]) -> Spectrum:
+        """The spectrum with `take` applied to everything that is counted; without the uncertainty of the total."""
+        return replace(
+            self,
+            observed=take(self.observed),
+            parts={name: take(values) for name, values in self.parts.items()},
+            signal=None if self.signal is None else take(self.signal),
+            total=take(self.total),
+            stdevs=None,
+        )
+
+    @property
+    def n_second(self) -> int:
+        """Bins of the second observable, 1 without one; they run fastest."""
+        return len(self.observed) // (len(self.edges) - 1)
+
+    def projection(self) -> Spectrum:
+        """All bins of the second observable together."""
+        if self.n_second == 1:
+            return self
+        return self.combined(lambda values: values.reshape(-1, self.n_second).sum(axis=1))
+
+    def slice(self, index: int) -> Spectrum:
+        """One bin of the second observable."""
+        found = self.combined(lambda values: values.reshape(-1, self.n_second)[:, index])
+        stdevs = None if self.stdevs is None else self.stdevs.reshape(-1, self.n_second)[:, index]
+        return replace(found, stdevs=stdevs)
 
 
 def prefit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any]) -> Spectrum:
     """The templates of a point, with the signal at its expected limit."""
     templates = _templates(run, str(row["point"]))
-    backgrounds = {name: templates[name].values() for name in search.spec.backgrounds if name in templates}
+    backgrounds = {name: templates[name].values().ravel() for name in search.spec.backgrounds if name in templates}
     limit = row.get("cross_section_fb_expected") or row["reference_cross_section_fb"]
-    signal = templates["signal"].values() * float(limit)
+    signal = templates["signal"].values().ravel() * float(limit)
     named: dict[str, FloatArray] = {}
     for name, values in backgrounds.items():  # two backgrounds of one title are one part
         title = search.spec.backgrounds[name].title
         named[title] = named.get(title, 0.0) + values
     return Spectrum(
         edges=templates["signal"].axes[0].edges,
-        observed=templates["observation"].values(),
+        observed=templates["observation"].values().ravel(),
         parts=named,
         signal=signal,
         signal_text=f"signal at expected limit, {float(limit):.3g} fb",
@@ -226,6 +256,7 @@ def postfit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any]) ->
         signal_text=f"signal, fitted: {signal.sum():.3g} events",
         total=np.array(prediction.total),
         stdevs=np.array(prediction.total_stdevs),
+        fitted=True,
     )
     return spectrum, diagnostics.pulls(likelihood, fit)
 
@@ -267,11 +298,11 @@ def spectrum_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, 
         below.set_ylim(-3.9, 3.9)
         below.set_ylabel("pull")
         below.set_xlabel(f"{axis.label} [{axis.unit.replace('GeV^2', 'GeV$^2$')}]")
-        axes.set_ylabel("events per bin")
+        axes.set_ylabel("events per bin" if len(centres) > 1 else "events in the window")
         axes.set_xlabel("")
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(0.0, 1.5 * float(np.max(np.append(spectrum.observed + np.sqrt(spectrum.observed), 1.0))))
-        when = "after the fit" if spectrum.stdevs is not None else "before the fit"
+        when = "after the fit" if spectrum.fitted else "before the fit"
         mass = row[f"{spec.grid_variable}_gev"]
         axes.legend(
             title=f"{_mass_symbol(spec)} = {mass:g} GeV, {when}",
@@ -285,6 +316,72 @@ def spectrum_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, 
         )
         style.label(axes, spec.experiment.title, data_text(spec), luminosity_text(spec))
     return figure
+
+
+def slices_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, Any]) -> Figure:
+    """The first observable in each bin of the second one: stack of the samples, signal and data."""
+    import matplotlib.pyplot as plt
+    import mplhep
+
+    spec = search.spec
+    channel = spec.channels[str(row["channel"])]
+    assert channel.second is not None
+    axis, second = axis_of(channel.observable), axis_of(channel.second.observable)
+    number = spectrum.n_second
+    columns = min(number, 3)
+    rows = -(-number // columns)
+    names = [name for name, _ in visible_parts(spectrum)]
+    colours = style.BACKGROUNDS[len(names) - 1 :: -1]
+    unit, factor = ("deg", 180.0 / math.pi) if second.unit == "rad" else (_unit_text(second.unit), 1.0)
+    edges = factor * np.linspace(*channel.second.limits, number + 1)
+    with style.house_style():
+        figure, grid = plt.subplots(
+            rows, columns, sharex=True, squeeze=False, figsize=(1.0 + 3.8 * columns, 1.2 + 2.9 * rows)
+        )
+        figure.subplots_adjust(hspace=0.08, wspace=0.2)
+        for index, axes in enumerate(grid.ravel()):
+            if index >= number:
+                axes.set_visible(False)
+                continue
+            part = spectrum.slice(index)
+            mplhep.histplot(
+                [part.parts[name] for name in names], part.edges, ax=axes, stack=True, histtype="fill",
+                label=[process_text(name) for name in names], color=colours, alpha=0.75, edges=False,
+            )  # fmt: skip
+            if part.signal is not None:
+                mplhep.histplot(
+                    part.signal, part.edges, ax=axes, color=style.SIGNAL, lw=1.5, label=part.signal_text, yerr=False,
+                    edges=False,
+                )  # fmt: skip
+            mplhep.histplot(
+                part.observed, part.edges, ax=axes, histtype="errorbar", color="black", yerr=np.sqrt(part.observed),
+                label=_data_name(spec), ms=3,
+            )  # fmt: skip
+            axes.set_xlim(part.edges[0], part.edges[-1])
+            axes.set_ylim(0.0, 1.35 * float(np.max(np.append(part.observed + np.sqrt(part.observed), 1.0))))
+            axes.set_xlabel("")
+            axes.set_ylabel("")
+            axes.tick_params(labelsize=10)
+            axes.text(
+                0.04, 0.94, f"{edges[index]:.4g} to {edges[index + 1]:.4g} {unit}".strip(), transform=axes.transAxes,
+                fontsize=11, va="top",
+            )  # fmt: skip
+        when = "after the fit" if spectrum.fitted else "before the fit"
+        mass = row[f"{spec.grid_variable}_gev"]
+        figure.supxlabel(f"{axis.label} [{_unit_text(axis.unit)}]", fontsize=14, y=-0.02)
+        figure.supylabel("events per bin", fontsize=14, x=0.06 if columns > 2 else 0.02)
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, title=f"{second.label} in slices; {_mass_symbol(spec)} = {mass:g} GeV, {when}",
+            title_fontsize=11, fontsize=10.5, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 0.93), frameon=False,
+        )  # fmt: skip
+        style.label(grid[0, 0], spec.experiment.title, data_text(spec) if columns > 1 else "", "")
+        style.label(grid[0, columns - 1], "", "", luminosity_text(spec))
+    return figure
+
+
+def _unit_text(unit: str) -> str:
+    return "" if unit == "1" else unit.replace("GeV^2", "GeV$^2$")
 
 
 def visible_parts(spectrum: Spectrum) -> list[tuple[str, FloatArray]]:
@@ -322,9 +419,12 @@ def draw_point_figures(search: LoadedSearch, run: Path, row: Mapping[str, Any]) 
 
     name = str(row["point"])
     folder = run / FIGURES
-    written = style.save(spectrum_figure(search, prefit_spectrum(search, run, row), row), folder / f"templates_{name}")
-    spectrum, pulls = postfit_spectrum(search, run, row)
-    written += style.save(spectrum_figure(search, spectrum, row), folder / f"postfit_{name}")
+    written: list[Path] = []
+    fitted, pulls = postfit_spectrum(search, run, row)
+    for kind, spectrum in (("templates", prefit_spectrum(search, run, row)), ("postfit", fitted)):
+        written += style.save(spectrum_figure(search, spectrum.projection(), row), folder / f"{kind}_{name}")
+        if spectrum.n_second > 1:
+            written += style.save(slices_figure(search, spectrum, row), folder / f"{kind}_{name}_slices")
     figure = diagnostics.draw_pulls(pulls)
     with style.house_style():
         style.label(figure.axes[0], search.spec.experiment.title, data_text(search.spec), "")

@@ -11,7 +11,7 @@ from modelbuilder.errors import FitFailure, WorkspaceError
 from modelbuilder.histograms.simulate import RegionTemplates, Simulation
 from modelbuilder.histograms.templates import PointTemplates
 from modelbuilder.scan.limited import Limited, cells_of, proportional
-from modelbuilder.scan.table import CROSS_SECTION, MU, YIELD, Quantity, Row
+from modelbuilder.scan.table import CROSS_SECTION, MU, VISIBLE_CROSS_SECTION, YIELD, Quantity, Row
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import Interpretation
 from modelbuilder.spec.load import LoadedSearch
@@ -46,7 +46,7 @@ def build_point(search: LoadedSearch, simulation: Simulation, region: RegionTemp
 def quantities_of(spec: SearchSpec) -> tuple[Quantity, ...]:
     """What a limit is given on; the couplings of the interpretations last."""
     couplings = (coupling_of(name, found) for name, found in spec.interpretations.items())
-    return (MU, YIELD, CROSS_SECTION, *couplings)
+    return (MU, YIELD, VISIBLE_CROSS_SECTION, CROSS_SECTION, *couplings)
 
 
 def coupling_of(name: str, interpretation: Interpretation) -> Quantity:
@@ -61,6 +61,7 @@ def limited_of(spec: SearchSpec, found: BuiltPoint) -> list[Limited]:
     return [
         proportional(MU, 1.0),
         proportional(YIELD, found.built.signal_yield),
+        proportional(VISIBLE_CROSS_SECTION, found.built.signal_yield / spec.luminosity.value),
         proportional(CROSS_SECTION, reference),
         *(in_a_model(spec, name, found.point, reference) for name in spec.interpretations),
     ]

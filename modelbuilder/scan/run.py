@@ -97,7 +97,7 @@ def _jobs(jobs: int | None) -> int:
 
 def _write_region(run: RunDirectory, templates: RegionTemplates) -> None:
     region = templates.region
-    found = histograms(templates.backgrounds, templates.observation, region.axis, region.binning.edges)
+    found = histograms(templates.backgrounds, templates.observation, region.axis, region.binning.edges, region.second)
     write_atomically(run.path / TEMPLATES / f"background_{region.name}.json", to_uhi_json(found))
 
 
@@ -154,7 +154,9 @@ class _Worker:
         found: BuiltPoint = build_point(self.search, self.simulation, region, point)
         templates = found.templates
         samples = {SIGNAL: templates.signal, **templates.backgrounds}
-        text = to_uhi_json(histograms(samples, templates.observation, templates.axis, templates.edges))
+        text = to_uhi_json(
+            histograms(samples, templates.observation, templates.axis, templates.edges, templates.second)
+        )
         self.run.write_point_files(point.name, found.built.workspace, text)
         rows = limit_rows(self.search, found) if self.limits else []
         return {"point": point.name, "rows": rows, "lint": [str(message) for message in found.built.lint]}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,6 @@ from modelbuilder.kinematics.shards import stream_key
 from modelbuilder.scan.store import TEMPLATES, WORKSPACES, load_run
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import LoadedSearch
-from modelbuilder.spec.search import BernsteinShape
 from modelbuilder.workspace.files import read_json
 
 if TYPE_CHECKING:
@@ -149,30 +148,54 @@ class _SharedToys:
     def __init__(self, search: LoadedSearch, path: Path, region: Region, points: Sequence[GridPoint]) -> None:
         workspaces = [read_json(path / WORKSPACES / f"{point.name}.json") for point in points]
         self.likelihoods = [CompiledLikelihood(workspace) for workspace in workspaces]
-        self.common = CompiledLikelihood(_common_workspace(workspaces, *_background(search, path, region.name)))
+        free, simulated, errors = _background(search, path, region.name)
+        self.common = CompiledLikelihood(_common_workspace(workspaces, free, simulated, errors))
         place = {datum: index for index, datum in enumerate(_data_names(self.common))}
         self.selections = []
         for point, likelihood in zip(points, self.likelihoods, strict=True):
-            first = region.binning.window(point.mass).start
-            wanted = [_shifted(datum, first) for datum in _data_names(likelihood)]
-            self.selections.append(np.array([place[datum] for datum in wanted]))
+            bins = region.window(point.mass)
+            names = _data_names(likelihood)
+            if region.count:
+                self.selections.append(_sums_over_window(names, bins, place, simulated))
+            else:
+                self.selections.append(np.array([place[_shifted(datum, bins.start)] for datum in names]))
+
+
+def _sums_over_window(names: Sequence[str], bins: slice, place: Mapping[str, int], simulated: FloatArray) -> FloatArray:
+    """The data of a window that is one bin, as a matrix to multiply all data with; shape (n_common, n_data).
+
+    The count is the sum of those of the bins, and the auxiliary measurement of its simulation the mean of theirs,
+    weighted with what is simulated.
+    """
+    matrix = np.zeros((len(place), len(names)))
+    inside = simulated[bins]
+    for column, name in zip(matrix.T, names, strict=True):
+        stem = name.removesuffix("[0]")
+        if stem == name:
+            column[place[name]] = 1.0
+            continue
+        weights = inside / inside.sum() if stem else np.ones(len(inside))
+        for index, weight in zip(range(bins.start, bins.stop), weights.tolist(), strict=True):
+            if weight > 0.0:
+                column[place[f"{stem}[{index}]"]] = weight
+    return matrix
 
 
 def _background(search: LoadedSearch, path: Path, region: str) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Expected events on the fine binning, with a free shape and with the simulated one; statistical errors of these."""
+    """Expected events on the fine binning, with a free or stated shape and simulated; statistical errors of these."""
     file = path / TEMPLATES / f"background_{region}.json"
     if not file.is_file():
         msg = f"{file}: no such file; is the run complete?"
         raise InputFileError(msg)
     templates = from_uhi_json(file.read_text(encoding="utf-8"))
-    n_bins = len(templates["observation"].values())
+    n_bins = templates["observation"].values().size
     free, simulated, variances = (np.zeros(n_bins) for _ in range(3))
     for name, background in search.spec.backgrounds.items():
-        if isinstance(background.shape, BernsteinShape):
-            free += np.asarray(templates[name].values())
+        if background.shape == "simulated":
+            simulated += np.asarray(templates[name].values()).ravel()
+            variances += np.asarray(templates[name].variances()).ravel()
         else:
-            simulated += np.asarray(templates[name].values())
-            variances += np.asarray(templates[name].variances())
+            free += np.asarray(templates[name].values()).ravel()
     return free, simulated, np.sqrt(variances)
 
 

@@ -26,6 +26,9 @@ class Quantity:
 
 MU = Quantity("mu", "", "signal strength, in units of the reference cross section")
 YIELD = Quantity("yield_events", "events", "selected signal events: cross section times luminosity times efficiency")
+VISIBLE_CROSS_SECTION = Quantity(
+    "visible_cross_section_fb", "fb", "cross section times efficiency: selected signal events over luminosity"
+)
 CROSS_SECTION = Quantity("cross_section_fb", "fb", "cross section times branching fraction, at lowest order")
 
 _HEAD = {

@@ -44,10 +44,12 @@ from modelbuilder.spec.search import (
     Channel,
     Cut,
     GridAxis,
+    LuminositySystematic,
     Radiation,
     SearchSpec,
     ShapeSystematic,
     Signal,
+    Spectrum,
     SpuriousSignal,
     StatedBackground,
     Systematic,
@@ -208,9 +210,41 @@ def _expectations_fit(backgrounds: dict[str, AnyBackground], channels: dict[str,
             except PydanticCustomError as error:
                 context = error.context or {}
                 yield (*path, channel, *context["at"]), str(context["reason"])
+            yield from _shares_fit(spectrum, channels[channel], (*path, channel))
         for channel in channels:
             if channel not in background.expected:
                 yield path, f"missing: {channel}; say what is expected in each channel"
+
+
+def _shares_fit(spectrum: Spectrum, channel: Channel, path: Path) -> Iterator[Finding]:
+    """How a stated spectrum is shared among the bins of a second observable."""
+    if channel.second is None and spectrum.second is not None:
+        yield (*path, "second"), "the channel has no second observable; remove the key"
+    elif channel.second is not None and spectrum.second is None:
+        yield (
+            path,
+            f"missing: second; say how the events are shared among the {channel.second.bins} bins of the channel",
+        )
+    elif channel.second is not None and spectrum.second is not None and len(spectrum.second) != channel.second.bins:
+        reason = f"found {len(spectrum.second)} shares; the second observable has {channel.second.bins} bins"
+        yield (*path, "second"), reason
+
+
+def _rates_can_be_told(backgrounds: dict[str, AnyBackground], channels: dict[str, Channel]) -> Iterator[Finding]:
+    """One count does not know a free rate, and a polynomial has one axis."""
+    for name, background in backgrounds.items():
+        for channel_name, channel in channels.items():
+            if channel.count and background.rate == "free":
+                reason = (
+                    f"found free, but {channel_name} counts events, and one number cannot tell a background from a signal;"
+                    " write `rate: fixed`, and its uncertainty as a systematic"
+                )
+                yield ("backgrounds", name, "rate"), reason
+                break
+            if channel.second is not None and isinstance(background.shape, BernsteinShape):
+                reason = f"found a polynomial, but {channel_name} has two observables; write `simulated` or `stated`"
+                yield ("backgrounds", name, "shape"), reason
+                break
 
 
 def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str, Systematic]) -> Iterator[Finding]:
@@ -224,7 +258,7 @@ def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str,
                 reason = f"found {systematic.of!r}, which is not a background{nearest(systematic.of, backgrounds)}"
                 yield ("systematics", name, "of"), reason
             elif not isinstance(background.shape, BernsteinShape):
-                reason = f"found {systematic.of!r}, whose shape is the simulated one; it needs a free shape"
+                reason = f"found {systematic.of!r}, whose shape is the {background.shape} one; it needs a free shape"
                 yield ("systematics", name, "of"), reason
             elif isinstance(background, StatedBackground):
                 reason = (
@@ -232,12 +266,19 @@ def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str,
                 )
                 yield ("systematics", name, "of"), reason
             continue
+        if isinstance(systematic, LuminositySystematic):
+            for index, sample in enumerate(systematic.also):
+                reason = _not_stated(sample, backgrounds)
+                if reason:
+                    yield ("systematics", name, "also", index), reason
         for index, sample in enumerate(getattr(systematic, "on", ())):
             path = ("systematics", name, "on", index)
             if sample not in known:
                 yield path, f"found {sample!r}, which is not a sample{nearest(sample, known)}"
             elif sample != SIGNAL and isinstance(backgrounds[sample].shape, BernsteinShape):
                 yield path, f"acts on nothing: rate and shape of {sample!r} are free; remove it from the list"
+            elif isinstance(systematic, ShapeSystematic) and isinstance(backgrounds.get(sample), StatedBackground):
+                yield path, f"nothing of {sample!r} is simulated, so it has no shape to vary; remove it from the list"
             elif (
                 sample != SIGNAL and backgrounds[sample].rate == "free" and not isinstance(systematic, ShapeSystematic)
             ):
@@ -263,6 +304,18 @@ def _interpretations_fit(
                 f"give the same number as in signal.laws"
             )
             yield ("interpretations", name, "max_cos"), reason
+
+
+def _not_stated(sample: str, backgrounds: dict[str, AnyBackground]) -> str:
+    """Why the uncertainty of the luminosity cannot be put on a sample by name; nothing if it can."""
+    background = backgrounds.get(sample)
+    if background is None:
+        return f"found {sample!r}, which is not a background{nearest(sample, backgrounds)}"
+    if not isinstance(background, StatedBackground):
+        return f"{sample!r} is simulated: it has this uncertainty anyway; remove it from the list"
+    return (
+        f"acts on nothing: the rate of {sample!r} is free; remove it from the list" if background.rate == "free" else ""
+    )
 
 
 def _processes_are_possible(
@@ -458,7 +511,14 @@ def _final_state(
     wanted: list[tuple[Path, str, Cut | None]] = [
         (("selection", index, "quantity"), cut.quantity, cut) for index, cut in enumerate(selection)
     ]
-    wanted += [(("channels", name, "observable"), channel.observable, None) for name, channel in channels.items()]
+    single: set[Path] = set()
+    for name, channel in channels.items():
+        wanted.append((("channels", name, "observable"), channel.observable, None))
+        if channel.count:
+            single.add(wanted[-1][0])
+        if channel.second is not None:
+            wanted.append((("channels", name, "second", "observable"), channel.second.observable, None))
+            single.add(wanted[-1][0])
     for path, text, cut in wanted:
         if cut is not None and not has_flight_of(text, chain):
             continue
@@ -467,6 +527,9 @@ def _final_state(
         except KinematicsError as error:
             yield path, f"{where}{error}"
             continue
+        if path in single and entries != 1:
+            what = "a second observable" if "second" in path else "a count"
+            yield path, f"{where}{text} has {entries} values in an event; {what} needs one, as in {_one_of(text)}"
         if cut is not None and cut.turn_on is not None and entries != 1:
             yield path, f"{where}{text} has {entries} values in an event; a turn-on needs one, as in {_one_of(text)}"
         if cut is not None and cut.at_least is not None and cut.at_least > entries:
@@ -498,6 +561,7 @@ _CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     _orders_are_whole,
     _expectations_fit,
     _interpretations_fit,
+    _rates_can_be_told,
     _processes_are_possible,
     _windows_have_a_resolution,
     _samples_exist,

@@ -13,6 +13,7 @@ from modelbuilder.spec.search import Channel, GridAxis, ListedPoints, Logarithmi
 
 DECIMALS = 4  # grid points are multiples of 0.1 MeV: short names, exact in every file
 MAX_POINTS = 100_000  # in one segment
+_PARTS = 20  # of a step that is integrated
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,15 @@ def expand_grid(variable: str, axis: GridAxis, channels: Mapping[str, Channel]) 
         except ValueError as error:
             raise GridError(("channels", name, key), str(error)) from None
 
+    def advanced(mass: float, step: float) -> float:
+        """A number of resolutions further; in channels that count exactly, so that their windows meet."""
+        if not channels[channel_of(channels, {variable: mass})].count:
+            return mass + step * resolution(mass)
+        for _ in range(_PARTS):
+            middle = mass + 0.5 * step / _PARTS * resolution(mass)
+            mass += step / _PARTS * resolution(middle)
+        return mass
+
     masses: list[float] = []
     end = 0.0
     for index, segment in enumerate(axis.segments):
@@ -85,7 +95,7 @@ def expand_grid(variable: str, axis: GridAxis, channels: Mapping[str, Channel]) 
             msg = f"found a segment from {first:g} GeV, but the one before it ends at {end:g} GeV; segments must not overlap"
             raise GridError(at, msg)
         end = last
-        found = [round(mass, DECIMALS) for mass in _masses(segment, resolution, at)]
+        found = [round(mass, DECIMALS) for mass in _masses(segment, advanced, at)]
         for mass, number in Counter(found).items():
             if number > 1 or mass <= 0.0:
                 msg = (
@@ -120,7 +130,7 @@ def _ends(segment: Segment) -> tuple[float, float]:
     return segment.from_, segment.to
 
 
-def _masses(segment: Segment, resolution: Callable[[float], float], at: tuple[str | int, ...]) -> list[float]:
+def _masses(segment: Segment, advanced: Callable[[float, float], float], at: tuple[str | int, ...]) -> list[float]:
     if isinstance(segment, ListedPoints):
         return list(segment.values)
     first, last = segment.from_, segment.to
@@ -134,7 +144,7 @@ def _masses(segment: Segment, resolution: Callable[[float], float], at: tuple[st
             raise GridError(at, too_many)
         return [first + i * segment.step for i in range(math.floor(number) + 1)]
     masses = [first]
-    while (mass := masses[-1] + segment.step * resolution(masses[-1])) <= last + tolerance:
+    while (mass := advanced(masses[-1], segment.step)) <= last + tolerance:
         masses.append(mass)
         if len(masses) > MAX_POINTS:
             raise GridError(at, too_many)

@@ -259,6 +259,34 @@ def dimension_of(quantity: str, at: str = "quantity") -> Dimension:
     return {"GeV": ENERGY, "GeV^2": ENERGY_SQUARED, "rad": ANGLE, "cm": LENGTH}.get(unit, NUMBER_OF)
 
 
+class SecondObservable(SpecModel):
+    """A second observable of the same events, in equal bins of a fixed range."""
+
+    observable: ObservableText = Field(examples=["recoil_theta_cm(mu+ mu-)"])
+    range: tuple[RawValue, RawValue] = Field(description="[low, high], with units; events outside are not counted")
+    bins: WholeNumber = Field(ge=1, le=1000, description="number of equal bins of the range")
+
+    @model_validator(mode="after")
+    def _rises(self) -> SecondObservable:
+        _limits(self.observable, self.range)
+        return self
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Ends of the range, in the unit of the observable."""
+        return _limits(self.observable, self.range)
+
+
+def _limits(observable: str, range_: tuple[object, object]) -> tuple[float, float]:
+    """Ends of a range, in the unit of an observable; the refusal if it does not rise."""
+    quantity = Quantity(dimension_of(observable, "observable"))
+    low, high = (parsed(quantity, value, ("range", index)) for index, value in enumerate(range_))
+    if low >= high:
+        reason = "found the lower end at or above the upper end; write [low, high]"
+        raise refusal(reason, ("range",))
+    return low, high
+
+
 class Channel(SpecModel):
     """An observable and the masses that it is fitted for: in a window that follows the mass, or in a fixed range."""
 
@@ -274,6 +302,10 @@ class Channel(SpecModel):
     bin_width: PositiveResolutions | None = Field(None, description="of the fine binning that all windows share")
     range: tuple[RawValue, RawValue] | None = Field(None, description="a fixed range, in place of window")
     bins: WholeNumber | None = Field(None, ge=1, le=100_000, description="number of equal bins of the range")
+    count: bool = Field(False, description="sum the bins of a window into one: a counting experiment")
+    second: SecondObservable | None = Field(
+        None, description="a second observable: the template has both axes, and is fitted in bins of both"
+    )
     source: Source = Field(description="of the switch between the channels, the window and the bin width")
 
     @model_validator(mode="after")
@@ -298,28 +330,40 @@ class Channel(SpecModel):
             reason = f"missing; with `{other}` a channel needs it"
             raise refusal(reason, (wanted,))
         if self.range is not None:
-            low, high = self.limits
+            _limits(self.observable, self.range)
             if self.bin_width is not None:
                 reason = "a fixed range has `bins`; remove bin_width"
                 raise refusal(reason, ("bin_width",))
-            if low >= high:
-                reason = "found the lower end at or above the upper end; write [low, high]"
-                raise refusal(reason, ("range",))
         elif self.bins is not None:
             reason = "a window has `bin_width`; remove bins"
             raise refusal(reason, ("bins",))
         elif arguments_of(self.observable)[0] not in MASS_LIKE or " / " in self.observable:
             reason = f"a window follows a mass: {', '.join(MASS_LIKE)}; give `range` and `bins` for {self.observable!r}"
             raise refusal(reason, ("window",))
+        if self.count:
+            self._check_count()
         return self
+
+    def _check_count(self) -> None:
+        if self.second is not None:
+            reason = "found count and second; a number of events has no second observable, remove one of them"
+            raise refusal(reason, ("second",))
+        if self.window is None or self.bin_width is None:
+            reason = "a count is that of a window; in a fixed range write `bins: 1`, and remove count"
+            raise refusal(reason, ("count",))
+        half = 0.5 * self.window / self.bin_width
+        if round(half) < 1 or abs(half - round(half)) > 1e-6 * half:
+            reason = (
+                f"found bins of {self.bin_width:g} resolution in a window of {self.window:g}; for a count there must be a"
+                f" whole number of them on each side of the mass, as with {0.5 * self.window:g} resolution"
+            )
+            raise refusal(reason, ("bin_width",))
 
     @property
     def limits(self) -> tuple[float, float]:
         """Ends of the fixed range, in the unit of the observable."""
         assert self.range is not None
-        quantity = Quantity(dimension_of(self.observable, "observable"))
-        low, high = (parsed(quantity, value, ("range", index)) for index, value in enumerate(self.range))
-        return low, high
+        return _limits(self.observable, self.range)
 
 
 class BernsteinShape(SpecModel):
@@ -337,6 +381,16 @@ Shape = Annotated[
     Annotated[Literal["simulated"], Tag("a named shape")] | Annotated[BernsteinShape, Tag("a free shape")],
     Discriminator(_kind_of_shape),
 ]
+StatedShape = Annotated[
+    Annotated[Literal["stated"], Tag("a named shape")] | Annotated[BernsteinShape, Tag("a free shape")],
+    Discriminator(_kind_of_shape),
+]
+
+
+def _refuse_fixed_polynomial(shape: object, rate: str) -> None:
+    if isinstance(shape, BernsteinShape) and rate == "fixed":
+        reason = "a Bernstein shape has free coefficients; write `rate: free`"
+        raise refusal(reason, ("rate",))
 
 
 class KnownCrossSection(SpecModel):
@@ -369,9 +423,7 @@ class Background(Simulated):
                 "the shape is the simulated one, whose errors a spline would hide; remove smooth, or give a free shape"
             )
             raise refusal(reason, ("smooth",))
-        if isinstance(self.shape, BernsteinShape) and self.rate == "fixed":
-            reason = "a Bernstein shape has free coefficients; write `rate: free`"
-            raise refusal(reason, ("rate",))
+        _refuse_fixed_polynomial(self.shape, self.rate)
         return self
 
 
@@ -382,6 +434,9 @@ class Spectrum(SpecModel):
     at: list[RawValue] | None = Field(None, description="rising values of the observable; beyond, as at the nearest")
     per: RawValue = Field(description="the interval of the observable that the events are counted in, such as 10 MeV")
     luminosity: Luminosity = Field(description="that the events are for; they are scaled to that of the search")
+    second: list[Count] | None = Field(
+        None, description="where the channel has a second observable: how the events are shared among its bins"
+    )
     source: Source
 
     @model_validator(mode="after")
@@ -394,6 +449,9 @@ class Spectrum(SpecModel):
         if not any(self.events):
             reason = "found no event at all; a limit needs a background that is not exactly zero"
             raise refusal(reason, ("events",))
+        if self.second is not None and not any(self.second):
+            reason = "found no share above zero"
+            raise refusal(reason, ("second",))
         return self
 
     def density(self, observable: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -408,14 +466,14 @@ class Spectrum(SpecModel):
 
 
 class StatedBackground(SpecModel):
-    """A background of which nothing is simulated: a free shape, and the spectrum that is expected of it."""
+    """A background of which nothing is simulated: the spectrum that is expected of it, or a free shape in its place."""
 
     title: str = Field(description="for figures")
     expected: dict[Name, Spectrum] = Field(
         min_length=1, description="by channel: the spectrum that pseudo-data and expected limits are made from"
     )
-    shape: BernsteinShape = Field(description="a free smooth function, which the fit finds by itself")
-    rate: Literal["free"]
+    shape: StatedShape = Field(description="stated: that of `expected`; or a free smooth function, which the fit finds")
+    rate: Literal["free", "fixed"] = Field(description="fixed: the expected yield, with the rate systematics on it")
 
     @model_validator(mode="before")
     @classmethod
@@ -425,6 +483,11 @@ class StatedBackground(SpecModel):
             reason = f"found {both[0]} and expected; a background is either simulated or stated, remove one of them"
             raise refusal(reason, (both[0],))
         return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StatedBackground:
+        _refuse_fixed_polynomial(self.shape, self.rate)
+        return self
 
 
 def _kind_of_background(value: object) -> str:
@@ -442,6 +505,10 @@ class LuminositySystematic(SpecModel):
     """The uncertainty of the luminosity, on everything with a rate from simulation."""
 
     kind: Literal["luminosity"]
+    also: list[str] = Field(
+        default_factory=list,
+        description="stated backgrounds whose expectation is a cross section times the luminosity, not a count in data",
+    )
 
 
 class RateSystematic(HasSource):

@@ -16,7 +16,7 @@ from modelbuilder.inference.scan_significance import toy_scans
 from modelbuilder.scan.run import run_search
 from modelbuilder.scan.significance import _SharedToys, scan_significance
 from modelbuilder.scan.store import load_run
-from modelbuilder.spec.load import LoadedSearch
+from modelbuilder.spec.load import LoadedSearch, load_search
 
 Tiny = Callable[..., LoadedSearch]
 NEIGHBOURS = "grid.m_a.segments=[{values: [2.0 GeV, 2.01 GeV, 2.02 GeV, 3.9 GeV], source: assumption}]"
@@ -97,3 +97,29 @@ def test_a_run_without_significances(neighbours: Path, tmp_path: Path) -> None:
     (run / "limits.json").unlink()
     with pytest.raises(RunDirectoryError, match="0 points have a local significance; a global one needs at least two"):
         scan_significance(run, n_toys=100, seed=1)
+
+
+def test_counts_are_sums_of_the_same_toys(tmp_path: Path) -> None:
+    """Invariant: what the toys of a scan are thrown from has, summed over each window, the background of its point, and
+    auxiliary measurements at their centres, that of the finite simulation too. Catches windows that do not share events.
+    """
+    spec = Path(__file__).parents[1] / "histograms" / "searches" / "counting.yaml"
+    grid = "grid.m_Zp.segments=[{from: 2 GeV, to: 2.6 GeV, step: 1 resolution, source: assumption}]"
+    search = load_search(spec, overrides=(grid, "radiation.initial_state=collinear", "statistics.methods=[cls]"))
+    path = tmp_path / "out"
+    run_search(search, path, jobs=1)
+    simulation = Simulation(search)
+    ((name, points),) = simulation.points_by_region(search.points).items()
+    shared = _SharedToys(search, path, simulation.regions[name], points)
+    asimov = shared.common.asimov_data(shared.common.fit_fixed_poi(0.0).bestfit)
+    assert len(points) == 4
+    for point, likelihood, selection in zip(points, shared.likelihoods, shared.selections, strict=True):
+        templates = from_uhi_json((path / "templates" / f"{point.name}.json").read_text())
+        background = sum(float(templates[name].values()[0]) for name in search.spec.backgrounds)
+        found = asimov @ selection
+        assert found[0] == pytest.approx(background, rel=1e-9)
+        assert found[1:] == pytest.approx(likelihood.observed_data[1:], abs=1e-9)
+        assert len(found) > 4
+    scans = np.sqrt(toy_scans(shared.likelihoods, shared.common, seed=3, n_toys=2000, selections=shared.selections)).T
+    assert np.corrcoef(scans[0], scans[1])[0, 1] > 0.3  # half of the window
+    assert abs(np.corrcoef(scans[0], scans[2])[0, 1]) < 0.25  # they touch; what they share is systematic

@@ -17,7 +17,7 @@ from modelbuilder.scan.target import limit_of, targets_at
 
 BANDS = ["observed", "expected_m2", "expected_m1", "expected", "expected_p1", "expected_p2"]
 HEAD = ["point", "m_a_gev", "channel", "method", "confidence_level", "status", "data", "local_significance"]
-QUANTITIES = ["mu", "yield_events", "cross_section_fb", "g_agammagamma_per_gev"]
+QUANTITIES = ["mu", "yield_events", "visible_cross_section_fb", "cross_section_fb", "g_agammagamma_per_gev"]
 
 Rows = list[dict[str, str]]
 
