@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 from scipy.special import betainc
 
-from modelbuilder.histograms.templates import Template
+from modelbuilder.histograms.templates import SampleTemplates
 
 FloatArray = npt.NDArray[np.float64]
 _MOST_REPETITIONS = 50
@@ -47,18 +47,20 @@ def fit(expected: FloatArray, edges: FloatArray, order: int) -> FloatArray:
     return coefficients
 
 
-def spurious_signal(background: Template, signal: FloatArray, edges: FloatArray, order: int) -> tuple[float, float]:
+def spurious_signal(
+    background: SampleTemplates, signal: FloatArray, edges: FloatArray, order: int
+) -> tuple[float, float]:
     """The signal yield that a fit of signal and polynomial finds in a spectrum without signal, in units of `signal`.
 
     background, signal: of n_bins bins, events per bin. Linear least squares with the expected yields as variances; the
     signal may have either sign.
     Returns the yield and its standard deviation from the finite simulation of the background.
     """
-    weight = 1.0 / np.sqrt(_variance(background.values))
+    values = background.nominal.values
+    weight = 1.0 / np.sqrt(_variance(values))
     columns = np.vstack([signal, basis(edges, order)]) * weight
     estimator = np.linalg.pinv(columns.T)[0] * weight
-    size = float(estimator @ background.values)
-    return size, float(np.sqrt(estimator**2 @ background.variances))
+    return float(estimator @ values), float(np.sqrt(estimator @ background.covariance @ estimator))
 
 
 def _variance(expected: FloatArray) -> FloatArray:

@@ -12,6 +12,7 @@ from modelbuilder.errors import UserError
 from modelbuilder.histograms import three_photons
 from modelbuilder.histograms.binning import FineBinning, Peak, fine_binning, fine_binning_of_square, fixed_binning
 from modelbuilder.histograms.samples import DataRequest, GeneralSample, Sample, Variation
+from modelbuilder.histograms.smooth import smoothed
 from modelbuilder.histograms.stated import expected_events, pseudo_counts
 from modelbuilder.histograms.templates import (
     Axis,
@@ -225,6 +226,8 @@ class Simulation:
             edges, second = region.binning.edges, None if region.second is None else region.second.edges
             found = sample.run(edges, self.variations(name, {}), second=second, data=data, n_threads=self.n_threads)
             templates[name] = found.templates.scaled(scale)
+            if background.smooth is not None:
+                templates[name] = smoothed(templates[name].nominal, background.smooth)
             if found.counts is not None:
                 counts += found.counts
         if isinstance(self.spec.data, AsimovData):
@@ -276,7 +279,7 @@ class Simulation:
                 selection=three_photons.selection_of(spec.experiment, region.cuts),
                 observable=observable,
                 photon_efficiency=float(spec.experiment.photons.efficiency.value),  # type: ignore[union-attr]
-                isr=self.spec.radiation.acts_on(topology),
+                isr=self.spec.radiation.acts_on(process, topology),
                 n_events=process.events,
                 seed=spec.seed,
                 stream=stream_of(name, point),
@@ -315,7 +318,7 @@ class Simulation:
             cuts=cuts,
             vertices=vertices,
             taken_for=process.taken_for,
-            isr=self.spec.radiation.acts_on(topology),
+            isr=self.spec.radiation.acts_on(process, topology),
             n_events=n_events or process.events,
             seed=self.spec.seed,
             stream=stream_of(name, point),
@@ -383,7 +386,8 @@ class Simulation:
         """The mean weight of a background, radiation included."""
         if name not in self._mean_weights:
             topology = self._topology(name, None)
-            generator = ChainGenerator(topology, self.beams, isr=self.spec.radiation.acts_on(topology))
+            radiates = self.spec.radiation.acts_on(self._process(name), topology)
+            generator = ChainGenerator(topology, self.beams, isr=radiates)
             self._mean_weights[name] = self._weigh(generator, f"{name}/produced")
         return self._mean_weights[name]
 

@@ -43,19 +43,44 @@ class Template:
 
 
 @dataclass(frozen=True)
+class Smoothing:
+    """Of a smooth spectrum: the p-value of the simulated one in it, and its covariance, shape (n_bins, n_bins)."""
+
+    p_value: float
+    covariance: FloatArray
+
+    def scaled(self, factor: float) -> Smoothing:
+        return Smoothing(self.p_value, self.covariance * factor**2)
+
+    def sliced(self, bins: slice) -> Smoothing:
+        return Smoothing(self.p_value, self.covariance[bins, bins])
+
+
+@dataclass(frozen=True)
 class SampleTemplates:
-    """A sample: its nominal template, and those at +1 and -1 standard deviation of each shape systematic."""
+    """A sample: its nominal template, and those at +1 and -1 standard deviation of each shape systematic.
+
+    smoothing: where a smooth spectrum stands in place of the simulated one, what is known of it.
+    """
 
     nominal: Template
     varied: Mapping[str, tuple[Template, Template]] = field(default_factory=dict)
+    smoothing: Smoothing | None = None
 
     def scaled(self, factor: float) -> SampleTemplates:
         varied = {name: (up.scaled(factor), down.scaled(factor)) for name, (up, down) in self.varied.items()}
-        return SampleTemplates(self.nominal.scaled(factor), varied)
+        smoothing = None if self.smoothing is None else self.smoothing.scaled(factor)
+        return SampleTemplates(self.nominal.scaled(factor), varied, smoothing)
 
     def sliced(self, bins: slice) -> SampleTemplates:
         varied = {name: (up.sliced(bins), down.sliced(bins)) for name, (up, down) in self.varied.items()}
-        return SampleTemplates(self.nominal.sliced(bins), varied)
+        smoothing = None if self.smoothing is None else self.smoothing.sliced(bins)
+        return SampleTemplates(self.nominal.sliced(bins), varied, smoothing)
+
+    @property
+    def covariance(self) -> FloatArray:
+        """Of the nominal template, from the finite simulation; shape (n_bins, n_bins)."""
+        return np.diag(self.nominal.variances) if self.smoothing is None else self.smoothing.covariance
 
     def summed(self) -> SampleTemplates:
         """All bins as one."""

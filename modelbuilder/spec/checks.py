@@ -358,7 +358,7 @@ def _processes_are_possible(
         except ValueError:
             return  # a function without a value there, reported already
         try:
-            check_law_numbers(chains[SIGNAL], sqrt_s=sqrt_s, isr=radiation.acts_on(chains[SIGNAL]))
+            check_law_numbers(chains[SIGNAL], sqrt_s=sqrt_s, isr=radiation.acts_on(signal, chains[SIGNAL]))
         except KinematicsError as error:
             yield (SIGNAL, "laws"), f"at {point.variable} = {point.mass:g} GeV: {error}"
             break
@@ -381,7 +381,7 @@ def _processes_are_possible(
         if sample == SIGNAL:
             continue
         try:
-            check_law_numbers(chain, sqrt_s=sqrt_s, isr=radiation.acts_on(chain))
+            check_law_numbers(chain, sqrt_s=sqrt_s, isr=radiation.acts_on(simulated[sample], chain))
         except KinematicsError as error:
             yield ("backgrounds", sample, "laws"), str(error)
     if final_state is None and SIGNAL in chains:
@@ -398,7 +398,7 @@ def _processes_are_possible(
         process = signal if sample == SIGNAL else simulated[sample]
         own = (SIGNAL,) if sample == SIGNAL else ("backgrounds", sample)
         key = "process" if needs_photon_cuts(process) else "laws"
-        isr = radiation.acts_on(chain)
+        isr = radiation.acts_on(process, chain)
         for message in _photons_are_covered(process, chain, final_state, experiment, selection, points, isr):
             yield (*own, key), message
     if len(chains) < 1 + len(simulated):

@@ -226,7 +226,7 @@ def _is_at_or_below(path: str, place: str) -> bool:
     return path == place or path.startswith((f"{place}.", f"{place}["))
 
 
-def _below_experiment(problem: Problem, reference: Scalar) -> Problem:
+def _below_experiment(problem: Problem, reference: Node) -> Problem:
     """A problem within the experiment file, with its path in the search; one with the reference itself as it is."""
     if problem.file == reference.place.file or problem.path == "experiment":
         return problem
@@ -270,8 +270,10 @@ class _Resolver:
         below = self._loaded(target, chain, base[1], ("extends",))
         if below is None:
             return tree
-        if isinstance(tree.get("experiment"), Mapping):
-            below = self._with_experiment(below)  # changes of some of its values need the others
+        own = tree.get("experiment")
+        if isinstance(own, Mapping):
+            # another file, and nothing of that of the base; or changes of some values, which need the others
+            below = _without(below, "experiment") if "extends" in own.entries else self._with_experiment(below)
         for name, changes in _searches_in(tree).items():
             if "extends" not in changes.entries:
                 below = self._with_search(below, name, with_experiment="experiment" in changes.entries)
@@ -306,15 +308,24 @@ class _Resolver:
         return Mapping(entries, changes.place)
 
     def _with_experiment(self, tree: Mapping) -> Mapping:
-        """The tree with what the experiment file holds in place of its path."""
+        """The tree with what the experiment file holds in place of its path, or below the changes that extend it."""
         entry = tree.entries.get("experiment")
-        if entry is None or not isinstance(entry[1], Scalar):
+        if entry is None:
             return tree
-        target = self._target(entry[1], ("experiment",))
+        place, reference = entry
+        changes = None
+        if isinstance(reference, Mapping):
+            if "extends" not in reference.entries:
+                return tree
+            changes = _without(reference, "extends")
+            reference = reference.entries["extends"][1]
+        target = self._target(reference, ("experiment",))
         known = len(self.problems)
-        below = self._loaded(target, (), entry[1], ("experiment",)) if target else None
-        self.problems[known:] = [_below_experiment(problem, entry[1]) for problem in self.problems[known:]]
-        return tree if below is None else tree.with_entry("experiment", entry[0], below)
+        below = self._loaded(target, (), reference, ("experiment",)) if target else None
+        self.problems[known:] = [_below_experiment(problem, reference) for problem in self.problems[known:]]
+        if below is not None and changes is not None:
+            below = self._merged(below, changes, ("experiment",))
+        return tree if below is None else tree.with_entry("experiment", place, below)
 
     def _with_search(self, tree: Mapping, name: str, *, with_experiment: bool) -> Mapping:
         """The tree of a combination with all of one search in place of its path, or of its changes to another."""

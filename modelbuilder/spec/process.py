@@ -145,6 +145,9 @@ class Simulated(SpecModel):
     taken_for: dict[str, str] = Field(
         default_factory=dict, description="tracks that are taken for others, such as {pi+: mu+}"
     )
+    radiation: Literal["none"] | None = Field(
+        None, description="none: the beams do not radiate before this process, whose law has the photons in it"
+    )
 
     @model_validator(mode="after")
     def _readable(self) -> Simulated:

@@ -51,6 +51,13 @@ def _schema(model: type[BaseModel], references: tuple[str, ...] = ()) -> dict[st
     title = generated["title"]
     variant = _variant(generated)
     variant["properties"]["extends"] = {**_REFERENCE, "description": "the spec that this one changes"}
+    changes = {}
+    for name in references:
+        kind = model.model_fields[name].annotation
+        assert isinstance(kind, type)
+        changes[f"{kind.__name__}Changes"] = _changes(definitions[kind.__name__])
+        for properties in (generated["properties"], variant["properties"]):
+            properties[name]["anyOf"].append({"$ref": f"#/definitions/{kind.__name__}Changes"})
     return {
         "$schema": _DRAFT,
         "title": title,
@@ -63,8 +70,16 @@ def _schema(model: type[BaseModel], references: tuple[str, ...] = ()) -> dict[st
             **definitions,
             f"{title}Variant": variant,
             **{f"{name}Variant": _variant(definition) for name, definition in definitions.items()},
+            **changes,
         },
     }
+
+
+def _changes(definition: dict[str, Any]) -> dict[str, Any]:
+    """Of a part that another file has: `extends` and what differs."""
+    new = _variant(definition)
+    new["properties"]["extends"] = _REFERENCE
+    return {**new, "required": ["extends"]}
 
 
 def _draft_07(value: Any) -> Any:

@@ -408,9 +408,20 @@ class Background(Simulated):
     efficiency: ConstantEfficiency = Field(description="of everything that the simulated selection does not contain")
     shape: Shape = Field(description="the simulated one, or a free smooth function")
     rate: Literal["free", "fixed"] = Field(description="fixed: the expected yield, with the rate systematics on it")
+    smooth: WholeNumber | None = Field(
+        None,
+        ge=2,
+        le=1000,
+        description="the simulated spectrum as a spline with a knot every so many bins; for a free shape",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Background:
+        if self.smooth is not None and not isinstance(self.shape, BernsteinShape):
+            reason = (
+                "the shape is the simulated one, whose errors a spline would hide; remove smooth, or give a free shape"
+            )
+            raise refusal(reason, ("smooth",))
         _refuse_fixed_polynomial(self.shape, self.rate)
         return self
 
@@ -579,9 +590,10 @@ class Radiation(SpecModel):
     initial_state: Literal["collinear", "none"]
     source: Source
 
-    def acts_on(self, topology: Topology) -> bool:
+    def acts_on(self, sample: Simulated, topology: Topology) -> bool:
         """Whether the beams radiate before this collision: a resonance is made at its own energy."""
-        return self.initial_state == "collinear" and topology.vertices[0].law.name != "resonance"
+        radiates = self.initial_state == "collinear" and sample.radiation is None
+        return radiates and topology.vertices[0].law.name != "resonance"
 
 
 class Toys(SpecModel):

@@ -54,6 +54,8 @@ SMALLEST_STATISTICAL = 0.01
 """The finite simulation enters the likelihood where its variance exceeds this fraction of that of the data."""
 LARGEST_STATISTICAL = 0.1
 """Where it exceeds this fraction there is a warning."""
+SMALLEST_P_VALUE = 1e-3
+"""A simulated spectrum that its smooth description fits worse than this is warned of."""
 MAX_RATE = 10.0
 SIGNAL_IN_WINDOW = 0.5
 """Entries in the window over selected signal events; below it there is a warning."""
@@ -146,6 +148,7 @@ class _Builder:
             samples.extend(new)
             parameters.extend(rates)
             if isinstance(background, Background):
+                self._check_smoothness(name, found)
                 for text in photon_reach.warnings_of(background, self.spec.final_state, self.spec.experiment):
                     self._note("warning", "photons-not-simulated", name, text, "backgrounds", name, "laws")
         self._add_finite_simulation(samples)
@@ -196,6 +199,10 @@ class _Builder:
         self, name: str, background: AnyBackground, found: SampleTemplates
     ) -> tuple[list[Json], list[Json]]:
         if background.rate == "fixed" and self._is_negligible(found.nominal.values):
+            return [], []
+        if background.rate == "free" and found.nominal.total < SMALLEST_YIELD:
+            text = f"left out: fewer than {SMALLEST_YIELD:g} events in the window, so that no rate could be fitted"
+            self._note("note", "pruned", name, text, "backgrounds", name)
             return [], []
         modifiers = self._systematics(name, found)
         parameters = []
@@ -274,7 +281,7 @@ class _Builder:
             shape = self.spec.backgrounds[systematic.of].shape
             assert isinstance(shape, BernsteinShape)
             order = round(shape.bernstein.at(self.point.values))
-            background = self.templates.backgrounds[systematic.of].nominal
+            background = self.templates.backgrounds[systematic.of]
             values = signal.nominal.values
             size, error = bernstein.spurious_signal(background, values, self.templates.edges, order)
             if error > LARGEST_OPEN_SIGNAL:
@@ -292,6 +299,15 @@ class _Builder:
             modifier = {"name": name, "type": "histosys", "data": data}
             samples.append({"name": name, "data": [0.0] * len(values), "modifiers": [modifier]})
         return samples
+
+    def _check_smoothness(self, name: str, found: SampleTemplates) -> None:
+        smoothing = found.smoothing
+        if smoothing is not None and smoothing.p_value < SMALLEST_P_VALUE:
+            text = (
+                f"the simulated spectrum does not follow the smooth one in its place, p-value {smoothing.p_value:.1g};"
+                " take fewer bins in `smooth`"
+            )
+            self._note("warning", "not-smooth", name, text, "backgrounds", name, "smooth")
 
     def _check_window(self) -> None:
         spectrum: Template = self.templates.signal.nominal

@@ -10,7 +10,7 @@ import pytest
 from scipy.integrate import quad
 
 from modelbuilder.histograms import bernstein
-from modelbuilder.histograms.templates import Template
+from modelbuilder.histograms.templates import SampleTemplates, Template
 
 EDGES = np.array([2.0, 2.1, 2.5, 3.1, 3.2, 4.0, 4.4, 5.0])
 FINE = np.linspace(1.0, 3.0, 41)
@@ -98,7 +98,7 @@ PEAK = np.exp(-0.5 * ((CENTRES - 2.0) / 0.1) ** 2)
 
 def spurious(values: np.ndarray, order: int, variances: np.ndarray | None = None) -> tuple[float, float]:
     template = Template(values, np.zeros_like(values) if variances is None else variances)
-    return bernstein.spurious_signal(template, PEAK, FINE, order)
+    return bernstein.spurious_signal(SampleTemplates(template), PEAK, FINE, order)
 
 
 def test_spurious_signal() -> None:

@@ -150,6 +150,33 @@ def test_variant_may_change_values_of_the_experiment(specs: Path) -> None:
     assert str(search.place_of("experiment", "beams", "electron_energy")) == "specs/experiments/belle2.yaml:8"
 
 
+def test_search_may_change_values_of_its_experiment(specs: Path) -> None:
+    """Catches a search of its own that needs a variant of another search, or a file, for one value of the detector."""
+    path = Path("specs/belle2/alp_gammagamma_2018.yaml")
+    text = path.read_text(encoding="utf-8")
+    change = "{crossing_angle: 22 mrad, source: assumption}"
+    path.write_text(
+        text.replace("../experiments/belle2.yaml", f"{{extends: ../experiments/belle2.yaml, beams: {change}}}"),
+        encoding="utf-8",
+    )
+    search = load_search(path)
+    assert search.spec.experiment.beams.crossing_angle == 0.022
+    assert search.spec.experiment.beams.electron_energy == 7.004
+    more = write("specs/v.yaml", f"extends: {path.relative_to('specs')}\nexperiment: {{title: Belle III}}\n")
+    experiment = load_search(more).spec.experiment
+    assert (experiment.title, experiment.beams.crossing_angle) == ("Belle III", 0.022)
+    other = write(
+        "specs/w.yaml",
+        f"extends: {path.relative_to('specs')}\nexperiment: {{extends: experiments/belle2.yaml, title: B}}\n",
+    )
+    experiment = load_search(other).spec.experiment
+    assert (experiment.title, experiment.beams.crossing_angle) == ("B", 0.083)
+    override = load_search(path, overrides=["experiment.beams.positron_energy='4 GeV'"])
+    assert override.spec.experiment.beams.positron_energy == 4.0
+    faulty = write("specs/x.yaml", f"extends: {path.relative_to('specs')}\nexperiment: {{extends: none.yaml}}\n")
+    assert [line.split(": found")[0] for line in refusal(faulty)] == ["specs/x.yaml:2:23: experiment"]
+
+
 def test_variant_of_an_experiment(specs: Path) -> None:
     """Catches `extends` that only searches understand."""
     change = "{positron_energy: 4 GeV, source: assumption}"
