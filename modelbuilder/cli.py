@@ -47,7 +47,10 @@ Points = Annotated[
 ]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Processes; default: one per processor.")]
 Threads = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; default: one per processor.")]
-Target = Annotated[Path, typer.Argument(metavar="TARGET", help="A run directory, or a pyhf workspace (JSON).")]
+Target = Annotated[
+    Path,
+    typer.Argument(metavar="TARGET", help="A run directory, one with published likelihoods, or a pyhf workspace (JSON)."),
+]
 Patchset = Annotated[Path | None, typer.Option("--patchset", metavar="FILE", help="A pyhf patchset (JSON).")]
 Patch = Annotated[
     str | None,
@@ -548,6 +551,73 @@ def plot(
     """Draw the limits of a run again, and the spectra of chosen masses, into RUN/figures."""
     for path in _draw(target, point or []):
         _print(str(path))
+
+
+@app.command()
+def publish(
+    target: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A directory that is not there yet.")],
+    inspire: Annotated[
+        str, typer.Option("--inspire", metavar="ins1234567", help="Number of the paper at INSPIRE.")
+    ] = "ins0000000",
+    licence: Annotated[str, typer.Option("--licence", help="CC0, as HEPData asks for, or CC-BY-4.0.")] = "CC0",
+    cut_flow: Annotated[
+        list[Path] | None,
+        typer.Option("--cut-flow", metavar="FILE", help="What `modelbuilder simulate --json` printed; may be repeated."),
+    ] = None,
+    likelihoods_at: Annotated[
+        str | None,
+        typer.Option("--likelihoods-at", metavar="URL", help="Where likelihoods too large for HEPData are deposited."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write what is published: likelihoods, HEPData tables and figures, and the archive to upload; all verified first."""
+    from modelbuilder.publish.bundle import Options, publish_run
+
+    _announce_likelihood()
+    options = Options(
+        inspire=inspire, licence=licence, cut_flows=tuple(cut_flow or ()), likelihoods_at=likelihoods_at
+    )
+    done = publish_run(target, output, options, progress=_say)
+    for note in done.notes:
+        _say(f"note: {note}")
+    if as_json:
+        _print_json(done.as_dict())
+        return
+    for line in done.verified.lines():
+        _print(line)
+    folders = "one set of fit regions" if done.regions == 1 else f"{done.regions} sets of fit regions"
+    _print(f"likelihoods: {output / 'likelihoods'} ({done.verified.points} points, {folders})")
+    _print(f"tables:      {done.tables}, with {done.figures} figures, in {output / 'hepdata'}")
+    for part in done.parts:
+        _print(f"deposit:     {part}")
+    _print(f"upload:      {done.archive} ({done.archive_bytes / 1e6:.3g} MB)")
+
+
+@app.command()
+def unpack(
+    archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="zip, tar, tar.gz, tar.xz or tar.bz2.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A directory that is not there yet.")],
+    as_json: Json = False,
+) -> None:
+    """Unpack published likelihoods, ours or any other, as untrusted input; then: modelbuilder limit DIR."""
+    from modelbuilder.publish.unpack import unpack as unpack_archive
+
+    found = unpack_archive(archive, output)
+    if as_json:
+        _print_json(found.as_dict())
+        return
+    for name in found.archives:
+        _print(f"unpacked too: {name}")
+    for likelihood in found.likelihoods[:10]:
+        _print(str(likelihood))
+    if len(found.likelihoods) > 10:
+        _print(f"and {len(found.likelihoods) - 10} more")
+    if found.problem is not None:
+        _say(f"warning: {found.problem}")
+    elif not found.likelihoods:
+        _say("warning: there is no likelihood in it (pyhf workspaces, patchsets)")
+    _print(f"{found.files} files in {output}")
 
 
 @app.command()
