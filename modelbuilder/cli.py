@@ -49,7 +49,9 @@ Jobs = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Pr
 Threads = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; default: one per processor.")]
 Target = Annotated[
     Path,
-    typer.Argument(metavar="TARGET", help="A run directory, one with published likelihoods, or a pyhf workspace (JSON)."),
+    typer.Argument(
+        metavar="TARGET", help="A run directory, one with published likelihoods, or a pyhf workspace (JSON)."
+    ),
 ]
 Patchset = Annotated[Path | None, typer.Option("--patchset", metavar="FILE", help="A pyhf patchset (JSON).")]
 Patch = Annotated[
@@ -563,7 +565,9 @@ def publish(
     licence: Annotated[str, typer.Option("--licence", help="CC0, as HEPData asks for, or CC-BY-4.0.")] = "CC0",
     cut_flow: Annotated[
         list[Path] | None,
-        typer.Option("--cut-flow", metavar="FILE", help="What `modelbuilder simulate --json` printed; may be repeated."),
+        typer.Option(
+            "--cut-flow", metavar="FILE", help="What `modelbuilder simulate --json` printed; may be repeated."
+        ),
     ] = None,
     likelihoods_at: Annotated[
         str | None,
@@ -575,9 +579,7 @@ def publish(
     from modelbuilder.publish.bundle import Options, publish_run
 
     _announce_likelihood()
-    options = Options(
-        inspire=inspire, licence=licence, cut_flows=tuple(cut_flow or ()), likelihoods_at=likelihoods_at
-    )
+    options = Options(inspire=inspire, licence=licence, cut_flows=tuple(cut_flow or ()), likelihoods_at=likelihoods_at)
     done = publish_run(target, output, options, progress=_say)
     for note in done.notes:
         _say(f"note: {note}")

@@ -34,7 +34,7 @@ from modelbuilder.publish.likelihoods import (
     write_region,
 )
 from modelbuilder.publish.readme import bundle_readme, likelihoods_readme
-from modelbuilder.publish.tables import Effects, Fit, all_tables, as_fit, effects_of
+from modelbuilder.publish.tables import Fit, all_tables, as_fit, effects_of
 from modelbuilder.publish.verify import Verified, verify_likelihoods
 from modelbuilder.scan.store import FIGURES, SPEC
 
@@ -230,7 +230,8 @@ def _shares(run: FinishedRun, regions: Sequence[Region], number: int) -> list[tu
 def _write_share(run: FinishedRun, regions: Sequence[Region], folder: Path, options: Options) -> None:
     provenance = _provenance(run, options)
     about = {
-        key: provenance[key] for key in ("spec", "spec_digest", "seed", "data", "confidence_level", "rounding", "license")
+        key: provenance[key]
+        for key in ("spec", "spec_digest", "seed", "data", "confidence_level", "rounding", "license")
     }
     for region in regions:
         write_region(run, region, folder, about=about, inspire=options.inspire)
@@ -283,9 +284,7 @@ def _other_figures(run: FinishedRun, tables: Sequence[Table]) -> list[Path]:
     return [path for path in sorted((run.path / FIGURES).glob("*.png")) if path not in shown]
 
 
-def _likelihood_resources(
-    folder: Path, archives: Sequence[Path], options: Options, notes: list[str]
-) -> list[Resource]:
+def _likelihood_resources(folder: Path, archives: Sequence[Path], options: Options, notes: list[str]) -> list[Resource]:
     if len(archives) == 1:
         return [hepdata.Resource(location=archives[0].name, description=_LIKELIHOOD_TEXT, type="HistFactory")]
     size = sum(archive.stat().st_size for archive in archives) / 1e6

@@ -95,7 +95,9 @@ def check_submission(folder: Path) -> None:
 
     validator = FullSubmissionValidator(autoload_remote_schemas=False)
     if not validator.validate(directory=str(folder)):
-        messages = [f"{Path(file).name}: {m.message}" for file, found in validator.get_messages().items() for m in found]
+        messages = [
+            f"{Path(file).name}: {m.message}" for file, found in validator.get_messages().items() for m in found
+        ]
         msg = f"the submission is not what HEPData takes: {'; '.join(messages[:5])}"
         raise BundleError(msg)
 

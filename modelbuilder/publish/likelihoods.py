@@ -133,7 +133,10 @@ def regions_of(run: FinishedRun) -> tuple[Region, ...]:
         return (Region("", run.points),)
     names = list(channels.values())
     return tuple(
-        Region(f"{REGIONS}/{channels[key] if len(points) > 1 and names.count(channels[key]) == 1 else points[0]}", tuple(points))
+        Region(
+            f"{REGIONS}/{channels[key] if len(points) > 1 and names.count(channels[key]) == 1 else points[0]}",
+            tuple(points),
+        )
         for key, points in found.items()
     )
 

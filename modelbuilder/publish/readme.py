@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 from modelbuilder.publish import hepdata
 from modelbuilder.publish.finished_run import FinishedRun
-from modelbuilder.publish.likelihoods import BACKGROUND, DIGITS, EMPTY_SAMPLE, INDEX, PATCHSET, REGIONS, UNPUBLISHED, Region
+from modelbuilder.publish.likelihoods import (
+    BACKGROUND,
+    DIGITS,
+    EMPTY_SAMPLE,
+    INDEX,
+    PATCHSET,
+    REGIONS,
+    UNPUBLISHED,
+    Region,
+)
 
 
 def bundle_readme(run: FinishedRun, parts: Sequence[str]) -> str:

@@ -211,7 +211,8 @@ def _change(
             return abs(data["lo"] - 1.0) * total, abs(data["hi"] - 1.0) * total
         case "histosys":
             low, high = (
-                math.fsum(abs(x - y) for x, y in zip(data[side], nominal, strict=True)) for side in ("lo_data", "hi_data")
+                math.fsum(abs(x - y) for x, y in zip(data[side], nominal, strict=True))
+                for side in ("lo_data", "hi_data")
             )
             return low, high
         case "lumi":
@@ -233,9 +234,7 @@ def systematics_tables(run: FinishedRun, effects: Sequence[Effects]) -> list[Tab
         return []
     found = {key: [effect[key] for effect in effects if key in effect] for key in keys}
     sizes = {key: [100.0 * effect.size for effect in items] for key, items in found.items()}
-    what = (
-        "the summed absolute change of the bins at one standard deviation relative to the yield, larger of the two sides"
-    )
+    what = "the summed absolute change of the bins at one standard deviation relative to the yield, larger of the two sides"
     tables = [
         Table(
             name="Systematic uncertainties",
@@ -257,9 +256,7 @@ def systematics_tables(run: FinishedRun, effects: Sequence[Effects]) -> list[Tab
     signal = [key for key in keys if key[1] == "signal"]
     if signal:
         columns = [
-            _variable(
-                key[0], "%", [100.0 * effect[key].size if key in effect else None for effect in effects]
-            )
+            _variable(key[0], "%", [100.0 * effect[key].size if key in effect else None for effect in effects])
             for key in signal
         ]
         tables.append(

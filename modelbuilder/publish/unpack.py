@@ -141,8 +141,7 @@ def _likelihoods_in(content: Path, where: str) -> tuple[list[LikelihoodFiles], s
     """The likelihoods; and what is wrong with them, if it is not the reading."""
     found: list[LikelihoodFiles] = []
     try:
-        for likelihood in find_likelihoods(content):
-            found.append(likelihood)  # noqa: PERF402: those before the one that is wrong are kept
+        found.extend(find_likelihoods(content))  # keeps those before the one that is wrong
     except InputFileError as error:
         msg = str(error).replace(f"{content}/", f"{where}: ", 1)
         raise InputFileError(msg) from None
@@ -320,7 +319,7 @@ def _extract_tar(archive: Path, folder: Path, budget: _Budget, where: str, scrat
     names, found = _Names(budget.limits, where), 0
     with _plain_tar(archive, budget, where, scratch) as plain, tarfile.open(fileobj=plain, mode="r:") as opened:
         while (member := opened.next()) is not None:
-            opened.members = []  # which would keep them all
+            opened.members = []  # type: ignore[attr-defined]  # which would keep them all
             found += 1
             budget.count_file(where)
             if member.issym() or member.islnk():

@@ -159,7 +159,9 @@ def _limit_difference(likelihood: Any, row: Mapping[str, Any], method: Any) -> f
             continue
         largest = max(largest, abs(value - was) / max(abs(was), 1e-6))
         if not largest <= LIMIT_TOLERANCE:
-            msg = f"{where}: mu_{band} is {was!r} in limits.json, but {value!r} from the bundle; was one of them changed?"
+            msg = (
+                f"{where}: mu_{band} is {was!r} in limits.json, but {value!r} from the bundle; was one of them changed?"
+            )
             raise BundleError(msg)
     return largest
 
@@ -182,9 +184,7 @@ def _check_patchset(region: Region, background: Any, patchset: Any, n_labels: in
         _fail(f"{where}: the values of the patches are not {n_labels} each, or stand there twice")
 
 
-def _check_with_pyhf(
-    region: Region, background: Any, patchset: Any, run: FinishedRun, chosen: set[str]
-) -> None:
+def _check_with_pyhf(region: Region, background: Any, patchset: Any, run: FinishedRun, chosen: set[str]) -> None:
     """pyhf's schema, digests and order; and its likelihood of the chosen points, patched and direct."""
     import pyhf
 

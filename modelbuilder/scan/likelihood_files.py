@@ -41,7 +41,9 @@ class LikelihoodFiles:
         }
 
     def __str__(self) -> str:
-        more = f" with {self.patchset}" if self.patchset else f" with {len(self.patches)} patches" if self.patches else ""
+        more = (
+            f" with {self.patchset}" if self.patchset else f" with {len(self.patches)} patches" if self.patches else ""
+        )
         return f"{self.folder / self.workspace}{more}"
 
 
@@ -95,7 +97,11 @@ def _is_patchset(found: Any) -> bool:
 
 
 def _is_patch(found: Any) -> bool:
-    return isinstance(found, list) and bool(found) and all(isinstance(x, dict) and {"op", "path"} <= x.keys() for x in found)
+    return (
+        isinstance(found, list)
+        and bool(found)
+        and all(isinstance(x, dict) and {"op", "path"} <= x.keys() for x in found)
+    )
 
 
 def _owner(path: Path, patchset: Mapping[str, Any], workspaces: Mapping[str, Any]) -> str:
