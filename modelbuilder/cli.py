@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -620,6 +620,34 @@ def unpack(
     elif not found.likelihoods:
         _say("warning: there is no likelihood in it (pyhf workspaces, patchsets)")
     _print(f"{found.files} files in {output}")
+
+
+@app.command()
+def export(
+    target: Target,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Directory for the files.")],
+    format_: Annotated[
+        Literal["hs3", "xml", "uhi", "darkcast"],
+        typer.Option("--format", help="HS3, HistFactory XML, UHI histograms, or (of a run) limits for Darkcast."),
+    ],
+    dialect: Annotated[
+        Literal["root", "pyhs3"], typer.Option("--dialect", help="Of HS3: which program is to read it.")
+    ] = "root",
+    patchset: Patchset = None,
+    patch: Patch = None,
+) -> None:
+    """Write likelihoods or limits in the formats of other programs; each file is read back and compared."""
+    from modelbuilder.publish.export import export_darkcast, export_targets
+    from modelbuilder.scan.target import targets_at
+
+    if format_ == "darkcast":
+        written = export_darkcast(target, output)
+    else:
+        _announce_likelihood()
+        found = targets_at(target, patchset=patchset, pattern=patch)
+        written = export_targets(found, output, format_, dialect=dialect, run=target if target.is_dir() else None)
+    for path in written:
+        _print(str(path))
 
 
 @app.command()
