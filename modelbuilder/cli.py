@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -49,7 +49,12 @@ Points = Annotated[
 ]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Processes; default: one per processor.")]
 Threads = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; default: one per processor.")]
-Target = Annotated[Path, typer.Argument(metavar="TARGET", help="A run directory, or a pyhf workspace (JSON).")]
+Target = Annotated[
+    Path,
+    typer.Argument(
+        metavar="TARGET", help="A run directory, one with published likelihoods, or a pyhf workspace (JSON)."
+    ),
+]
 Patchset = Annotated[Path | None, typer.Option("--patchset", metavar="FILE", help="A pyhf patchset (JSON).")]
 Patch = Annotated[
     str | None,
@@ -555,6 +560,101 @@ def plot(
 ) -> None:
     """Draw the limits of a run again, and the spectra of chosen masses, into RUN/figures."""
     for path in _draw(target, point or []):
+        _print(str(path))
+
+
+@app.command()
+def publish(
+    target: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A directory that is not there yet.")],
+    inspire: Annotated[
+        str, typer.Option("--inspire", metavar="ins1234567", help="Number of the paper at INSPIRE.")
+    ] = "ins0000000",
+    licence: Annotated[str, typer.Option("--licence", help="CC0, as HEPData asks for, or CC-BY-4.0.")] = "CC0",
+    cut_flow: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--cut-flow", metavar="FILE", help="What `modelbuilder simulate --json` printed; may be repeated."
+        ),
+    ] = None,
+    likelihoods_at: Annotated[
+        str | None,
+        typer.Option("--likelihoods-at", metavar="URL", help="Where likelihoods too large for HEPData are deposited."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write what is published: likelihoods, HEPData tables and figures, and the archive to upload; all verified first."""
+    from modelbuilder.publish.bundle import Options, publish_run
+
+    _announce_likelihood()
+    options = Options(inspire=inspire, licence=licence, cut_flows=tuple(cut_flow or ()), likelihoods_at=likelihoods_at)
+    done = publish_run(target, output, options, progress=_say)
+    for note in done.notes:
+        _say(f"note: {note}")
+    if as_json:
+        _print_json(done.as_dict())
+        return
+    for line in done.verified.lines():
+        _print(line)
+    folders = "one set of fit regions" if done.regions == 1 else f"{done.regions} sets of fit regions"
+    _print(f"likelihoods: {output / 'likelihoods'} ({done.verified.points} points, {folders})")
+    _print(f"tables:      {done.tables}, with {done.figures} figures, in {output / 'hepdata'}")
+    for part in done.parts:
+        _print(f"deposit:     {part}")
+    _print(f"upload:      {done.archive} ({done.archive_bytes / 1e6:.3g} MB)")
+
+
+@app.command()
+def unpack(
+    archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="zip, tar, tar.gz, tar.xz or tar.bz2.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A directory that is not there yet.")],
+    as_json: Json = False,
+) -> None:
+    """Unpack published likelihoods, ours or any other, as untrusted input; then: modelbuilder limit DIR."""
+    from modelbuilder.publish.unpack import unpack as unpack_archive
+
+    found = unpack_archive(archive, output)
+    if as_json:
+        _print_json(found.as_dict())
+        return
+    for name in found.archives:
+        _print(f"unpacked too: {name}")
+    for likelihood in found.likelihoods[:10]:
+        _print(str(likelihood))
+    if len(found.likelihoods) > 10:
+        _print(f"and {len(found.likelihoods) - 10} more")
+    if found.problem is not None:
+        _say(f"warning: {found.problem}")
+    elif not found.likelihoods:
+        _say("warning: there is no likelihood in it (pyhf workspaces, patchsets)")
+    _print(f"{found.files} files in {output}")
+
+
+@app.command()
+def export(
+    target: Target,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Directory for the files.")],
+    format_: Annotated[
+        Literal["hs3", "xml", "uhi", "darkcast"],
+        typer.Option("--format", help="HS3, HistFactory XML, UHI histograms, or (of a run) limits for Darkcast."),
+    ],
+    dialect: Annotated[
+        Literal["root", "pyhs3"], typer.Option("--dialect", help="Of HS3: which program is to read it.")
+    ] = "root",
+    patchset: Patchset = None,
+    patch: Patch = None,
+) -> None:
+    """Write likelihoods or limits in the formats of other programs; each file is read back and compared."""
+    from modelbuilder.publish.export import export_darkcast, export_targets
+    from modelbuilder.scan.target import targets_at
+
+    if format_ == "darkcast":
+        written = export_darkcast(target, output)
+    else:
+        _announce_likelihood()
+        found = targets_at(target, patchset=patchset, pattern=patch)
+        written = export_targets(found, output, format_, dialect=dialect, run=target if target.is_dir() else None)
+    for path in written:
         _print(str(path))
 
 
