@@ -538,6 +538,49 @@ def significance(
 
 
 @app.command()
+def inject(
+    target: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    points: Annotated[int, typer.Option("--points", min=1, metavar="N", help="Masses, spread over the grid.")] = 5,
+    strengths: Annotated[
+        str, typer.Option("--strengths", metavar="A,B,...", help="Injected signals, in standard deviations.")
+    ] = "0,2,5",
+    toys: Annotated[int, typer.Option("--toys", min=100, metavar="N", help="Pseudo-data sets of each.")] = 300,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of the toys.")] = 1,
+    jobs: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Inject signals into pseudo-data of a run, and see whether the fits give them back."""
+    from modelbuilder.kinematics.shards import available_threads
+    from modelbuilder.scan.injection import inject as injected
+    from modelbuilder.scan.injection import to_json
+    from modelbuilder.scan.store import write_atomically
+
+    sizes = _numbers(strengths)
+    if target.is_dir():
+        _refuse_unwritable(target / "injection.json")
+    found = injected(target, points=points, strengths=sizes, n_toys=toys, seed=seed, n_threads=available_threads(jobs))
+    write_atomically(target / "injection.json", to_json(found))
+    if as_json:
+        _print_json([one.as_dict() for one in found])
+        return
+    for one in found:
+        for line in one.lines():
+            _print(line)
+
+
+def _numbers(text: str) -> list[float]:
+    """The numbers of an option such as `0,2,5`."""
+    try:
+        found = [float(word) for word in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0.0 <= number < 1e6 for number in found):
+        msg = f"--strengths {text}: expected numbers of standard deviations, 0 or more, as in 0,2,5"
+        raise UserError(msg)
+    return found
+
+
+@app.command()
 def plot(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     point: Annotated[
