@@ -87,15 +87,23 @@ class PointInjections:
 
 
 def inject(
-    path: Path, *, points: int, strengths: Sequence[float], n_toys: int, seed: int, n_threads: int = 1
+    path: Path,
+    *,
+    points: int,
+    strengths: Sequence[float],
+    n_toys: int,
+    seed: int,
+    n_threads: int = 1,
+    only: Sequence[str] | None = None,
 ) -> list[PointInjections]:
     """Inject signals at some points of a run directory; the same for any number of threads.
 
     points: that many of those with limits, spread over the grid.    strengths: in standard deviations.
+    only: names of the points to choose from.
     Raises RunDirectoryError where there is no point with a limit, FitFailure where too many toys cannot be fitted.
     """
     search, rows = load_run(path)
-    names = {row["point"] for row in rows if row["status"] == "ok"}
+    names = {row["point"] for row in rows if row["status"] == "ok" and (only is None or row["point"] in only)}
     chosen = spread(tuple(point for point in search.points if point.name in names), points)
     if not chosen:
         msg = f"{path}: no point has a limit; there is nothing to inject a signal into"

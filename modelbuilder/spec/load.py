@@ -46,7 +46,7 @@ class LoadedSearch:
     """A search that passed all checks.
 
     tree: the resolved spec, each value with the place it came from.    points: the whole grid.
-    digest: SHA-256 of the resolved spec, tables included; two specs with the same digest ask for the same thing.
+    digest: SHA-256 of the resolved spec, tables included, `tests` not; two specs with the same digest ask for the same.
     """
 
     spec: SearchSpec
@@ -80,7 +80,8 @@ def load_search(path: Path | str, *, overrides: Iterable[str] = (), root: Path |
         raise SpecError(_without_consequences(problems, more))
     variable = spec.grid_variable
     points = expand_grid(variable, spec.grid[variable], spec.channels)
-    return LoadedSearch(spec, tree, points, digest_of(plain(tree)))
+    content = {key: value for key, value in plain(tree).items() if key != "tests"}  # what is asked for, not of it
+    return LoadedSearch(spec, tree, points, digest_of(content))
 
 
 def load_experiment(path: Path | str, *, root: Path | None = None) -> Experiment:
@@ -172,6 +173,7 @@ class _Resolver:
         below = self._loaded(target, chain, base[1], ("extends",))
         if below is None:
             return tree
+        below = _without(below, "tests")  # what the other one expects of itself
         if isinstance(tree.get("experiment"), Mapping):
             below = self._with_experiment(below)  # changes of some of its values need the others
         return self._merged(below, tree, ())

@@ -30,6 +30,7 @@ STAGES = [
     "inference",
     "scan",
     "publish",
+    "regression",
     "cli",
 ]
 SOURCES = sorted(PACKAGE.rglob("*.py"))
