@@ -29,7 +29,8 @@ Cli = Callable[..., Result]
 
 SETTINGS = ("--set", "signal.events=5000", "--set", "backgrounds.three_photon.events=50000", "--jobs", "1")
 ZPRIME = Path(__file__).parents[2] / "specs" / "belle2" / "zprime_invisible_2018.yaml"
-COMMANDS = ("validate", "show", "simulate", "build", "run", "limit", "fit", "significance", "inject", "plot", "schema")
+COMMANDS = ("validate", "show", "simulate", "build", "run", "limit", "fit", "significance", "inject", "plot", "schema",
+            "check", "lock", "diff", "plan", "fmt")  # fmt: skip
 
 
 def process(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
