@@ -551,6 +551,49 @@ def significance(
 
 
 @app.command()
+def inject(
+    target: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    points: Annotated[int, typer.Option("--points", min=1, metavar="N", help="Masses, spread over the grid.")] = 5,
+    strengths: Annotated[
+        str, typer.Option("--strengths", metavar="A,B,...", help="Injected signals, in standard deviations.")
+    ] = "0,2,5",
+    toys: Annotated[int, typer.Option("--toys", min=100, metavar="N", help="Pseudo-data sets of each.")] = 300,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of the toys.")] = 1,
+    jobs: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Inject signals into pseudo-data of a run, and see whether the fits give them back."""
+    from modelbuilder.kinematics.shards import available_threads
+    from modelbuilder.scan.injection import inject as injected
+    from modelbuilder.scan.injection import to_json
+    from modelbuilder.scan.store import write_atomically
+
+    sizes = _numbers(strengths)
+    if target.is_dir():
+        _refuse_unwritable(target / "injection.json")
+    found = injected(target, points=points, strengths=sizes, n_toys=toys, seed=seed, n_threads=available_threads(jobs))
+    write_atomically(target / "injection.json", to_json(found))
+    if as_json:
+        _print_json([one.as_dict() for one in found])
+        return
+    for one in found:
+        for line in one.lines():
+            _print(line)
+
+
+def _numbers(text: str) -> list[float]:
+    """The numbers of an option such as `0,2,5`."""
+    try:
+        found = [float(word) for word in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0.0 <= number < 1e6 for number in found):
+        msg = f"--strengths {text}: expected numbers of standard deviations, 0 or more, as in 0,2,5"
+        raise UserError(msg)
+    return found
+
+
+@app.command()
 def plot(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     point: Annotated[
@@ -656,6 +699,117 @@ def export(
         written = export_targets(found, output, format_, dialect=dialect, run=target if target.is_dir() else None)
     for path in written:
         _print(str(path))
+
+
+@app.command()
+def check(
+    specs: Specs,
+    jobs: Jobs = None,
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """Run the `tests` of specs, and print what moved. Exit code 1 if something did."""
+    from modelbuilder.regression.check import check_search, lines
+    from modelbuilder.spec.load import load_spec
+
+    searches = [(spec, load_spec(spec, root=root)) for spec in specs]
+    documents, moved = [], 0
+    for spec, search in searches:
+        with _progress() as progress:
+            found = check_search(search, jobs=jobs, progress=progress)
+        moved += sum(not one.passed for one in found)
+        documents.append({"spec": str(spec), "tests": [one.as_dict() for one in found]})
+        if not as_json:
+            _print(f"{spec}: {sum(one.passed for one in found)} of {len(found)} tests fine")
+            for line in lines(found):
+                _print(f"  {line}")
+    if as_json:
+        _print_json(documents)
+    if moved:
+        raise typer.Exit(1)
+
+
+@app.command()
+def lock(
+    specs: Specs,
+    points: Annotated[
+        int | None,
+        typer.Option("--points", min=1, metavar="N", help="Grid points to compute; default: those of the tests."),
+    ] = None,
+    jobs: Jobs = None,
+    root: Root = None,
+) -> None:
+    """Write what specs say today beside them, as NAME.lock.json: values, digests, yields, limits."""
+    from modelbuilder.regression.lock import lock_path, lock_points, make_lock, write_lock
+    from modelbuilder.spec.grid import spread
+    from modelbuilder.spec.load import load_spec
+
+    for spec in specs:
+        search = load_spec(spec, root=root)
+        path = lock_path(spec)
+        _refuse_unwritable(path)
+        chosen = lock_points(search) if points is None else [p.name for p in spread(search.points, points)]
+        write_lock(path, make_lock(search, spec=spec, points=chosen, jobs=jobs))
+        _print(f"{path}: {len(chosen)} of {len(search.points)} points")
+
+
+@app.command()
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="A", help="A spec, run, workspace, lock file or bundle.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="Another of the same kind.")],
+    as_json: Json = False,
+) -> None:
+    """What changed between two specs, runs, workspaces, lock files or bundles. Exit code 1 if something did."""
+    from modelbuilder.regression.diff import diff as difference
+
+    found = difference(before, after)
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        for line in found.lines():
+            _print(line)
+    if found.changes:
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    spec: Spec,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="A run directory to compare with.")],
+    changes: Set = None,
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """What a build of a spec would change of a run, before it does. Exit code 1 if anything."""
+    from modelbuilder.regression.plan import make_plan
+
+    found = make_plan(_load(spec, changes, root), output)
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        for line in found.lines():
+            _print(line)
+    if not found.nothing_to_do:
+        raise typer.Exit(1)
+
+
+@app.command(name="fmt")
+def format_specs(
+    specs: Specs,
+    only_check: Annotated[bool, typer.Option("--check", help="Write nothing; exit code 1 if something would.")] = False,
+) -> None:
+    """Bring specs into their one form: indentation, blanks, quotes, units. Comments and order stay."""
+    from modelbuilder.scan.store import write_atomically
+    from modelbuilder.spec.format import format_file
+
+    texts = {spec: format_file(spec) for spec in specs}
+    changed = [spec for spec, (text, found) in texts.items() if text != found]
+    for spec in changed:
+        _print(f"{'would change' if only_check else 'formatted'}: {spec}")
+        if not only_check:
+            write_atomically(spec, texts[spec][1])
+    if changed and only_check:
+        raise typer.Exit(1)
 
 
 @app.command()

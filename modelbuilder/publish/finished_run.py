@@ -150,6 +150,9 @@ class FinishedRun:
 def finished_run(path: Path) -> FinishedRun:
     """The run in a directory. Raises RunDirectoryError if it is none, is not finished, or has no limits."""
     search, _ = load_run(path)
+    if not isinstance(search, LoadedSearch):
+        msg = f"{path}: a run of a combination; likelihoods are published search by search, and combined by those who use them"
+        raise RunDirectoryError(msg)
     about = read_json(path / RUN)
     if not about.get("finished"):
         msg = f"{path}: the run was stopped before its end; give the command of {RUN} again, then publish"

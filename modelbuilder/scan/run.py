@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -48,6 +48,7 @@ def run_search(
     path: Path,
     *,
     points: int | None = None,
+    only: Collection[str] | None = None,
     jobs: int | None = None,
     limits: bool = True,
     command: str = "",
@@ -55,8 +56,8 @@ def run_search(
 ) -> Summary:
     """Build, and with `limits` fit, the points of a search or of a combination into a run directory.
 
-    points: that many, evenly spread over the grid; all if None.    jobs: processes; as many as processors if None.
-    The result does not depend on `jobs`. With several jobs, a script must call this under `if __name__ == "__main__"`.
+    points: that many, evenly spread over the grid; all if None.    only: names of those to choose from.
+    jobs: processes; as many as processors if None. The result does not depend on `jobs`. With several jobs, a script must call this under `if __name__ == "__main__"`.
     Raises RunDirectoryError if the directory belongs to something else, WorkspaceError if there is no background.
     """
     if not all(one.spec.backgrounds for one in searches_of(search).values()):
@@ -65,7 +66,7 @@ def run_search(
             " process, or state what is `expected` of a free shape, however little"
         )
         raise WorkspaceError(msg)
-    chosen = spread(search.points, points)
+    chosen = spread(tuple(p for p in search.points if only is None or p.name in only), points)
     with RunDirectory.open_for(path, search, command=command) as run:
         resumed = sum(point.name in run.done for point in chosen)
         missing = [point for point in chosen if point.name not in run.done]

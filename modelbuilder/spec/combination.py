@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from modelbuilder.spec.base import FileName, Name, SpecModel, WholeNumber
+from modelbuilder.spec.expectations import Expectation
 from modelbuilder.spec.grid import GridError, GridPoint, channel_of, expand_axis, point_name, resolution_at
 from modelbuilder.spec.problems import nearest
 from modelbuilder.spec.search import Data, GridAxis, LuminositySystematic, SearchSpec, SpuriousSignal, Statistics
@@ -47,6 +48,9 @@ class CombinationSpec(SpecModel):
     statistics: Statistics
     data: Data = Field(
         description="the data of all searches; the first one has the pseudo-data of `seed`, the next of seed + 1"
+    )
+    tests: list[Expectation] = Field(
+        default_factory=list, description="what the combination expects of itself; `modelbuilder check` looks"
     )
 
     @property

@@ -47,7 +47,7 @@ class LoadedSearch:
     """A search that passed all checks.
 
     tree: the resolved spec, each value with the place it came from.    points: the whole grid.
-    digest: SHA-256 of the resolved spec, tables included; two specs with the same digest ask for the same thing.
+    digest: SHA-256 of the resolved spec, tables included, `tests` not; two specs with the same digest ask for the same.
     """
 
     spec: SearchSpec
@@ -129,7 +129,7 @@ def _checked_search(tree: Mapping, problems: list[Problem]) -> LoadedSearch:
         raise SpecError(_without_consequences(problems, more))
     variable = spec.grid_variable
     points = expand_grid(variable, spec.grid[variable], spec.channels)
-    return LoadedSearch(spec, tree, points, digest_of(plain(tree)))
+    return LoadedSearch(spec, tree, points, _digest(tree))
 
 
 def _checked_combination(tree: Mapping, problems: list[Problem]) -> LoadedCombination:
@@ -146,7 +146,7 @@ def _checked_combination(tree: Mapping, problems: list[Problem]) -> LoadedCombin
         variable, below = search.grid_variable, trees[name]
         points = expand_grid(variable, search.grid[variable], search.channels)
         own = search.model_copy(update={"data": _data_of(spec, index)})
-        searches[name] = LoadedSearch(own, below, points, digest_of(plain(below)))
+        searches[name] = LoadedSearch(own, below, points, _digest(below))
     try:
         grid = combined_grid(spec, searches)
     except GridError as error:
@@ -156,7 +156,7 @@ def _checked_combination(tree: Mapping, problems: list[Problem]) -> LoadedCombin
         more += [_below_search(problem, name) for problem in missing_values(member.spec, member.tree, own_points)]
     if more:
         raise SpecError(tuple(more))
-    return LoadedCombination(spec, tree, grid.points, digest_of(plain(tree)), searches, grid)
+    return LoadedCombination(spec, tree, grid.points, _digest(tree), searches, grid)
 
 
 def _searches_in(tree: Mapping) -> dict[str, Mapping]:
@@ -199,6 +199,16 @@ def default_root(path: Path) -> Path:
         if above.name == "specs" or (above / ".git").exists() or (above / "pyproject.toml").exists():
             return above
     return folder
+
+
+def _digest(tree: Mapping) -> str:
+    """Of a resolved spec without its tests, and those of its searches: they ask for nothing."""
+    for name, below in _searches_in(tree).items():
+        place, searches = tree.entries["searches"]
+        assert isinstance(searches, Mapping)
+        changed = searches.with_entry(name, searches.entries[name][0], _without(below, "tests"))
+        tree = tree.with_entry("searches", place, changed)
+    return digest_of(plain(_without(tree, "tests")))
 
 
 def digest_of(value: object) -> str:
@@ -270,6 +280,7 @@ class _Resolver:
         below = self._loaded(target, chain, base[1], ("extends",))
         if below is None:
             return tree
+        below = _without(below, "tests")  # what the other one expects of itself
         own = tree.get("experiment")
         if isinstance(own, Mapping):
             # another file, and nothing of that of the base; or changes of some values, which need the others
