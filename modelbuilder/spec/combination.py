@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from modelbuilder.spec.base import FileName, Name, SpecModel, WholeNumber
-from modelbuilder.spec.grid import GridError, GridPoint, channel_of, expand_axis, point_name, resolution_at
+from modelbuilder.spec.grid import DECIMALS, GridError, GridPoint, channel_of, expand_axis, point_name, resolution_at
 from modelbuilder.spec.problems import nearest
 from modelbuilder.spec.search import Data, GridAxis, LuminositySystematic, SearchSpec, SpuriousSignal, Statistics
 
@@ -137,14 +137,17 @@ def _member_point(member: str, search: LoadedSearch, mass: float) -> GridPoint:
 
 
 def _resolution(variable: str, searches: Mapping[str, LoadedSearch], mass: float) -> float:
-    """That of the first search that covers a mass; in its gaps too, if no other does."""
-    there = [name for name, search in searches.items() if takes_part(search, mass)]
+    """That of the first search that takes part at a mass; where none does, that at the closest end of a grid."""
+    there = [name for name, search in searches.items() if takes_part(search, round(mass, DECIMALS))]
     there += [name for name, search in searches.items() if search.points[0].mass <= mass <= search.points[-1].mass]
     if not there:
-        starts = [search.points[0].mass for search in searches.values() if search.points[0].mass > mass]
-        where = f"; the next one begins at {min(starts):g} GeV" if starts else ""
-        msg = f"found steps in resolutions at {mass:g} GeV, where no search has a grid{where}; end the segment before"
-        raise GridError(("grid", variable), msg)
+        ends = [
+            (abs(end.mass - mass), name, end.mass)
+            for name, one in searches.items()
+            for end in (one.points[0], one.points[-1])
+        ]
+        _, name, mass = min(ends)
+        there = [name]
     try:
         return resolution_at(searches[there[0]].spec.channels, {variable: mass})
     except GridError as error:
