@@ -16,6 +16,7 @@ from modelbuilder.spec.search import Data, GridAxis, LuminositySystematic, Searc
 if TYPE_CHECKING:
     from modelbuilder.spec.load import LoadedSearch
 
+MAX_SEARCHES = 20
 ALL = "all"
 """The channel of a simultaneous fit, as tables name it."""
 Finding = tuple[tuple[str | int, ...], str]
@@ -31,7 +32,9 @@ class CombinationSpec(SpecModel):
     notes: str | None = Field(None, description="what a reader should know about the combination")
     seed: WholeNumber = Field(1, ge=0, lt=2**63, description="of toys; the searches are simulated with their own seeds")
     searches: dict[Name, SearchSpec] = Field(
-        min_length=1, max_length=50, description="the searches by name: paths, or variants of a search written in place"
+        min_length=1,
+        max_length=MAX_SEARCHES,
+        description="the searches by name: paths, or variants of a search written in place",
     )
     parameter: Name = Field(
         description="the interpretation that all searches have, whose coupling is one and the same in all of them"
