@@ -217,10 +217,20 @@ def _findings_of_names(spec: CombinationSpec) -> Iterator[Finding]:
             path = ("searches", name, "systematics", systematic)
             if systematic in luminosities and not isinstance(row, LuminositySystematic):
                 yield path, f"{systematic!r} is the name of the luminosity of an experiment in a combination; rename it"
-            prefix = next((other for other in spec.searches if systematic.startswith(f"{other}_")), None)
-            if prefix is not None and not is_own(spec, row, systematic):
-                reason = f"names that begin with {prefix + '_'!r} are those of parameters that only {prefix} has; rename it, or the search"
-                yield path, reason
+            if not is_own(spec, row, systematic):
+                for other in (other for other in spec.searches if _has_parameter(spec, other, systematic)):
+                    yield (
+                        path,
+                        f"{systematic!r} is the name of a parameter that only {other} has; rename it, or the search",
+                    )
+
+
+def _has_parameter(spec: CombinationSpec, name: str, parameter: str) -> bool:
+    """Whether a parameter is one of those that begin with the name of a search, and that it alone has."""
+    search = spec.searches[name]
+    own = [key for key, row in search.systematics.items() if is_own(spec, row, key)]
+    free = tuple(f"{name}_{background}_" for background in search.backgrounds)
+    return parameter in {f"{name}_{key}" for key in (luminosity_name(search), *own)} or parameter.startswith(free)
 
 
 def shared_systematics(spec: CombinationSpec) -> dict[str, list[str]]:

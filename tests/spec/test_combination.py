@@ -210,10 +210,13 @@ def test_systematics_that_cannot_be_shared(write: Write) -> None:
     for name, place, reason in (
         ("lumi", "C:10:19", "it is a luminosity in one search and something else in another (tight, loose); rename one"),
         ("lumi_belle2", "C:10:19", "'lumi_belle2' is the name of the luminosity of an experiment in a combination; rename it"),
-        ("tight_size", "C:10:19", "names that begin with 'tight_' are those of parameters that only tight has; rename it, or the search"),
+        ("tight_selection_efficiency", "C:10:19", "'tight_selection_efficiency' is the name of a parameter that only tight has; rename it, or the search"),
+        ("tight_three_photon_rate", "C:10:19", "'tight_three_photon_rate' is the name of a parameter that only tight has; rename it, or the search"),
     ):  # fmt: skip
         write(("parameter", extra % name))
         assert f"{place}: searches.loose.systematics.{name}: {reason}" in problems()
+    write(("parameter", extra % "tight_size"))  # begins like those of the other search, and is none of them
+    assert problems() == []
     write(("separate: [selection_efficiency]", "separate: [x]"), ("parameter", extra % "x"))
     assert problems() == ["C:13:12: separate[0]: only loose has 'x', so nothing shares it; remove it"]
 
