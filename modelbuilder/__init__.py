@@ -9,7 +9,8 @@
     found = mb.build_point(search, simulation, background, point)     # templates and a pyhf workspace
     limit = mb.upper_limit(mb.PyhfLikelihood(found.built.workspace), method="cls")
 
-or all of it, in parallel and into files: `mb.run_search(search, "out", points=12)`.
+or all of it, in parallel and into files: `mb.run_search(search, "out", points=12)`. `mb.load_spec` reads a search or a
+combination of searches.
 
 The names are imported when they are first used, so that importing the package costs nothing.
 """
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
     from modelbuilder.scan.point import build_point
     from modelbuilder.scan.run import run_search
     from modelbuilder.scan.store import load_run
-    from modelbuilder.spec.load import load_experiment, load_search
+    from modelbuilder.spec.load import load_experiment, load_search, load_spec
 
 _HOMES = {
     "ModelBuilderError": "modelbuilder.errors",
     "UserError": "modelbuilder.errors",
     "load_experiment": "modelbuilder.spec.load",
     "load_search": "modelbuilder.spec.load",
+    "load_spec": "modelbuilder.spec.load",
     "Simulation": "modelbuilder.histograms.simulate",
     "AsymptoticCalculator": "modelbuilder.inference",
     "PyhfLikelihood": "modelbuilder.inference",
@@ -57,6 +59,7 @@ __all__ = [
     "load_experiment",
     "load_run",
     "load_search",
+    "load_spec",
     "run_search",
     "upper_limit",
 ]

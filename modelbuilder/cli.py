@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from modelbuilder.histograms.look import Look
-    from modelbuilder.scan.points import Loaded
     from modelbuilder.scan.run import Progress, Summary
+    from modelbuilder.spec.load import Loaded
 
 app = typer.Typer(
     name="modelbuilder",

@@ -17,13 +17,13 @@ from modelbuilder.histograms.templates import axis_of, from_uhi_json
 from modelbuilder.histograms.typeset import formula
 from modelbuilder.inference import PyhfLikelihood
 from modelbuilder.publish import style
-from modelbuilder.scan.points import Loaded, experiments_of, searches_at, searches_of
+from modelbuilder.scan.points import experiments_of, searches_at, searches_of
 from modelbuilder.scan.store import FIGURES, TEMPLATES, WORKSPACES
 from modelbuilder.scan.table import BANDS, UPPER_EDGE
 from modelbuilder.spec.combination import CombinationSpec
 from modelbuilder.spec.grid import GridPoint
-from modelbuilder.spec.interpretations import Interpretation
-from modelbuilder.spec.load import LoadedCombination, LoadedSearch
+from modelbuilder.spec.interpretations import UNIT_SUFFIXES, Interpretation
+from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
 from modelbuilder.spec.search import SIGNAL, Data, PseudoData, SearchSpec, SpuriousSignal
 from modelbuilder.workspace.files import read_json
 
@@ -413,6 +413,8 @@ def draw_limit_figures(search: Loaded, run: Path, rows: Sequence[Mapping[str, An
         raise RunDirectoryError(msg)
     written = []
     for quantity, ylabel in limited_quantities(search).items():
+        if all(row.get(f"{quantity}_{band}") is None for row in rows for band in ("observed", *BANDS)):
+            continue  # nothing of it is excluded anywhere
         for method in search.spec.statistics.methods:
             figure = limit_figure(search, rows, quantity, ylabel, method)
             written += style.save(figure, run / FIGURES / f"limit_{quantity}_{method}")
@@ -515,7 +517,8 @@ def _cross_section_symbol(spec: SearchSpec) -> str:
 def _coupling_symbol(name: str, interpretation: Interpretation) -> str:
     """That of the model; with what the name of the column adds to the usual one."""
     theory = interpretation.theory
-    added = name.removeprefix(theory.coupling).strip("_").replace("_", " ")
+    unit = UNIT_SUFFIXES.get(theory.unit, "")
+    added = name.removesuffix(unit).removeprefix(theory.coupling.removesuffix(unit)).strip("_").replace("_", " ")
     return f"{theory.symbol} ({added})" if added else theory.symbol
 
 

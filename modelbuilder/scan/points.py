@@ -22,15 +22,13 @@ from modelbuilder.scan.point import (
 )
 from modelbuilder.scan.table import CROSS_SECTION, MU, Quantity, Row, columns, tail_of_combination
 from modelbuilder.spec.grid import GridPoint
-from modelbuilder.spec.load import LoadedCombination, LoadedSearch
+from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
 from modelbuilder.spec.search import SIGNAL
 from modelbuilder.workspace.build import build_channel, reference_cross_section
 from modelbuilder.workspace.combine import combine
 
 if TYPE_CHECKING:
     import hist
-
-Loaded = LoadedSearch | LoadedCombination
 
 
 class Points(Protocol):

@@ -19,9 +19,10 @@ from modelbuilder.histograms.simulate import RegionTemplates
 from modelbuilder.histograms.templates import histograms, to_uhi_json
 from modelbuilder.kinematics.shards import available_threads
 from modelbuilder.scan.point import limit_rows
-from modelbuilder.scan.points import Loaded, points_of, searches_of
+from modelbuilder.scan.points import points_of, searches_of
 from modelbuilder.scan.store import TEMPLATES, RunDirectory, write_atomically
 from modelbuilder.spec.grid import GridPoint, spread
+from modelbuilder.spec.load import Loaded
 
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, the number of points done, and their total."""

@@ -27,11 +27,11 @@ from modelbuilder.inference.scan_significance import (
     toy_scans,
 )
 from modelbuilder.kinematics.shards import stream_key
-from modelbuilder.scan.points import Loaded, points_of, searches_at, searches_of
+from modelbuilder.scan.points import points_of, searches_at, searches_of
 from modelbuilder.scan.store import TEMPLATES, WORKSPACES, load_run
 from modelbuilder.spec.combination import ALL
 from modelbuilder.spec.grid import GridPoint
-from modelbuilder.spec.load import LoadedCombination, LoadedSearch
+from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
 from modelbuilder.workspace.files import read_json
 
 if TYPE_CHECKING:

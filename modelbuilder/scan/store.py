@@ -19,9 +19,9 @@ from typing import Any
 from modelbuilder import __version__
 from modelbuilder.errors import RunDirectoryError
 from modelbuilder.scan import table
-from modelbuilder.scan.points import Loaded, columns_of
+from modelbuilder.scan.points import columns_of
 from modelbuilder.spec.emit import to_yaml
-from modelbuilder.spec.load import load_spec
+from modelbuilder.spec.load import Loaded, load_spec
 from modelbuilder.spec.summary import count_sources
 from modelbuilder.workspace.files import read_json
 

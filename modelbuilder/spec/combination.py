@@ -10,13 +10,14 @@ from pydantic import Field
 
 from modelbuilder.spec.base import FileName, Name, SpecModel, WholeNumber
 from modelbuilder.spec.expectations import Expectation
-from modelbuilder.spec.grid import GridError, GridPoint, channel_of, expand_axis, point_name, resolution_at
+from modelbuilder.spec.grid import DECIMALS, GridError, GridPoint, channel_of, expand_axis, point_name, resolution_at
 from modelbuilder.spec.problems import nearest
 from modelbuilder.spec.search import Data, GridAxis, LuminositySystematic, SearchSpec, SpuriousSignal, Statistics
 
 if TYPE_CHECKING:
     from modelbuilder.spec.load import LoadedSearch
 
+MAX_SEARCHES = 20
 ALL = "all"
 """The channel of a simultaneous fit, as tables name it."""
 Finding = tuple[tuple[str | int, ...], str]
@@ -32,7 +33,9 @@ class CombinationSpec(SpecModel):
     notes: str | None = Field(None, description="what a reader should know about the combination")
     seed: WholeNumber = Field(1, ge=0, lt=2**63, description="of toys; the searches are simulated with their own seeds")
     searches: dict[Name, SearchSpec] = Field(
-        min_length=1, max_length=50, description="the searches by name: paths, or variants of a search written in place"
+        min_length=1,
+        max_length=MAX_SEARCHES,
+        description="the searches by name: paths, or variants of a search written in place",
     )
     parameter: Name = Field(
         description="the interpretation that all searches have, whose coupling is one and the same in all of them"
@@ -141,14 +144,17 @@ def _member_point(member: str, search: LoadedSearch, mass: float) -> GridPoint:
 
 
 def _resolution(variable: str, searches: Mapping[str, LoadedSearch], mass: float) -> float:
-    """That of the first search that covers a mass; in its gaps too, if no other does."""
-    there = [name for name, search in searches.items() if takes_part(search, mass)]
+    """That of the first search that takes part at a mass; where none does, that at the closest end of a grid."""
+    there = [name for name, search in searches.items() if takes_part(search, round(mass, DECIMALS))]
     there += [name for name, search in searches.items() if search.points[0].mass <= mass <= search.points[-1].mass]
     if not there:
-        starts = [search.points[0].mass for search in searches.values() if search.points[0].mass > mass]
-        where = f"; the next one begins at {min(starts):g} GeV" if starts else ""
-        msg = f"found steps in resolutions at {mass:g} GeV, where no search has a grid{where}; end the segment before"
-        raise GridError(("grid", variable), msg)
+        ends = [
+            (abs(end.mass - mass), name, end.mass)
+            for name, one in searches.items()
+            for end in (one.points[0], one.points[-1])
+        ]
+        _, name, mass = min(ends)
+        there = [name]
     try:
         return resolution_at(searches[there[0]].spec.channels, {variable: mass})
     except GridError as error:
@@ -215,10 +221,20 @@ def _findings_of_names(spec: CombinationSpec) -> Iterator[Finding]:
             path = ("searches", name, "systematics", systematic)
             if systematic in luminosities and not isinstance(row, LuminositySystematic):
                 yield path, f"{systematic!r} is the name of the luminosity of an experiment in a combination; rename it"
-            prefix = next((other for other in spec.searches if systematic.startswith(f"{other}_")), None)
-            if prefix is not None and not is_own(spec, row, systematic):
-                reason = f"names that begin with {prefix + '_'!r} are those of parameters that only {prefix} has; rename it, or the search"
-                yield path, reason
+            if not is_own(spec, row, systematic):
+                for other in (other for other in spec.searches if _has_parameter(spec, other, systematic)):
+                    yield (
+                        path,
+                        f"{systematic!r} is the name of a parameter that only {other} has; rename it, or the search",
+                    )
+
+
+def _has_parameter(spec: CombinationSpec, name: str, parameter: str) -> bool:
+    """Whether a parameter is one of those that begin with the name of a search, and that it alone has."""
+    search = spec.searches[name]
+    own = [key for key, row in search.systematics.items() if is_own(spec, row, key)]
+    free = tuple(f"{name}_{background}_" for background in search.backgrounds)
+    return parameter in {f"{name}_{key}" for key in (luminosity_name(search), *own)} or parameter.startswith(free)
 
 
 def shared_systematics(spec: CombinationSpec) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from modelbuilder.errors import InputFileError, Problem, SpecError
 from modelbuilder.spec.base import shown
 from modelbuilder.spec.checks import cross_check, missing_values, placed
-from modelbuilder.spec.combination import CombinationSpec, CombinedGrid, combined_grid, findings
+from modelbuilder.spec.combination import MAX_SEARCHES, CombinationSpec, CombinedGrid, combined_grid, findings
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.grid import GridError, GridPoint, expand_grid
 from modelbuilder.spec.problems import nearest, validate
@@ -93,6 +93,9 @@ def _closest(node: Node, path: tuple[str | int, ...]) -> Place:
     return node.place
 
 
+Loaded = LoadedSearch | LoadedCombination
+
+
 def load_search(path: Path | str, *, overrides: Iterable[str] = (), root: Path | None = None) -> LoadedSearch:
     """Read, resolve and check a search spec.
 
@@ -108,9 +111,7 @@ def load_combination(path: Path | str, *, overrides: Iterable[str] = (), root: P
     return _checked_combination(*resolve(Path(path), overrides=overrides, root=root))
 
 
-def load_spec(
-    path: Path | str, *, overrides: Iterable[str] = (), root: Path | None = None
-) -> LoadedSearch | LoadedCombination:
+def load_spec(path: Path | str, *, overrides: Iterable[str] = (), root: Path | None = None) -> Loaded:
     """A search or a combination, as its `schema:` says; a search, if it says nothing. Otherwise as `load_search`."""
     tree, problems = resolve(Path(path), overrides=overrides, root=root)
     return _checked_combination(tree, problems) if is_combination(tree) else _checked_search(tree, problems)
@@ -362,7 +363,8 @@ class _Resolver:
 
     def _with_searches(self, tree: Mapping) -> Mapping:
         searches = tree.get("searches")
-        for name in searches.entries if isinstance(searches, Mapping) else ():
+        names = list(searches.entries) if isinstance(searches, Mapping) else []
+        for name in names[:MAX_SEARCHES]:
             tree = self._with_search(tree, name, with_experiment=True)
         return tree
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from modelbuilder.spec.combination import CombinationSpec
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.search import SearchSpec
 
@@ -19,7 +20,8 @@ _REFERENCE = {"type": "string", "description": "path of a file, relative to this
 def schemas() -> dict[str, dict[str, Any]]:
     """The schemas by file name. They describe specs as written: with references and `extends`, not resolved."""
     return {
-        "search.schema.json": _schema(SearchSpec, references=("experiment",)),
+        "search.schema.json": _schema(SearchSpec),
+        "combination.schema.json": _schema(CombinationSpec),
         "experiment.schema.json": _schema(Experiment),
     }
 
@@ -41,37 +43,46 @@ def differences(folder: Path) -> list[str]:
     return found
 
 
-def _schema(model: type[BaseModel], references: tuple[str, ...] = ()) -> dict[str, Any]:
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
     """Either a complete file, or a variant with `extends`, in which nothing is required and null removes."""
     generated = _draft_07(model.model_json_schema())
-    definitions = generated.pop("definitions", {})
-    for name in references:
-        generated["properties"][name] = {"anyOf": [_REFERENCE, generated["properties"][name]]}
-    generated["properties"]["$schema"] = {"type": "string", "description": "for editors; ignored"}
+    below = generated.pop("definitions", {})
     title = generated["title"]
-    variant = _variant(generated)
-    variant["properties"]["extends"] = {**_REFERENCE, "description": "the spec that this one changes"}
+    definitions = {title: generated, **below}
+    files = [name for name in dict.fromkeys((title, SearchSpec.__name__)) if name in definitions]
+    for properties in (definitions[name]["properties"] for name in files):
+        if "experiment" in properties:
+            properties["experiment"] = {"anyOf": [_REFERENCE, properties["experiment"]]}
+        properties["$schema"] = {"type": "string", "description": "for editors; ignored"}
+    variants = {f"{name}Variant": _variant(definition) for name, definition in definitions.items()}
+    for name in files:
+        extends = {**_REFERENCE, "description": "the spec that this one changes"}
+        variants[f"{name}Variant"]["properties"]["extends"] = extends
+        for properties in (definitions[name]["properties"], variants[f"{name}Variant"]["properties"]):
+            if "experiment" in properties:
+                properties["experiment"]["anyOf"].append({"$ref": f"#/definitions/{Experiment.__name__}Changes"})
     changes = {}
-    for name in references:
-        kind = model.model_fields[name].annotation
-        assert isinstance(kind, type)
-        changes[f"{kind.__name__}Changes"] = _changes(definitions[kind.__name__])
-        for properties in (generated["properties"], variant["properties"]):
-            properties[name]["anyOf"].append({"$ref": f"#/definitions/{kind.__name__}Changes"})
+    if Experiment.__name__ in below:
+        changes[f"{Experiment.__name__}Changes"] = _changes(below[Experiment.__name__])
+    if "searches" in generated["properties"]:
+        search = _complete_or_variant(SearchSpec.__name__)
+        generated["properties"]["searches"]["additionalProperties"] = {"anyOf": [_REFERENCE, search]}
+        variant, _ = variants[f"{title}Variant"]["properties"]["searches"]["anyOf"]
+        variant["additionalProperties"] = _or_null({"anyOf": [_REFERENCE, search["then"]]})
     return {
         "$schema": _DRAFT,
         "title": title,
         "description": generated.get("description", ""),
+        **_complete_or_variant(title),
+        "definitions": {title: generated, **below, **variants, **changes},
+    }
+
+
+def _complete_or_variant(title: str) -> dict[str, Any]:
+    return {
         "if": {"type": "object", "required": ["extends"]},
         "then": {"$ref": f"#/definitions/{title}Variant"},
         "else": {"$ref": f"#/definitions/{title}"},
-        "definitions": {
-            title: generated,
-            **definitions,
-            f"{title}Variant": variant,
-            **{f"{name}Variant": _variant(definition) for name, definition in definitions.items()},
-            **changes,
-        },
     }
 
 

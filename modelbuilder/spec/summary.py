@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from modelbuilder.spec.base import SOURCE_LABELS, source_label
 from modelbuilder.spec.combination import shared_systematics
 from modelbuilder.spec.grid import GridPoint
-from modelbuilder.spec.load import LoadedCombination, LoadedSearch
+from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
 from modelbuilder.spec.search import Background, BernsteinShape, PseudoData
 from modelbuilder.spec.tree import Scalar, walk
 
 
-def count_sources(search: LoadedSearch | LoadedCombination) -> dict[str, int]:
+def count_sources(search: Loaded) -> dict[str, int]:
     """How many inputs of the spec carry each source label."""
     labels = [
         source_label(str(node.value))
@@ -22,12 +22,12 @@ def count_sources(search: LoadedSearch | LoadedCombination) -> dict[str, int]:
     return {label: labels.count(label) for label in SOURCE_LABELS}
 
 
-def counted_sources(search: LoadedSearch | LoadedCombination) -> str:
+def counted_sources(search: Loaded) -> str:
     """`7 read, 3 review, ...`"""
     return ", ".join(f"{number} {label}" for label, number in count_sources(search).items() if number)
 
 
-def grid_lines(search: LoadedSearch | LoadedCombination) -> list[str]:
+def grid_lines(search: Loaded) -> list[str]:
     """One line per grid point: index, name, mass, and the channel, or the searches that take part with theirs."""
 
     def last(point: GridPoint) -> str:
@@ -38,7 +38,7 @@ def grid_lines(search: LoadedSearch | LoadedCombination) -> list[str]:
     return [f"{point.index:5d}  {point.name:16}  {point.mass:9.4f} GeV  {last(point)}" for point in search.points]
 
 
-def summary_lines(search: LoadedSearch | LoadedCombination) -> list[str]:
+def summary_lines(search: Loaded) -> list[str]:
     """What the search or combination is, in the order of the analysis."""
     return list(_summary(search) if isinstance(search, LoadedSearch) else _summary_of_combination(search))
 
@@ -96,7 +96,7 @@ def _summary(search: LoadedSearch) -> Iterator[str]:
     yield from _last_lines(search)
 
 
-def _last_lines(search: LoadedSearch | LoadedCombination) -> Iterator[str]:
+def _last_lines(search: Loaded) -> Iterator[str]:
     spec = search.spec
     data = f"pseudo-data, seed {spec.data.seed}" if isinstance(spec.data, PseudoData) else "Asimov data"
     level = f"{100 * spec.statistics.confidence_level:g} % CL"

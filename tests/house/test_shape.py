@@ -176,6 +176,7 @@ def test_public_names() -> None:
         "load_experiment",
         "load_run",
         "load_search",
+        "load_spec",
         "run_search",
         "upper_limit",
     ]

@@ -315,6 +315,30 @@ def test_files_are_the_same_twice(small_run: Path, tmp_path: Path) -> None:
         assert content.startswith(b"%PDF" if name.endswith(".pdf") else b"\x89PNG")
 
 
+def test_axes_of_couplings() -> None:
+    """Catches two interpretations of one model that look the same."""
+    models = "{model: alp-photon-escaping, length: 3 m, source: assumption}"
+    search = load_search(
+        SPEC, overrides=[f"interpretations.{name}_per_gev={models}" for name in ("g_agammagamma_escaping", "g_far")]
+    )
+    symbol = r"$g_{a\gamma\gamma}$ [GeV$^{-1}$]"
+    found = figures.limited_quantities(search)
+    del found["cross_section_fb"]
+    assert found == {
+        "g_agammagamma_per_gev": symbol,
+        "g_agammagamma_escaping_per_gev": f"{symbol} (escaping)",
+        "g_far_per_gev": f"{symbol} (g far)",
+    }
+
+
+def test_what_is_excluded_nowhere_is_not_drawn(search: LoadedSearch, tmp_path: Path) -> None:
+    """Catches a figure without anything in it, and one that is missing because of it."""
+    drawn = figures.draw_limit_figures(search, tmp_path, [row(1.0, method) for method in ("profile-likelihood", "cls")])
+    assert {path.stem.removesuffix("_cls").removesuffix("_profile-likelihood") for path in drawn} == {
+        "limit_cross_section_fb"
+    }
+
+
 def test_nothing_to_draw(search: LoadedSearch, tmp_path: Path) -> None:
     """Catches a run without a single limit that ends in a traceback."""
     with pytest.raises(RunDirectoryError, match="no point has a limit"):

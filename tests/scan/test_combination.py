@@ -188,7 +188,7 @@ def test_what_a_run_writes(run: Path, both: LoadedCombination) -> None:
     assert len(points) == 4
     expected = {"run.json", "spec.resolved.yaml", "points.jsonl", "limits.csv", "limits.json", "lint.txt", ".lock"}
     expected |= {f"workspaces/{name}.json" for name in points} | {f"templates/{name}.json" for name in points}
-    regions = ("one_diphoton_1", "one_diphoton_2", "two_diphoton", "two_recoil")
+    regions = ("one_diphoton", "two_diphoton", "two_recoil")
     assert names == expected | {f"templates/background_{region}.json" for region in regions}
     with (run / "limits.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))

@@ -87,9 +87,9 @@ def test_steps_in_resolutions_are_those_of_the_first_search_there(write: Write) 
     found = load_combination(PATH)
     alone = load_search(ALP, overrides=[f"grid.m_a.segments=[{steps}]"])
     assert [point.mass for point in found.points] == [point.mass for point in alone.points]
-    write((values, "{from: 9 GeV, to: 10 GeV, step: 2 resolution, source: assumption}"))
-    (problem,) = problems()
-    assert "where no search has a grid; end the segment before" in problem
+    write((values, "{from: 9 GeV, to: 10.2 GeV, step: 2 resolution, source: assumption}"))  # further than all grids
+    beyond = load_combination(PATH).points[-1].mass
+    assert 9.6 < beyond <= load_search(ALP).points[-1].mass
 
 
 def test_each_search_has_data_of_its_own(write: Write) -> None:
@@ -210,10 +210,13 @@ def test_systematics_that_cannot_be_shared(write: Write) -> None:
     for name, place, reason in (
         ("lumi", "C:10:19", "it is a luminosity in one search and something else in another (tight, loose); rename one"),
         ("lumi_belle2", "C:10:19", "'lumi_belle2' is the name of the luminosity of an experiment in a combination; rename it"),
-        ("tight_size", "C:10:19", "names that begin with 'tight_' are those of parameters that only tight has; rename it, or the search"),
+        ("tight_selection_efficiency", "C:10:19", "'tight_selection_efficiency' is the name of a parameter that only tight has; rename it, or the search"),
+        ("tight_three_photon_rate", "C:10:19", "'tight_three_photon_rate' is the name of a parameter that only tight has; rename it, or the search"),
     ):  # fmt: skip
         write(("parameter", extra % name))
         assert f"{place}: searches.loose.systematics.{name}: {reason}" in problems()
+    write(("parameter", extra % "tight_size"))  # begins like those of the other search, and is none of them
+    assert problems() == []
     write(("separate: [selection_efficiency]", "separate: [x]"), ("parameter", extra % "x"))
     assert problems() == ["C:13:12: separate[0]: only loose has 'x', so nothing shares it; remove it"]
 

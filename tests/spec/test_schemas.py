@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def test_differences_are_found(tmp_path: Path) -> None:
     (tmp_path / "search.schema.json").write_text("{}", encoding="utf-8")
     assert differences(tmp_path) == [
         f"{tmp_path}/search.schema.json: differs from the models; write it again with `modelbuilder schema -o {tmp_path}`",
+        f"{tmp_path}/combination.schema.json: missing",
         f"{tmp_path}/experiment.schema.json: missing",
     ]
 
@@ -187,6 +189,64 @@ def test_variants_validate(variant: object) -> None:
 def test_variants_are_checked(variant: object) -> None:
     """Catches a schema that lets everything pass once a file says `extends`."""
     assert faults(variant, schema_of(ALP)) != []
+
+
+COMBINATION = ROOT / "schemas" / "combination.schema.json"
+
+
+def combined(**changes: object) -> dict[str, Any]:
+    """A combination of our search and a variant of it, with other values at the top."""
+    return {
+        "schema": "combination/1",
+        "name": "both",
+        "title": "two searches",
+        "searches": {
+            "one": "alp_gammagamma_2018.yaml",
+            "two": {"extends": "alp_gammagamma_2018.yaml", "luminosity": {"value": "1 fb^-1", "source": "assumption"}},
+        },
+        "parameter": "g_agammagamma_per_gev",
+        "grid": {"m_a": {"segments": [{"values": ["1 GeV"], "source": "assumption"}]}},
+        "statistics": {"methods": ["cls"], "confidence_level": "95 %", "source": "assumption"},
+        "data": {"kind": "asimov"},
+        **changes,
+    }
+
+
+def test_combinations_validate(tmp_path: Path) -> None:
+    """Catches a schema that refuses a combination as it is written, as it is kept with a run, or a variant of one."""
+    shutil.copytree(ROOT / "specs", tmp_path / "specs")
+    path = tmp_path / "specs" / "belle2" / "both.json"
+    path.write_text(json.dumps(combined()), encoding="utf-8")
+    assert check_file(path).problems == ()
+    resolved = plain(resolve(path)[0])
+    for instance in (
+        combined(),
+        resolved,
+        {"extends": "both.json", "searches": {"one": None, "two": {"signal": {"events": 1000}}, "three": "x.yaml"}},
+    ):
+        assert faults(instance, COMBINATION) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        combined(schema="search/1"),
+        combined(searches={}),
+        combined(searches={"one": {"extends": "x.yaml", "luminosty": {}}}),
+        combined(searches={"one": {"luminosity": {"value": "1 fb^-1", "source": "assumption"}}}),
+        combined(searches={"one": 5}),
+        combined(separate="lumi"),
+        combined(luminosity={"value": "1 fb^-1", "source": "assumption"}),
+        combined(data={"kind": "observed"}),
+    ],
+)
+def test_wrong_combinations_are_marked(wrong: dict[str, Any], tmp_path: Path) -> None:
+    """Catches a structural fault that only the tool sees, and one that only the schema sees."""
+    shutil.copytree(ROOT / "specs", tmp_path / "specs")
+    path = tmp_path / "specs" / "belle2" / "both.json"
+    path.write_text(json.dumps(wrong), encoding="utf-8")
+    assert faults(wrong, COMBINATION) != []
+    assert check_file(path).problems != ()
 
 
 def test_variant_of_an_experiment_validates() -> None:
