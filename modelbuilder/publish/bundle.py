@@ -126,7 +126,7 @@ def publish_run(
         write_tar_gz(folder / ARCHIVE, files_below(folder / "hepdata"))
         size = (folder / ARCHIVE).stat().st_size
         if size > options.max_upload_bytes:
-            msg = f"{ARCHIVE} has {size} bytes even without the likelihoods; HEPData takes {options.max_upload_bytes}"
+            msg = f"{ARCHIVE} would have {size} bytes; HEPData takes {options.max_upload_bytes}; leave figures out"
             raise BundleError(msg)
         parts = tuple(archive.name for archive in archives) if len(archives) > 1 else ()
         (folder / README).write_text(bundle_readme(run, parts), encoding="utf-8", newline="\n")

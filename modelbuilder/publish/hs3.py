@@ -100,8 +100,8 @@ class _Writer:
             "distributions": [item["name"] for item in distributions],
             "data": [item["name"] for item in data],
         }
-        if self.constraints:
-            likelihood["aux_distributions"] = list(self.constraints)
+        if f"{LUMI}Constraint" in self.constraints:  # pyhs3 counts the others twice if they stand here too
+            likelihood["aux_distributions"] = [f"{LUMI}Constraint"]
         return {
             "metadata": {
                 "hs3_version": VERSION,
