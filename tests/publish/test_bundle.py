@@ -122,12 +122,13 @@ def test_correlations_are_a_matrix(shared_run: Path, tmp_path: Path) -> None:
 def test_likelihoods_too_large_for_an_upload(make_run: MakeRun, tmp_path: Path) -> None:
     """Catches parts that lose a point, or an upload that HEPData would refuse."""
     rng = np.random.default_rng(1)  # numbers that cannot be compressed
-    many = [window(rng.uniform(1, 2, 20), rng.uniform(8, 9, 20), rng.poisson(8.5, 20).tolist()) for _ in range(20)]
+    many = [window(rng.uniform(1, 2, 30), rng.uniform(8, 9, 30), rng.poisson(8.5, 30).tolist()) for _ in range(9)]
     run = make_run([json.loads(json.dumps(item, default=float)) for item in many])
     whole = publish_run(run, tmp_path / "whole")
     size = (tmp_path / "whole" / "hepdata" / "likelihoods.tar.gz").stat().st_size
-    limit = int(0.6 * size)
-    assert whole.archive_bytes > limit
+    beside = publish_run(run, tmp_path / "beside", Options(max_upload_bytes=whole.archive_bytes - 1))
+    assert [part.stat().st_size for part in beside.parts] == [size]  # would fit alone, but not with the tables
+    limit = int(0.8 * size)
     split = publish_run(run, tmp_path / "split", Options(max_upload_bytes=limit))
     assert len(split.parts) > 1
     assert split.archive.stat().st_size <= limit
@@ -187,3 +188,23 @@ def test_what_cannot_be_published(make_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match="holds no limits"):
         publish_run(run, tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["flow.json", "taken"]
+
+
+def test_two_masses(shared_run: Path, tmp_path: Path) -> None:
+    """Catches labels, tables and an index that know of one mass only: columns are those of limits.json."""
+    run = tmp_path / "run"
+    shutil.copytree(shared_run, run)
+    table = json.loads((run / "limits.json").read_text())
+    place = [column["name"] for column in table["columns"]].index("m_a_gev")
+    table["columns"].insert(place + 1, {"name": "m_hp_gev", "unit": "GeV", "description": "mass hypothesis"})
+    for row in table["rows"]:
+        row["m_hp_gev"] = 0.5 * row["m_a_gev"]
+    (run / "limits.json").write_text(json.dumps(table))
+    publish_run(run, tmp_path / "out")
+    patchset = json.loads((tmp_path / "out" / "likelihoods" / "patchset.json").read_text())
+    assert patchset["metadata"]["labels"] == ["m_a_gev", "m_hp_gev"]
+    assert [patch["metadata"]["values"] for patch in patchset["patches"]] == [[1.0, 0.5], [2.0, 1.0], [3.0, 1.5]]
+    read = yaml.safe_load((tmp_path / "out" / "hepdata" / "limit_cross_section_fb_cls.yaml").read_text())
+    names = [variable["header"]["name"] for variable in read["independent_variables"]]
+    assert names == ["m_a", "m_hp"]
+    assert "patch,m_a_gev,m_hp_gev,folder," in (tmp_path / "out" / "likelihoods" / "index.csv").read_text()
