@@ -114,6 +114,8 @@ def publish_run(
         archives, verified = _write_likelihoods(run, regions, folder, options, progress)
         tables = all_tables(run, effects, options.cut_flows, _fit_of(run, notes))
         figures = _other_figures(run, tables)
+        if not any(table.figure for table in tables):
+            notes.append(f"no figures of limits in {run_path / FIGURES}; `modelbuilder plot {run_path}` draws them")
         progress(f"{len(tables)} tables")
         inside = len(archives) == 1
         while True:
@@ -328,10 +330,9 @@ def _submission(
 ) -> hepdata.Submission:
     spec = run.search.spec
     papers = f" ({', '.join(spec.papers)})" if spec.papers else ""
-    grid = f"{len(run.points)} grid points"
     return hepdata.Submission(
         comment=(
-            f"{spec.title}, {spec.experiment.title}{papers}: limits and likelihoods at {grid}. {run.data_text} Made with"
+            f"{spec.title}, {spec.experiment.title}{papers}: limits and likelihoods at {run.points_text}. {run.data_text} Made with"
             f" modelbuilder {run.about['versions']['modelbuilder']} from the spec {run.about['spec']}"
             f" (digest {run.about['digest']}, seed {run.about['seed']})."
         ),
