@@ -68,7 +68,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """What was written. parts: archives of likelihoods that are too large to be uploaded; usually none."""
+    """What was written. parts: archives of likelihoods that HEPData would not take with the rest; usually none."""
 
     path: Path
     archive: Path
@@ -114,21 +114,29 @@ def publish_run(
         archives, verified = _write_likelihoods(run, regions, folder, options, progress)
         tables = all_tables(run, effects, options.cut_flows, _fit_of(run, notes))
         figures = _other_figures(run, tables)
+        if not any(table.figure for table in tables):
+            notes.append(f"no figures of limits in {run_path / FIGURES}; `modelbuilder plot {run_path}` draws them")
         progress(f"{len(tables)} tables")
-        resources = [*_likelihood_resources(folder, archives, options, notes), *_figure_resources(figures)]
-        for archive in archives if len(archives) == 1 else ():
-            archive.rename(folder / "hepdata" / archive.name)
-        for figure in figures:
-            shutil.copyfile(figure, folder / "hepdata" / figure.name)
-        submission = _submission(run, options, tables, resources)
-        hepdata.write_submission(folder / "hepdata", submission)
-        hepdata.check_submission(folder / "hepdata")
-        write_tar_gz(folder / ARCHIVE, files_below(folder / "hepdata"))
-        size = (folder / ARCHIVE).stat().st_size
-        if size > options.max_upload_bytes:
-            msg = f"{ARCHIVE} has {size} bytes even without the likelihoods; HEPData takes {options.max_upload_bytes}"
-            raise BundleError(msg)
-        parts = tuple(archive.name for archive in archives) if len(archives) > 1 else ()
+        inside = len(archives) == 1
+        while True:
+            _write_submission(run, folder, options, tables, figures, archives, inside=inside)
+            size = (folder / ARCHIVE).stat().st_size
+            if size <= options.max_upload_bytes:
+                break
+            if not inside:
+                msg = f"{ARCHIVE} has {size} bytes without the likelihoods; HEPData takes {options.max_upload_bytes}"
+                raise BundleError(msg)
+            inside = False
+        if inside:
+            archives[0].unlink()
+            archives = []
+        elif options.likelihoods_at is None:
+            where = ", ".join(archive.name for archive in archives)
+            notes.append(
+                f"the likelihoods are too large for HEPData, which takes {options.max_upload_bytes / 1e6:g} MB in all; they"
+                f" are in {where}: deposit them elsewhere, and publish again with --likelihoods-at ADDRESS"
+            )
+        parts = tuple(archive.name for archive in archives)
         (folder / README).write_text(bundle_readme(run, parts), encoding="utf-8", newline="\n")
     return Published(
         path=output,
@@ -171,7 +179,6 @@ def _in_place(output: Path) -> Iterator[Path]:
         msg = f"{output}: cannot be written: {error.strerror or error}; choose another place"
         raise UserError(msg) from None
     try:
-        (temporary / "hepdata").mkdir()
         yield temporary
         if output.is_dir():
             output.rmdir()
@@ -196,10 +203,10 @@ def _write_likelihoods(
             write_tar_gz(archive, files_below(folder / LIKELIHOODS / name))
             archives.append(archive)
         largest = max(archive.stat().st_size for archive in archives)
-        room = options.max_upload_bytes * 9 // 10  # the rest is for tables and figures
-        if largest <= room or number >= len(run.points):
+        if largest <= options.max_upload_bytes or number >= len(run.points):
             break
-        number = min(len(run.points), max(number + 1, -(-number * largest * 11 // (10 * room))))
+        wanted = -(-number * largest * 11 // (10 * options.max_upload_bytes))  # with a tenth to spare
+        number = min(len(run.points), max(number + 1, wanted))
         shutil.rmtree(folder / LIKELIHOODS)
         for archive in archives:
             archive.unlink()
@@ -284,19 +291,34 @@ def _other_figures(run: FinishedRun, tables: Sequence[Table]) -> list[Path]:
     return [path for path in sorted((run.path / FIGURES).glob("*.png")) if path not in shown]
 
 
-def _likelihood_resources(folder: Path, archives: Sequence[Path], options: Options, notes: list[str]) -> list[Resource]:
-    if len(archives) == 1:
-        return [hepdata.Resource(location=archives[0].name, description=_LIKELIHOOD_TEXT, type="HistFactory")]
-    size = sum(archive.stat().st_size for archive in archives) / 1e6
-    where = ", ".join(archive.name for archive in archives)
-    if options.likelihoods_at is not None:
-        text = f"{_LIKELIHOOD_TEXT}, in {len(archives)} archives"
-        return [hepdata.Resource(location=options.likelihoods_at, description=text, type="HistFactory")]
-    notes.append(
-        f"the likelihoods take {size:.3g} MB, which HEPData does not take with the rest; they are in {where}: deposit"
-        " them elsewhere, and publish again with --likelihoods-at ADDRESS"
-    )
-    return []
+def _write_submission(
+    run: FinishedRun,
+    folder: Path,
+    options: Options,
+    tables: Sequence[Table],
+    figures: Sequence[Path],
+    archives: Sequence[Path],
+    *,
+    inside: bool,
+) -> None:
+    """The directory `hepdata`, checked, and its archive; with the likelihoods inside, or where they are, if that is known."""
+    target = folder / "hepdata"
+    if target.exists():
+        shutil.rmtree(target)
+    target.mkdir()
+    resources: list[Resource] = []
+    if inside:
+        shutil.copyfile(archives[0], target / archives[0].name)
+        resources.append(hepdata.Resource(location=archives[0].name, description=_LIKELIHOOD_TEXT, type="HistFactory"))
+    elif options.likelihoods_at is not None:
+        text = f"{_LIKELIHOOD_TEXT}; archives: {len(archives)}"
+        resources.append(hepdata.Resource(location=options.likelihoods_at, description=text, type="HistFactory"))
+    for figure in figures:
+        shutil.copyfile(figure, target / figure.name)
+    resources += _figure_resources(figures)
+    hepdata.write_submission(target, _submission(run, options, tables, resources))
+    hepdata.check_submission(target)
+    write_tar_gz(folder / ARCHIVE, files_below(target))
 
 
 def _figure_resources(figures: Sequence[Path]) -> list[Resource]:
@@ -308,10 +330,9 @@ def _submission(
 ) -> hepdata.Submission:
     spec = run.search.spec
     papers = f" ({', '.join(spec.papers)})" if spec.papers else ""
-    grid = f"{len(run.points)} grid points"
     return hepdata.Submission(
         comment=(
-            f"{spec.title}, {spec.experiment.title}{papers}: limits and likelihoods at {grid}. {run.data_text} Made with"
+            f"{spec.title}, {spec.experiment.title}{papers}: limits and likelihoods at {run.points_text}. {run.data_text} Made with"
             f" modelbuilder {run.about['versions']['modelbuilder']} from the spec {run.about['spec']}"
             f" (digest {run.about['digest']}, seed {run.about['seed']})."
         ),

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from modelbuilder.errors import UserError, WorkspaceError
+from modelbuilder.errors import BundleError, UserError, WorkspaceError
 from modelbuilder.publish.finished_run import finished_run
 from modelbuilder.publish.hs3 import Dialect, write_hs3
 from modelbuilder.scan.target import Target
@@ -39,9 +39,9 @@ def export_targets(
         try:
             _write(temporary, format_, workspace, dialect, run, target.name)
             temporary.rename(path)
-        except WorkspaceError as error:
+        except (BundleError, WorkspaceError) as error:
             msg = f"{target.name or 'the workspace'}: {error}"
-            raise WorkspaceError(msg) from None
+            raise type(error)(msg) from None
         finally:
             if temporary.is_dir():
                 shutil.rmtree(temporary)

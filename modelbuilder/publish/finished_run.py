@@ -115,6 +115,12 @@ class FinishedRun:
         systematics = self.search.spec.systematics.items()
         return frozenset(name for name, systematic in systematics if isinstance(systematic, SpuriousSignal))
 
+    @property
+    def points_text(self) -> str:
+        """`4 of 652 grid points`."""
+        grid = int(self.about["points"]["grid"])
+        return f"{len(self.points)} {'' if grid == len(self.points) else f'of {grid} '}grid points"
+
     def values_of(self, point: str) -> tuple[float, ...]:
         """Masses, and whatever else the grid runs over."""
         row = self.head[point]
@@ -134,12 +140,12 @@ class FinishedRun:
         return found
 
     def edges(self, point: str) -> tuple[tuple[float, ...], ...]:
-        """Bin edges of the fit region of a point, one tuple per axis; nothing where no templates were kept."""
+        """Bin edges of the fit regions of a point, one tuple per axis; nothing where no templates were kept."""
         path = self.path / TEMPLATES / f"{point}.json"
         if not path.is_file():
             return ()
-        histogram = read_json(path).get("observation", {})
-        return tuple(_edges_of(axis) for axis in histogram.get("axes", ()))
+        observed = [item for name, item in read_json(path).items() if name.rpartition("/")[2] == "observation"]
+        return tuple(_edges_of(axis) for histogram in observed for axis in histogram.get("axes", ()))
 
     def bands(self, row: Mapping[str, Any], quantity: str) -> Iterator[tuple[str, float | None]]:
         for band in ("observed", *BANDS):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -91,10 +92,14 @@ Json = dict[str, Any]
 
 def check_submission(folder: Path) -> None:
     """Raise BundleError unless HEPData's validator finds nothing, and no number is missing its value."""
-    from hepdata_validator.full_submission_validator import FullSubmissionValidator
+    with warnings.catch_warnings():  # it uses names of jsonschema that are on their way out; hence our jsonschema < 5
+        warnings.filterwarnings("ignore", message=r"jsonschema\.", category=DeprecationWarning)
+        warnings.simplefilter("ignore", ResourceWarning)  # it leaves files open
+        from hepdata_validator.full_submission_validator import FullSubmissionValidator
 
-    validator = FullSubmissionValidator(autoload_remote_schemas=False)
-    if not validator.validate(directory=str(folder)):
+        validator = FullSubmissionValidator(autoload_remote_schemas=False)
+        valid = validator.validate(directory=str(folder))
+    if not valid:
         messages = [
             f"{Path(file).name}: {m.message}" for file, found in validator.get_messages().items() for m in found
         ]

@@ -43,7 +43,7 @@ def write_xml(folder: Path, workspace: Mapping[str, Any]) -> None:
             again = reader.parse(str(folder / COMBINATION), str(folder), track_progress=False)
     published, _ = open_likelihood(_with_settings(again, plain))
     direct, _ = open_likelihood(plain)
-    difference(direct, published, where=str(folder))
+    difference(direct, published, where="read back")
 
 
 def _pyhf_xml() -> tuple[Any, Any]:

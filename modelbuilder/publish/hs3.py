@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from modelbuilder import __version__
-from modelbuilder.errors import BundleError, WorkspaceError
+from modelbuilder.errors import WorkspaceError
 from modelbuilder.workspace.files import read_json
 
 Dialect = Literal["root", "pyhs3"]
@@ -47,11 +47,7 @@ def write_hs3(path: Path, workspace: Mapping[str, Any], dialect: Dialect) -> Non
     path.write_text(text, encoding="utf-8", newline="\n")
     again, _ = open_likelihood(from_hs3(read_json(path), dialect))
     direct, _ = open_likelihood(workspace)
-    try:
-        difference(direct, again, where=path.name)
-    except BundleError:
-        path.unlink()
-        raise
+    difference(direct, again, where="read back")
 
 
 @dataclass(frozen=True)
@@ -100,8 +96,8 @@ class _Writer:
             "distributions": [item["name"] for item in distributions],
             "data": [item["name"] for item in data],
         }
-        if self.constraints:
-            likelihood["aux_distributions"] = list(self.constraints)
+        if f"{LUMI}Constraint" in self.constraints:  # pyhs3 counts the others twice if they stand here too
+            likelihood["aux_distributions"] = [f"{LUMI}Constraint"]
         return {
             "metadata": {
                 "hs3_version": VERSION,

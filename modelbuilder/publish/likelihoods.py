@@ -189,7 +189,7 @@ def index_text(run: FinishedRun, regions: Sequence[Region]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["patch", *(column.name for column in run.grid), "folder", "reference_cross_section_fb"])
-    for point in run.points:
+    for point in (point for point in run.points if point in folder_of):
         reference = run.head[point].get("reference_cross_section_fb")
         writer.writerow([point, *run.values_of(point), folder_of[point] or ".", "" if reference is None else reference])
     return stream.getvalue()

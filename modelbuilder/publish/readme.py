@@ -50,6 +50,7 @@ def likelihoods_readme(run: FinishedRun, regions: Sequence[Region]) -> str:
     first = regions[0]
     point = first.points[0]
     number = sum(len(region.points) for region in regions)
+    share = run.points_text if number == len(run.points) else f"{number} of the {run.points_text}"
     example = ", ".join(
         f"{column.name} = {value:g}" + (f" {column.unit}" if column.unit else "")
         for column, value in zip(run.grid, run.values_of(point), strict=True)
@@ -60,7 +61,7 @@ def likelihoods_readme(run: FinishedRun, regions: Sequence[Region]) -> str:
 
 {spec.experiment.title}{_papers(run)}. **{run.data_text}**
 
-HistFactory likelihoods in the JSON format of [pyhf](https://pyhf.readthedocs.io), for {number} grid points. `{BACKGROUND}`
+HistFactory likelihoods in the JSON format of [pyhf](https://pyhf.readthedocs.io), for {share}. `{BACKGROUND}`
 is the background and the data; each patch of `{PATCHSET}` adds the signal of one grid point.
 
 {_layout(regions)}

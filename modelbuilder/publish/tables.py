@@ -82,11 +82,12 @@ def limit_table(run: FinishedRun, quantity: LimitedQuantity, method: str) -> Tab
     expected = [cell.get("expected") for cell in cells]
     level = f"{100 * run.confidence_level:g}% CL"
     how = METHODS.get(method, method)
+    kind = run.data.partition(":")[0]
     qualifiers: Qualifiers = {
         **_energy(run),
         "Method": (how, ""),
         "Confidence level": (round(100.0 * run.confidence_level, 6), "%"),
-        "Data": (DATA[run.data.partition(":")[0]], ""),
+        "Data": (DATA.get(kind, kind), ""),
     }
     observed = [cell.get("observed") for cell in cells]
     dependent = [_variable("Observed limit", quantity.unit, observed, qualifiers)]

@@ -49,7 +49,7 @@ def write_uhi(path: Path, workspace: Mapping[str, Any], axes: Mapping[str, Seque
     schema = json.loads((files("uhi") / "resources" / "histogram.schema.json").read_text(encoding="utf-8"))
     for name, histogram in histograms.items():
         for error in jsonschema.Draft7Validator(schema).iter_errors(histogram):
-            msg = f"{path}: {name}: not a UHI histogram: {error.message[:200]}"
+            msg = f"{name}: not a UHI histogram: {error.message[:200]}"
             raise BundleError(msg)
     path.write_text(json.dumps(histograms, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
     from modelbuilder.histograms.templates import from_uhi_json
@@ -57,10 +57,10 @@ def write_uhi(path: Path, workspace: Mapping[str, Any], axes: Mapping[str, Seque
     again = from_uhi_json(path.read_text(encoding="utf-8"))
     for name, histogram in again.items():
         if histogram.values().tolist() != histograms[name]["storage"]["values"]:
-            msg = f"{path}: {name} does not read back as it was written"
+            msg = f"{name} does not read back as it was written"
             raise BundleError(msg)
     if again.keys() != histograms.keys() or read_json(path) != histograms:
-        msg = f"{path}: does not read back as it was written"
+        msg = "the file does not read back as it was written"
         raise BundleError(msg)
 
 

@@ -188,7 +188,7 @@ class _Names:
     def parts_of(self, name: str, *, is_folder: bool) -> tuple[str, ...]:
         """The parts of a member's name. Raises ArchiveError for a name that is not safe everywhere."""
         shown = _shown(name)
-        if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name):
+        if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[/\\]", name):
             _refuse(self.where, f"{shown} is an absolute path")
         parts = tuple(part for part in name.split("/") if part not in ("", "."))
         if ".." in parts:

@@ -13,12 +13,13 @@ from typing import Any
 from modelbuilder.errors import UserError
 from modelbuilder.histograms.templates import from_uhi_json
 from modelbuilder.scan.injection import inject
-from modelbuilder.scan.points import Loaded, searches_of
+from modelbuilder.scan.points import searches_of
 from modelbuilder.scan.run import Progress, run_search
 from modelbuilder.scan.store import TEMPLATES, load_run
 from modelbuilder.spec.base import shown
 from modelbuilder.spec.expectations import Expectation
 from modelbuilder.spec.grid import GridPoint
+from modelbuilder.spec.load import Loaded
 from modelbuilder.spec.problems import nearest
 
 BIAS_TOYS = 100

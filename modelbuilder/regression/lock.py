@@ -26,10 +26,10 @@ from modelbuilder.regression.diff import (
     table_changes,
     value_changes,
 )
-from modelbuilder.scan.points import Loaded
 from modelbuilder.scan.run import run_search
 from modelbuilder.scan.store import TEMPLATES, WORKSPACES, load_run, versions, write_atomically
 from modelbuilder.spec.grid import spread
+from modelbuilder.spec.load import Loaded
 from modelbuilder.spec.tree import walk
 from modelbuilder.workspace.files import read_json
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from modelbuilder.regression.diff import Change, spec_changes, spec_leaves, value_changes
-from modelbuilder.scan.points import Loaded
 from modelbuilder.scan.store import RUN, load_run, versions
-from modelbuilder.spec.load import LoadedCombination, LoadedSearch
+from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
 from modelbuilder.workspace.files import read_json
 
 Stage = Literal["simulation of the signal", "simulation of backgrounds", "data", "workspaces", "limits", "grid"]

@@ -17,7 +17,7 @@ import pytest
 
 if TYPE_CHECKING:
     from modelbuilder.regression.check import Checked
-    from modelbuilder.scan.points import Loaded
+    from modelbuilder.spec.load import Loaded
 
 FAST = 3_000_000
 """Simulated events up to which the tests of a spec run without --full."""
