@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 VISIBLE = 0.005
+DENSE = 1000
+"""With more masses the observed limit is a thin line below the median, which it would cover."""
+WIDE = 100.0
+"""A grid whose ends are this factor apart has a logarithmic axis."""
 METHOD_NAMES = {
     "profile-likelihood": "profile likelihood (CL$_{s+b}$)",
     "cls": "CL$_s$",
@@ -118,10 +122,11 @@ def draw_limits(axes: Axes, curve: LimitCurve, others: Sequence[LimitCurve], flo
             for low, high, colour, n in ((m2, p2, style.TWO_SIGMA, 2), (m1, p1, style.ONE_SIGMA, 1)):
                 label = rf"expected $\pm {n}\sigma$" if named else None
                 axes.fill_between(mass, low, high, color=colour, lw=0, label=label)
-            axes.plot(mass, median, color="black", ls="--", label="expected median" if named else None)
+            axes.plot(mass, median, color="black", ls="--", zorder=2.5, label="expected median" if named else None)
         observed = np.maximum(curve.observed[segment], floor)
         marker = "o" if len(curve.mass) <= 60 else None
-        axes.plot(mass, observed, color="black", marker=marker, ms=3.5, lw=1.2, label="observed" if named else None)
+        width, grey = (1.2, "black") if len(curve.mass) <= DENSE else (0.3, "0.25")
+        axes.plot(mass, observed, color=grey, marker=marker, ms=3.5, lw=width, label="observed" if named else None)
         if np.isfinite(curve.upper_edges).any():
             seen, median = curve.upper_edges[:, segment]
             axes.plot(mass, median, color="black", ls="--")
@@ -153,8 +158,12 @@ def limit_figure(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: st
         draw_limits(axes, curve, others, floor_of([curve]))
         axes.set_ylim(top=ceiling_of(curve))
         low, high = float(curve.mass.min()), float(curve.mass.max())
-        room = 0.01 * (high - low) if high > low else 0.1 * high
-        axes.set_xlim(low - room, high + room)
+        if high > WIDE * low:
+            axes.set_xscale("log")
+            axes.set_xlim(0.95 * low, 1.05 * high)
+        else:
+            room = 0.01 * (high - low) if high > low else 0.1 * high
+            axes.set_xlim(low - room, high + room)
         for edge in _channel_edges(search):
             axes.axvline(edge, color="0.5", lw=1, ls=(0, (1, 3)))
         axes.set_xlabel(f"{_mass_symbol(spec)} [GeV]")

@@ -132,6 +132,21 @@ def test_windows_of_other_observables(coordinate: Any, pair_mass: float) -> None
     assert (edges[0], edges[-1]) == (pytest.approx(low, abs=1e-3), pytest.approx(high, abs=1e-3))
 
 
+def test_bins_are_even_in_the_reduced_mass_down_to_its_threshold() -> None:
+    """Closed form: 1.5 MeV in sqrt(M^2 - 4 m^2) are 1.5 MeV times that over M in M, which goes to zero at the threshold.
+
+    Catches steps of the integration that are even in the mass, which see nothing of the last 0.5 MeV.
+    """
+    pair_mass, width = 0.2113, 0.0015
+    binning = fine_binning(
+        lambda mass: width * math.sqrt(max(mass**2 - pair_mass**2, 1e-8)) / mass, np.array([0.212, 0.3]),
+        bin_width=0.5, window=20.0, largest_mass=10.0, peak=Peak("reduced_mass", pair_mass),
+    )  # fmt: skip
+    assert np.diff(binning.edges) == pytest.approx(np.full(binning.n_bins, 0.5 * width), rel=0.03)
+    at = math.sqrt(0.212**2 - pair_mass**2)
+    assert binning.window_edges(0.212)[[0, -1]] == pytest.approx([at - 10 * width, at + 10 * width], abs=0.1 * width)
+
+
 def test_squared_masses_reach_below_zero() -> None:
     """By hand: at a mass of zero half of the window of +-10 standard deviations lies below zero."""
     binning = fine_binning_of_square(

@@ -78,6 +78,28 @@ def test_the_expectation_follows_the_luminosity() -> None:
     assert not np.array_equal(data.observation, values)
 
 
+def test_an_expectation_from_a_file(tmp_path: Path) -> None:
+    """Second method: the same numbers in the spec, halved by an efficiency, a cross section as events per fb^-1.
+
+    Catches a unit that is lost on the way from the file, columns that are exchanged, and an efficiency that is not used.
+    """
+    (tmp_path / "specs" / "a").mkdir(parents=True)
+    experiments = SPEC.parents[3] / "specs" / "experiments"
+    (tmp_path / "specs" / "belle2.yaml").write_text((experiments / "belle2.yaml").read_text(encoding="utf-8"))
+    text = SPEC.read_text(encoding="utf-8").replace("../../../specs/experiments/belle2", "../belle2")
+    start, end = text.index("        at: [0.5 GeV"), text.index("        per: 50 MeV")
+    columns = ("csv: x.csv", "columns: {at: m_MeV, events: n}", "units: {at: MeV, events: ''}")
+    text = text[:start] + "".join(f"        {line}\n" for line in columns) + text[end:]
+    text = text.replace("    rate: free", "    rate: free\n    efficiency: {value: 50 %, source: assumption}")
+    (tmp_path / "specs" / "a" / "x.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "specs" / "a" / "x.csv").write_text("# events\nn,m_MeV\n20,500\n40,2000\n10,4000\n", encoding="utf-8")
+    simulation = Simulation(load_search(tmp_path / "specs" / "a" / "x.yaml", overrides=("data={kind: asimov}",)))
+    (region,) = simulation.regions.values()
+    found = simulation.background(region).backgrounds["combinatorial"].nominal.values
+    stated = templates("data={kind: asimov}").backgrounds["combinatorial"].nominal.values
+    assert found == pytest.approx(0.5 * stated)
+
+
 def test_limits_with_a_stated_background(tmp_path: Path) -> None:
     """Second method: the median limit is 1.645 standard deviations of the signal in linear least squares.
 

@@ -476,6 +476,32 @@ STATED = """  smooth:
             ["Z:51:58: backgrounds.smooth.expected.recoil.events[1]: found -5; it must be at least 0"],
         ),
         (
+            ("events: [20, 5], ", ""),
+            [
+                "Z:51:16: backgrounds.smooth.expected.recoil: found neither events nor a table; give `events`, with `at` if there are several, or a table or csv with both"
+            ],
+        ),
+        (
+            ("at: [1 GeV, 3 GeV], events: [20, 5]", "table: {at: [1 GeV, 3 GeV], event: [20, 5]}"),
+            ["Z:51:25: backgrounds.smooth.expected.recoil.table: found the columns at, event; expected at, events"],
+        ),
+        (
+            ("at: [1 GeV, 3 GeV], events: [20, 5]", "table: {at: [3 GeV, 1 GeV], events: [20, 5]}"),
+            [
+                "Z:51:33: backgrounds.smooth.expected.recoil.table.at: found values that do not rise; write them in rising order"
+            ],
+        ),
+        (
+            ("at: [1 GeV, 3 GeV], events: [20, 5]", "table: {at: [1 GeV, 3 GeV], events: [20, x]}"),
+            [
+                "Z:51:66: backgrounds.smooth.expected.recoil.table.events[1]: found 'x'; expected a number without unit, such as '0.85, or 85 %'"
+            ],
+        ),
+        (
+            ("    rate: free", "    rate: free\n    efficiency: 0.5"),
+            ["Z:54:5: backgrounds.smooth.efficiency: found 0.5; expected a mapping of keys to values"],
+        ),
+        (
             ("    rate: free", "    rate: fixed"),
             ["Z:53:5: backgrounds.smooth.rate: a Bernstein shape has free coefficients; write `rate: free`"],
         ),
