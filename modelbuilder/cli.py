@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from modelbuilder.histograms.look import Look
+    from modelbuilder.scan.points import Loaded
     from modelbuilder.scan.run import Progress, Summary
-    from modelbuilder.spec.load import LoadedSearch
 
 app = typer.Typer(
     name="modelbuilder",
@@ -35,8 +35,10 @@ app = typer.Typer(
 )
 
 INTERRUPTED = "interrupted; finished points are kept, run the same command again to go on"
-Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Spec file of a search, YAML or JSON.")]
-Specs = Annotated[list[Path], typer.Argument(metavar="SPEC...", help="Spec files of searches or experiments.")]
+Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Spec file of a search or a combination, YAML or JSON.")]
+Specs = Annotated[
+    list[Path], typer.Argument(metavar="SPEC...", help="Spec files of searches, combinations or experiments.")
+]
 Out = Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Run directory; an existing one is resumed.")]
 Set = Annotated[
     list[str] | None,
@@ -47,7 +49,12 @@ Points = Annotated[
 ]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Processes; default: one per processor.")]
 Threads = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; default: one per processor.")]
-Target = Annotated[Path, typer.Argument(metavar="TARGET", help="A run directory, or a pyhf workspace (JSON).")]
+Target = Annotated[
+    Path,
+    typer.Argument(
+        metavar="TARGET", help="A run directory, one with published likelihoods, or a pyhf workspace (JSON)."
+    ),
+]
 Patchset = Annotated[Path | None, typer.Option("--patchset", metavar="FILE", help="A pyhf patchset (JSON).")]
 Patch = Annotated[
     str | None,
@@ -144,10 +151,10 @@ def _load(
     method: str | None = None,
     level: float | None = None,
     seed: int | None = None,
-) -> LoadedSearch:
-    from modelbuilder.spec.load import load_search
+) -> Loaded:
+    from modelbuilder.spec.load import load_spec
 
-    return load_search(spec, overrides=list(_overrides(changes, method, level, seed)), root=root)
+    return load_spec(spec, overrides=list(_overrides(changes, method, level, seed)), root=root)
 
 
 @app.command()
@@ -233,11 +240,17 @@ def simulate(
     """Look at one sample: cut flow with efficiencies, an observable with its resolution, events."""
     from modelbuilder.histograms.look import Looker, parse_lifetimes, parse_mass
     from modelbuilder.kinematics.shards import available_threads
+    from modelbuilder.spec.load import LoadedCombination
 
     if output is not None and output.suffix not in (".json", ".parquet"):
         msg = f"{output}: the suffix is {output.suffix or 'missing'}; write .json for histograms, .parquet for events"
         raise UserError(msg)
     search = _load(spec, changes, root, seed=seed)
+    if isinstance(search, LoadedCombination):
+        msg = (
+            f"{spec}: is a combination; look at one of its searches, {', '.join(search.searches)}, in a file of its own"
+        )
+        raise UserError(msg)
     mass = None if point is None else parse_mass(point)
     threads = available_threads(jobs)
     looker = Looker(
@@ -538,6 +551,49 @@ def significance(
 
 
 @app.command()
+def inject(
+    target: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    points: Annotated[int, typer.Option("--points", min=1, metavar="N", help="Masses, spread over the grid.")] = 5,
+    strengths: Annotated[
+        str, typer.Option("--strengths", metavar="A,B,...", help="Injected signals, in standard deviations.")
+    ] = "0,2,5",
+    toys: Annotated[int, typer.Option("--toys", min=100, metavar="N", help="Pseudo-data sets of each.")] = 300,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of the toys.")] = 1,
+    jobs: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Inject signals into pseudo-data of a run, and see whether the fits give them back."""
+    from modelbuilder.kinematics.shards import available_threads
+    from modelbuilder.scan.injection import inject as injected
+    from modelbuilder.scan.injection import to_json
+    from modelbuilder.scan.store import write_atomically
+
+    sizes = _numbers(strengths)
+    if target.is_dir():
+        _refuse_unwritable(target / "injection.json")
+    found = injected(target, points=points, strengths=sizes, n_toys=toys, seed=seed, n_threads=available_threads(jobs))
+    write_atomically(target / "injection.json", to_json(found))
+    if as_json:
+        _print_json([one.as_dict() for one in found])
+        return
+    for one in found:
+        for line in one.lines():
+            _print(line)
+
+
+def _numbers(text: str) -> list[float]:
+    """The numbers of an option such as `0,2,5`."""
+    try:
+        found = [float(word) for word in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0.0 <= number < 1e6 for number in found):
+        msg = f"--strengths {text}: expected numbers of standard deviations, 0 or more, as in 0,2,5"
+        raise UserError(msg)
+    return found
+
+
+@app.command()
 def plot(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     point: Annotated[
@@ -548,6 +604,212 @@ def plot(
     """Draw the limits of a run again, and the spectra of chosen masses, into RUN/figures."""
     for path in _draw(target, point or []):
         _print(str(path))
+
+
+@app.command()
+def publish(
+    target: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A directory that is not there yet.")],
+    inspire: Annotated[
+        str, typer.Option("--inspire", metavar="ins1234567", help="Number of the paper at INSPIRE.")
+    ] = "ins0000000",
+    licence: Annotated[str, typer.Option("--licence", help="CC0, as HEPData asks for, or CC-BY-4.0.")] = "CC0",
+    cut_flow: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--cut-flow", metavar="FILE", help="What `modelbuilder simulate --json` printed; may be repeated."
+        ),
+    ] = None,
+    likelihoods_at: Annotated[
+        str | None,
+        typer.Option("--likelihoods-at", metavar="URL", help="Where likelihoods too large for HEPData are deposited."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write what is published: likelihoods, HEPData tables and figures, and the archive to upload; all verified first."""
+    from modelbuilder.publish.bundle import Options, publish_run
+
+    _announce_likelihood()
+    options = Options(inspire=inspire, licence=licence, cut_flows=tuple(cut_flow or ()), likelihoods_at=likelihoods_at)
+    done = publish_run(target, output, options, progress=_say)
+    for note in done.notes:
+        _say(f"note: {note}")
+    if as_json:
+        _print_json(done.as_dict())
+        return
+    for line in done.verified.lines():
+        _print(line)
+    folders = "one set of fit regions" if done.regions == 1 else f"{done.regions} sets of fit regions"
+    _print(f"likelihoods: {output / 'likelihoods'} ({done.verified.points} points, {folders})")
+    _print(f"tables:      {done.tables}, with {done.figures} figures, in {output / 'hepdata'}")
+    for part in done.parts:
+        _print(f"deposit:     {part}")
+    _print(f"upload:      {done.archive} ({done.archive_bytes / 1e6:.3g} MB)")
+
+
+@app.command()
+def unpack(
+    archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="zip, tar, tar.gz, tar.xz or tar.bz2.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A directory that is not there yet.")],
+    as_json: Json = False,
+) -> None:
+    """Unpack published likelihoods, ours or any other, as untrusted input; then: modelbuilder limit DIR."""
+    from modelbuilder.publish.unpack import unpack as unpack_archive
+
+    found = unpack_archive(archive, output)
+    if as_json:
+        _print_json(found.as_dict())
+        return
+    for name in found.archives:
+        _print(f"unpacked too: {name}")
+    for likelihood in found.likelihoods[:10]:
+        _print(str(likelihood))
+    if len(found.likelihoods) > 10:
+        _print(f"and {len(found.likelihoods) - 10} more")
+    if found.problem is not None:
+        _say(f"warning: {found.problem}")
+    elif not found.likelihoods:
+        _say("warning: there is no likelihood in it (pyhf workspaces, patchsets)")
+    _print(f"{found.files} files in {output}")
+
+
+@app.command()
+def export(
+    target: Target,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Directory for the files.")],
+    format_: Annotated[
+        Literal["hs3", "xml", "uhi", "darkcast"],
+        typer.Option("--format", help="HS3, HistFactory XML, UHI histograms, or (of a run) limits for Darkcast."),
+    ],
+    dialect: Annotated[
+        Literal["root", "pyhs3"], typer.Option("--dialect", help="Of HS3: which program is to read it.")
+    ] = "root",
+    patchset: Patchset = None,
+    patch: Patch = None,
+) -> None:
+    """Write likelihoods or limits in the formats of other programs; each file is read back and compared."""
+    from modelbuilder.publish.export import export_darkcast, export_targets
+    from modelbuilder.scan.target import targets_at
+
+    if format_ == "darkcast":
+        written = export_darkcast(target, output)
+    else:
+        _announce_likelihood()
+        found = targets_at(target, patchset=patchset, pattern=patch)
+        written = export_targets(found, output, format_, dialect=dialect, run=target if target.is_dir() else None)
+    for path in written:
+        _print(str(path))
+
+
+@app.command()
+def check(
+    specs: Specs,
+    jobs: Jobs = None,
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """Run the `tests` of specs, and print what moved. Exit code 1 if something did."""
+    from modelbuilder.regression.check import check_search, lines
+    from modelbuilder.spec.load import load_spec
+
+    searches = [(spec, load_spec(spec, root=root)) for spec in specs]
+    documents, moved = [], 0
+    for spec, search in searches:
+        with _progress() as progress:
+            found = check_search(search, jobs=jobs, progress=progress)
+        moved += sum(not one.passed for one in found)
+        documents.append({"spec": str(spec), "tests": [one.as_dict() for one in found]})
+        if not as_json:
+            _print(f"{spec}: {sum(one.passed for one in found)} of {len(found)} tests fine")
+            for line in lines(found):
+                _print(f"  {line}")
+    if as_json:
+        _print_json(documents)
+    if moved:
+        raise typer.Exit(1)
+
+
+@app.command()
+def lock(
+    specs: Specs,
+    points: Annotated[
+        int | None,
+        typer.Option("--points", min=1, metavar="N", help="Grid points to compute; default: those of the tests."),
+    ] = None,
+    jobs: Jobs = None,
+    root: Root = None,
+) -> None:
+    """Write what specs say today beside them, as NAME.lock.json: values, digests, yields, limits."""
+    from modelbuilder.regression.lock import lock_path, lock_points, make_lock, write_lock
+    from modelbuilder.spec.grid import spread
+    from modelbuilder.spec.load import load_spec
+
+    for spec in specs:
+        search = load_spec(spec, root=root)
+        path = lock_path(spec)
+        _refuse_unwritable(path)
+        chosen = lock_points(search) if points is None else [p.name for p in spread(search.points, points)]
+        write_lock(path, make_lock(search, spec=spec, points=chosen, jobs=jobs))
+        _print(f"{path}: {len(chosen)} of {len(search.points)} points")
+
+
+@app.command()
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="A", help="A spec, run, workspace, lock file or bundle.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="Another of the same kind.")],
+    as_json: Json = False,
+) -> None:
+    """What changed between two specs, runs, workspaces, lock files or bundles. Exit code 1 if something did."""
+    from modelbuilder.regression.diff import diff as difference
+
+    found = difference(before, after)
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        for line in found.lines():
+            _print(line)
+    if found.changes:
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    spec: Spec,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="A run directory to compare with.")],
+    changes: Set = None,
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """What a build of a spec would change of a run, before it does. Exit code 1 if anything."""
+    from modelbuilder.regression.plan import make_plan
+
+    found = make_plan(_load(spec, changes, root), output)
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        for line in found.lines():
+            _print(line)
+    if not found.nothing_to_do:
+        raise typer.Exit(1)
+
+
+@app.command(name="fmt")
+def format_specs(
+    specs: Specs,
+    only_check: Annotated[bool, typer.Option("--check", help="Write nothing; exit code 1 if something would.")] = False,
+) -> None:
+    """Bring specs into their one form: indentation, blanks, quotes, units. Comments and order stay."""
+    from modelbuilder.scan.store import write_atomically
+    from modelbuilder.spec.format import format_file
+
+    texts = {spec: format_file(spec) for spec in specs}
+    changed = [spec for spec, (text, found) in texts.items() if text != found]
+    for spec in changed:
+        _print(f"{'would change' if only_check else 'formatted'}: {spec}")
+        if not only_check:
+            write_atomically(spec, texts[spec][1])
+    if changed and only_check:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -572,7 +834,7 @@ def schema(
         _print(str(output / name))
 
 
-def _scan(search: LoadedSearch, output: Path, points: int | None, jobs: int | None, *, limits: bool) -> Summary:
+def _scan(search: Loaded, output: Path, points: int | None, jobs: int | None, *, limits: bool) -> Summary:
     from modelbuilder.scan.run import run_search
 
     with _progress() as progress:
@@ -636,7 +898,7 @@ def _draw(run_path: Path, names: list[str]) -> list[Path]:
     return drawn
 
 
-def _row_of(search: LoadedSearch, rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
+def _row_of(search: Loaded, rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     """The row of a grid point, by its name, or by the mass closest to a number in GeV."""
     for row in rows:
         if row["point"] == name:
@@ -657,14 +919,17 @@ def _row_of(search: LoadedSearch, rows: list[dict[str, Any]], name: str) -> dict
     return nearest
 
 
-def _report(search: LoadedSearch, summary: Summary, drawn: list[Path]) -> None:
+def _report(search: Loaded, summary: Summary, drawn: list[Path]) -> None:
     from modelbuilder.scan.point import data_label
+    from modelbuilder.scan.points import experiments_of
 
     for name, status in sorted(summary.failed.items()):
         _say(f"failed: {name}: {status}")
     again = f", {summary.resumed} of them from before" if summary.resumed else ""
-    _print(f"{search.spec.title} ({search.spec.experiment.title})")
-    _print(f"{summary.points} points{again}, {len(summary.failed)} failed; data: {data_label(search.spec)} (simulated)")
+    _print(f"{search.spec.title} ({experiments_of(search)})")
+    _print(
+        f"{summary.points} points{again}, {len(summary.failed)} failed; data: {data_label(search.spec.data)} (simulated)"
+    )
     for line in _lint_lines(summary):
         _print(line)
     _print(f"limits:     {summary.path / 'limits.csv'}")

@@ -7,7 +7,9 @@
     │   ├── KinematicsError        an impossible process or observable (also ValueError)
     │   ├── WorkspaceError         a workspace that is not usable (also ValueError)
     │   │   └── UnusableNumberError    with a number that no likelihood can use
+    │   ├── ArchiveError           an archive that is not safe, or not readable (also ValueError)
     │   └── RunDirectoryError      a run directory that belongs to something else (also ValueError)
+    ├── BundleError                what would be published is not what was run (also ValueError)
     └── FitFailure                 a fit that did not converge (also RuntimeError)
 
 An error says where, what was found, and what would be right.
@@ -76,8 +78,16 @@ class UnusableNumberError(WorkspaceError):
     """A workspace with a number that no likelihood can use, such as a factor of 0, whatever pyhf makes of it."""
 
 
+class ArchiveError(UserError, ValueError):
+    """An archive that is not safe to unpack, or cannot be read."""
+
+
 class RunDirectoryError(UserError, ValueError):
     """A run directory that belongs to another spec, or is not a run directory."""
+
+
+class BundleError(ModelBuilderError, ValueError):
+    """What would be published does not say what was run, or is not what HEPData takes."""
 
 
 class FitFailure(ModelBuilderError, RuntimeError):

@@ -85,8 +85,11 @@ def fine_binning(
     With u(M) the integral of dM / (bin_width * resolution), the edges lie at whole numbers of u, counted from the
     first mass; so each window has the same number of bins, and a step of one bin on the grid is a step of one bin here.
     """
-    least = peak.pair_mass if peak.coordinate == "reduced_mass" else 0.0
-    dense = np.linspace(least, largest_mass, _INTEGRATION_POINTS)
+    dense = np.linspace(
+        0.0, peak.at(largest_mass) if peak.coordinate == "reduced_mass" else largest_mass, _INTEGRATION_POINTS
+    )
+    if peak.coordinate == "reduced_mass":  # at the threshold the resolution of the mass goes to zero
+        dense = np.hypot(peak.pair_mass, dense)
     half_window = _half_window(bin_width, window)
     found = _edges(dense, lambda mass: bin_width * resolution(mass), masses, half_window)
     return FineBinning(np.array([peak.at(float(mass)) for mass in found]), half_window, peak)

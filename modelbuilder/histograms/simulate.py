@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -119,20 +119,28 @@ class RegionTemplates:
 
 
 class Simulation:
-    """Runs the simulations that a search asks for. n_threads: of one simulation; the result does not depend on it."""
+    """Runs the simulations that a search asks for.
 
-    def __init__(self, search: LoadedSearch, *, n_threads: int = 1) -> None:
+    points: that templates are wanted for; those of the search if None. The binning is that of the points of the search.
+    n_threads: of one simulation; the result does not depend on it.
+    """
+
+    def __init__(
+        self, search: LoadedSearch, *, points: tuple[GridPoint, ...] | None = None, n_threads: int = 1
+    ) -> None:
         self.search = search
+        self.points = search.points if points is None else points
         self.spec: SearchSpec = search.spec
         self.n_threads = n_threads
         self.beams = beams_of(self.spec.experiment)
         self.detector = detector_of(self.spec.experiment)
         self._mean_weights: dict[str, float] = {}
+        self._last_topology: tuple[str, Topology] | None = None
 
     @functools.cached_property
     def regions(self) -> dict[str, Region]:
         """The regions by name, in the order of the grid."""
-        found = dict.fromkeys((point.channel, self._holding(point)) for point in self.search.points)
+        found = dict.fromkeys((point.channel, self._holding(point)) for point in self.points)
         several = [channel for channel, _ in found]
         regions: dict[str, Region] = {}
         for channel, holding in found:
@@ -154,13 +162,6 @@ class Simulation:
         """The region that a grid point is fitted in."""
         cuts = tuple(self.spec.selection[index] for index in self._holding(point))
         return next(r for r in self.regions.values() if r.channel == point.channel and r.cuts == cuts)
-
-    def points_by_region(self, points: Iterable[GridPoint]) -> dict[str, list[GridPoint]]:
-        """The points of each region, by its name, in the order of their first ones."""
-        found: dict[str, list[GridPoint]] = {}
-        for point in points:
-            found.setdefault(self.region_of(point).name, []).append(point)
-        return found
 
     def _holding(self, point: GridPoint) -> tuple[int, ...]:
         """The places of the cuts that hold at a grid point."""
@@ -236,7 +237,8 @@ class Simulation:
     def _stated(self, background: StatedBackground, region: Region) -> SampleTemplates:
         spectrum = background.expected[region.channel]
         points, densities = spectrum.density(self.spec.channels[region.channel].observable)
-        values = self.spec.luminosity.value * expected_events(points, densities, region.binning.edges)
+        scale = self.spec.luminosity.value * (1.0 if background.efficiency is None else background.efficiency.value)
+        values = scale * expected_events(points, densities, region.binning.edges)
         if spectrum.second is not None:
             shares = np.array(spectrum.second)
             values = np.outer(values, shares / shares.sum()).ravel()
@@ -331,6 +333,12 @@ class Simulation:
         return process
 
     def _topology(self, name: str, point: GridPoint | None) -> Topology:
+        stream = stream_of(name, point)
+        if self._last_topology is None or self._last_topology[0] != stream:  # asked for several times in a row
+            self._last_topology = stream, self._parsed_topology(name, point)
+        return self._last_topology[1]
+
+    def _parsed_topology(self, name: str, point: GridPoint | None) -> Topology:
         process = self._process(name)
         cuts = (self._photon_cuts.min_energy, self._photon_cuts.max_cos) if needs_photon_cuts(process) else None
         return chain_of(
@@ -344,7 +352,7 @@ class Simulation:
     @functools.cached_property
     def _photon_cuts(self) -> ThreePhotons:
         """One set for all regions, so that their events are the same."""
-        cuts = dict.fromkeys(self._holding(point) for point in self.search.points)
+        cuts = dict.fromkeys(self._holding(point) for point in (*self.search.points, *self.points))
         selections = [
             three_photons.selection_of(self.spec.experiment, [self.spec.selection[i] for i in holding])
             for holding in cuts
@@ -365,11 +373,11 @@ class Simulation:
         """
         topology = self._topology(name, point)
         first = topology.vertices[0]
-        if first.law.name in _RADIATED:  # l- l+ X
+        if first.law.name in _RADIATED:
             lepton, _, radiated = (topology.nodes[child] for child in first.children)
             return lepton_pair.cross_section(self.beams.sqrt_s, lepton.mass, radiated.mass, _RADIATED[first.law.name])
         generator = ChainGenerator(topology, self.beams, isr=False)
-        resonance = generator.topology.vertices[0].law.name == "resonance"
+        resonance = first.law.name == "resonance"
         if generator.weight_unit == "1" and not resonance:
             return 1.0
         return self._weigh(generator, f"{stream_of(name, point)}/born")

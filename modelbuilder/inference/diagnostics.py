@@ -31,16 +31,22 @@ _SMALLEST_EIGENVALUE = 1e-10  # of the Hessian scaled to a unit diagonal: below,
 
 
 def fit_with_uncertainties(
-    likelihood: Likelihood, data: ArrayLike | None = None, *, start: Sequence[float] | None = None
+    likelihood: Likelihood,
+    data: ArrayLike | None = None,
+    *,
+    start: Sequence[float] | None = None,
+    poi_lower: float | None = None,
 ) -> FitResult:
     """Fit all free parameters, with the covariance from the Hessian at the minimum.
+
+    poi_lower: lower bound of the signal strength, in place of that of the model.
 
     A parameter on its bound has no parabola: its uncertainty is the distance into the allowed region at which twice the
     NLL has risen by one, the other parameters refitted (to second order). Their movement enters the covariance, which
     becomes the inverse Hessian where the bound only just touches, and forgets the parameter where it presses hard.
     Raises FitFailure("singular-hessian") where some combination of parameters is not constrained at all.
     """
-    fit = likelihood.fit(data, start=start)
+    fit = likelihood.fit(data, start=start, poi_lower=poi_lower)
     before = likelihood.counters.evaluations
     derivatives = likelihood.derivatives(fit.bestfit, data)
     hessian = np.asarray(derivatives.hessian)

@@ -17,11 +17,14 @@ from modelbuilder.histograms.templates import axis_of, from_uhi_json
 from modelbuilder.histograms.typeset import formula
 from modelbuilder.inference import PyhfLikelihood
 from modelbuilder.publish import style
+from modelbuilder.scan.points import Loaded, experiments_of, searches_at, searches_of
 from modelbuilder.scan.store import FIGURES, TEMPLATES, WORKSPACES
 from modelbuilder.scan.table import BANDS, UPPER_EDGE
+from modelbuilder.spec.combination import CombinationSpec
+from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import Interpretation
-from modelbuilder.spec.load import LoadedSearch
-from modelbuilder.spec.search import PseudoData, SearchSpec, SpuriousSignal
+from modelbuilder.spec.load import LoadedCombination, LoadedSearch
+from modelbuilder.spec.search import SIGNAL, Data, PseudoData, SearchSpec, SpuriousSignal
 from modelbuilder.workspace.files import read_json
 
 if TYPE_CHECKING:
@@ -60,7 +63,7 @@ class LimitCurve:
         return bool(np.isfinite(self.bands).any())
 
 
-def limit_curve(search: LoadedSearch, rows: Sequence[Mapping[str, Any]], quantity: str, method: str) -> LimitCurve:
+def limit_curve(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: str, method: str) -> LimitCurve:
     """The limits on `quantity` (a column name without its band) from the rows of a run."""
     variable = search.spec.grid_variable
     chosen = [row for row in rows if row["method"] == method]
@@ -69,7 +72,7 @@ def limit_curve(search: LoadedSearch, rows: Sequence[Mapping[str, Any]], quantit
         return np.array([math.nan if row.get(name) is None else float(row[name]) for row in chosen])
 
     mass = column(f"{variable}_gev")
-    gaps = [(gap.low, gap.high) for gap in search.spec.grid[variable].gaps]
+    gaps = _gaps(search)
     cuts = [
         i + 1
         for i, (a, b) in enumerate(itertools.pairwise(mass.tolist()))
@@ -137,9 +140,7 @@ def draw_limits(axes: Axes, curve: LimitCurve, others: Sequence[LimitCurve], flo
     axes.set_ylim(bottom=floor)
 
 
-def limit_figure(
-    search: LoadedSearch, rows: Sequence[Mapping[str, Any]], quantity: str, ylabel: str, method: str
-) -> Figure:
+def limit_figure(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: str, ylabel: str, method: str) -> Figure:
     """The limit on one quantity by one method against the mass, with bands; the other methods by their medians."""
     import matplotlib.pyplot as plt
 
@@ -160,7 +161,7 @@ def limit_figure(
         axes.set_ylabel(f"{ylabel}")
         level = f"{100 * curve.confidence_level:g}% CL upper limit, {METHOD_NAMES[curve.method]}"
         axes.legend(title=level, title_fontsize=11, loc="upper left", ncols=2)
-        style.label(axes, spec.experiment.title, data_text(spec), luminosity_text(spec))
+        style.label(axes, experiments_of(search), data_text(spec.data), _luminosity(search))
     return figure
 
 
@@ -211,45 +212,51 @@ class Spectrum:
         return replace(found, stdevs=stdevs)
 
 
-def prefit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any]) -> Spectrum:
-    """The templates of a point, with the signal at its expected limit."""
-    templates = _templates(run, str(row["point"]))
+def prefit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any], within: str = "") -> Spectrum:
+    """The templates of a point, with the signal at its expected limit.
+
+    within: the name of the search in a combination whose run and row these are; its channel is shown.
+    """
+    templates = _templates(run, str(row["point"]), within)
     backgrounds = {name: templates[name].values().ravel() for name in search.spec.backgrounds if name in templates}
-    limit = row.get("cross_section_fb_expected") or row["reference_cross_section_fb"]
-    signal = templates["signal"].values().ravel() * float(limit)
+    mu = float(row.get("mu_expected") or 1.0)
+    channel = _channel(run, row, within)
+    signal = mu * np.array(next(sample["data"] for sample in channel["samples"] if sample["name"] == SIGNAL))
+    limit = row.get("cross_section_fb_expected") or row.get("reference_cross_section_fb")
     named: dict[str, FloatArray] = {}
     for name, values in backgrounds.items():  # two backgrounds of one title are one part
         title = search.spec.backgrounds[name].title
         named[title] = named.get(title, 0.0) + values
     return Spectrum(
-        edges=templates["signal"].axes[0].edges,
+        edges=templates[SIGNAL].axes[0].edges,
         observed=templates["observation"].values().ravel(),
         parts=named,
         signal=signal,
-        signal_text=f"signal at expected limit, {float(limit):.3g} fb",
+        signal_text="signal at expected limit" + ("" if limit is None else f", {float(limit):.3g} fb"),
         total=np.sum(list(backgrounds.values()), axis=0),
         stdevs=None,
     )
 
 
-def postfit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any]) -> tuple[Spectrum, Any]:
-    """The best fit of a point, and its pulls."""
+def postfit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any], within: str = "") -> tuple[Spectrum, Any]:
+    """The best fit of a point, and its pulls. within: as of `prefit_spectrum`."""
     from modelbuilder.inference import diagnostics
 
     name = str(row["point"])
     likelihood = PyhfLikelihood(read_json(run / WORKSPACES / f"{name}.json"))
     fit = diagnostics.fit_with_uncertainties(likelihood)
-    (prediction,) = diagnostics.predict(likelihood, fit)
+    channel = _channel(run, row, within)["name"]
+    (prediction,) = (found for found in diagnostics.predict(likelihood, fit) if found.channel == channel)
     parts: dict[str, FloatArray] = {}
     signal = np.zeros(len(prediction.total))
     for sample in prediction.samples:
-        if sample.sample == "signal":
+        if sample.sample == SIGNAL:
             signal = np.array(sample.values)
             continue
         title = _title_of(search.spec, sample.sample)
         parts[title] = parts.get(title, np.zeros(len(signal))) + np.array(sample.values)
     spectrum = Spectrum(
-        edges=_templates(run, name)["signal"].axes[0].edges,
+        edges=_templates(run, name, within)[SIGNAL].axes[0].edges,
         observed=np.array(prediction.observed),
         parts=parts,
         signal=signal,
@@ -261,13 +268,15 @@ def postfit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any]) ->
     return spectrum, diagnostics.pulls(likelihood, fit)
 
 
-def spectrum_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, Any]) -> Figure:
-    """Stack of the samples, data points, and below them the pulls of the data."""
+def spectrum_figure(
+    search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, Any], channel: str | None = None
+) -> Figure:
+    """Stack of the samples, data points, and below them the pulls of the data. channel: of the search; that of the row."""
     import matplotlib.pyplot as plt
     import mplhep
 
     spec = search.spec
-    axis = axis_of(spec.channels[str(row["channel"])].observable)
+    axis = axis_of(spec.channels[channel or str(row["channel"])].observable)
     with style.house_style():
         figure, (axes, below) = plt.subplots(2, 1, sharex=True, height_ratios=(3, 1), figsize=(7, 6.2))
         figure.subplots_adjust(hspace=0.06)
@@ -290,7 +299,7 @@ def spectrum_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, 
             )  # fmt: skip
         mplhep.histplot(
             spectrum.observed, edges, ax=axes, histtype="errorbar", color="black", yerr=np.sqrt(spectrum.observed),
-            label=_data_name(spec), ms=6,
+            label=_data_name(spec.data), ms=6,
         )  # fmt: skip
         centres = 0.5 * (edges[1:] + edges[:-1])
         below.axhline(0.0, color="0.4", lw=1)
@@ -314,7 +323,7 @@ def spectrum_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, 
             handlelength=1.5,
             framealpha=0.0,
         )
-        style.label(axes, spec.experiment.title, data_text(spec), luminosity_text(spec))
+        style.label(axes, spec.experiment.title, data_text(spec.data), luminosity_text(spec))
     return figure
 
 
@@ -355,7 +364,7 @@ def slices_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, An
                 )  # fmt: skip
             mplhep.histplot(
                 part.observed, part.edges, ax=axes, histtype="errorbar", color="black", yerr=np.sqrt(part.observed),
-                label=_data_name(spec), ms=3,
+                label=_data_name(spec.data), ms=3,
             )  # fmt: skip
             axes.set_xlim(part.edges[0], part.edges[-1])
             axes.set_ylim(0.0, 1.35 * float(np.max(np.append(part.observed + np.sqrt(part.observed), 1.0))))
@@ -375,7 +384,7 @@ def slices_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, An
             handles, labels, title=f"{second.label} in slices; {_mass_symbol(spec)} = {mass:g} GeV, {when}",
             title_fontsize=11, fontsize=10.5, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 0.93), frameon=False,
         )  # fmt: skip
-        style.label(grid[0, 0], spec.experiment.title, data_text(spec) if columns > 1 else "", "")
+        style.label(grid[0, 0], spec.experiment.title, data_text(spec.data) if columns > 1 else "", "")
         style.label(grid[0, columns - 1], "", "", luminosity_text(spec))
     return figure
 
@@ -397,46 +406,68 @@ def pulls_of(spectrum: Spectrum) -> FloatArray:
     return np.where(total > 0.0, (spectrum.observed - total) / np.sqrt(np.maximum(total, 1e-12)), 0.0)
 
 
-def draw_limit_figures(search: LoadedSearch, run: Path, rows: Sequence[Mapping[str, Any]]) -> list[Path]:
+def draw_limit_figures(search: Loaded, run: Path, rows: Sequence[Mapping[str, Any]]) -> list[Path]:
     """The limits on the cross section and on each coupling by each method, as PDF and PNG in the run's `figures/`."""
     if not any(row["status"] == "ok" for row in rows):
         msg = f"{run}: no point has a limit; there is nothing to draw"
         raise RunDirectoryError(msg)
-    quantities = [("cross_section_fb", _cross_section_symbol(search.spec))]
-    for name, interpretation in search.spec.interpretations.items():
-        quantities.append((name, _coupling_symbol(name, interpretation)))
     written = []
-    for quantity, ylabel in quantities:
+    for quantity, ylabel in limited_quantities(search).items():
         for method in search.spec.statistics.methods:
             figure = limit_figure(search, rows, quantity, ylabel, method)
             written += style.save(figure, run / FIGURES / f"limit_{quantity}_{method}")
     return written
 
 
-def draw_point_figures(search: LoadedSearch, run: Path, row: Mapping[str, Any]) -> list[Path]:
-    """Templates, post-fit spectrum and pulls of one point."""
+def draw_point_figures(search: Loaded, run: Path, row: Mapping[str, Any]) -> list[Path]:
+    """Templates and post-fit spectrum of one point, in a combination of each search that takes part, and the pulls."""
     from modelbuilder.inference import diagnostics
 
     name = str(row["point"])
     folder = run / FIGURES
+    point = next(point for point in search.points if point.name == name)
     written: list[Path] = []
-    fitted, pulls = postfit_spectrum(search, run, row)
-    for kind, spectrum in (("templates", prefit_spectrum(search, run, row)), ("postfit", fitted)):
-        written += style.save(spectrum_figure(search, spectrum.projection(), row), folder / f"{kind}_{name}")
-        if spectrum.n_second > 1:
-            written += style.save(slices_figure(search, spectrum, row), folder / f"{kind}_{name}_slices")
+    for within, own in searches_at(search, point).items():
+        one = searches_of(search)[within]
+        end = f"{name}_{within}" if within else name
+        fitted, pulls = postfit_spectrum(one, run, row, within)
+        for kind, spectrum in (("templates", prefit_spectrum(one, run, row, within)), ("postfit", fitted)):
+            written += style.save(
+                spectrum_figure(one, spectrum.projection(), row, own.channel), folder / f"{kind}_{end}"
+            )
+            if spectrum.n_second > 1:
+                written += style.save(slices_figure(one, spectrum, row), folder / f"{kind}_{end}_slices")
     figure = diagnostics.draw_pulls(pulls)
     with style.house_style():
-        style.label(figure.axes[0], search.spec.experiment.title, data_text(search.spec), "")
+        style.label(figure.axes[0], experiments_of(search), data_text(search.spec.data), "")
     written += style.save(figure, folder / f"pulls_{name}")
     return written
 
 
-def data_text(spec: SearchSpec) -> str:
+def limited_quantities(search: Loaded) -> dict[str, str]:
+    """The columns that are drawn, and what stands at their axes."""
+    spec = search.spec
+    found = {}
+    if isinstance(spec, SearchSpec):
+        found["cross_section_fb"] = _cross_section_symbol(spec)
+        return found | {name: _coupling_symbol(name, one) for name, one in spec.interpretations.items()}
+    first = next(iter(spec.searches.values()))
+    if spec.has_one_cross_section:
+        found["cross_section_fb"] = _cross_section_symbol(first)
+    names = spec.shared_interpretations
+    return found | {name: _coupling_symbol(name, first.interpretations[name]) for name in names}
+
+
+def data_text(data: Data) -> str:
     """For the face of every figure: these are not measured data."""
-    if isinstance(spec.data, PseudoData):
-        return f"simulated, pseudo-data (seed {spec.data.seed})"
+    if isinstance(data, PseudoData):
+        return f"simulated, pseudo-data (seed {data.seed})"
     return "simulated, Asimov data"
+
+
+def _luminosity(search: Loaded) -> str:
+    """Of a search; nothing for a combination, since searches of one experiment may share their data."""
+    return luminosity_text(search.spec) if isinstance(search, LoadedSearch) else ""
 
 
 def luminosity_text(spec: SearchSpec) -> str:
@@ -464,11 +495,11 @@ def process_text(text: str) -> str:
     return ", ".join(formula(part) if "->" in part else part for part in parts)
 
 
-def _data_name(spec: SearchSpec) -> str:
-    return "pseudo-data" if isinstance(spec.data, PseudoData) else "Asimov data"
+def _data_name(data: Data) -> str:
+    return "pseudo-data" if isinstance(data, PseudoData) else "Asimov data"
 
 
-def _mass_symbol(spec: SearchSpec) -> str:
+def _mass_symbol(spec: SearchSpec | CombinationSpec) -> str:
     return rf"$m_{{{spec.grid_variable.removeprefix('m_')}}}$"
 
 
@@ -482,20 +513,43 @@ def _cross_section_symbol(spec: SearchSpec) -> str:
 
 
 def _coupling_symbol(name: str, interpretation: Interpretation) -> str:
-    """That of the model; with the name of the column, where it is not the usual one."""
+    """That of the model; with what the name of the column adds to the usual one."""
     theory = interpretation.theory
-    return theory.symbol if name == theory.coupling else f"{theory.symbol}, {name.replace('_', ' ')}"
+    added = name.removeprefix(theory.coupling).strip("_").replace("_", " ")
+    return f"{theory.symbol} ({added})" if added else theory.symbol
 
 
-def _channel_edges(search: LoadedSearch) -> list[float]:
-    """Masses between grid points where the channel changes."""
+def _channel_edges(search: Loaded) -> list[float]:
+    """Masses between grid points where the channel changes, or in a combination the searches that take part."""
+
+    def fitted(point: GridPoint) -> dict[str, str]:
+        return {name: own.channel for name, own in searches_at(search, point).items()}
+
     pairs = itertools.pairwise(search.points)
-    return [0.5 * (a.mass + b.mass) for a, b in pairs if a.channel != b.channel]
+    return [0.5 * (a.mass + b.mass) for a, b in pairs if fitted(a) != fitted(b)]
 
 
-def _templates(run: Path, name: str) -> dict[str, Any]:
+def _gaps(search: Loaded) -> list[tuple[float, float]]:
+    if isinstance(search, LoadedCombination):
+        return list(search.grid.gaps)
+    return [(gap.low, gap.high) for gap in search.spec.grid[search.spec.grid_variable].gaps]
+
+
+def _channel(run: Path, row: Mapping[str, Any], within: str) -> dict[str, Any]:
+    """The channel of a workspace that belongs to a search of a combination, or the only one."""
+    workspace = read_json(run / WORKSPACES / f"{row['point']}.json")
+    found: dict[str, Any] = next(
+        channel for channel in workspace["channels"] if not within or channel["name"].startswith(f"{within}_")
+    )
+    return found
+
+
+def _templates(run: Path, name: str, within: str = "") -> dict[str, Any]:
+    """The templates of a point by name; those of one search of a combination."""
     path = run / TEMPLATES / f"{name}.json"
     if not path.is_file():
         msg = f"{path}: no such file; was this point built?"
         raise RunDirectoryError(msg)
-    return from_uhi_json(path.read_text(encoding="utf-8"))
+    start = f"{within}/" if within else ""
+    found = from_uhi_json(path.read_text(encoding="utf-8"))
+    return {sample.removeprefix(start): one for sample, one in found.items() if sample.startswith(start)}

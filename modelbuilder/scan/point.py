@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelbuilder.errors import FitFailure, WorkspaceError
 from modelbuilder.histograms.simulate import RegionTemplates, Simulation
 from modelbuilder.histograms.templates import PointTemplates
 from modelbuilder.scan.limited import Limited, cells_of, proportional
 from modelbuilder.scan.table import CROSS_SECTION, MU, VISIBLE_CROSS_SECTION, YIELD, Quantity, Row
+from modelbuilder.spec.combination import CombinationSpec
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import Interpretation
 from modelbuilder.spec.load import LoadedSearch
-from modelbuilder.spec.search import PseudoData, SearchSpec
+from modelbuilder.spec.search import Data, PseudoData, SearchSpec
 from modelbuilder.workspace.build import PointWorkspace, build_workspace
+from modelbuilder.workspace.lint import LintMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import hist
 
     from modelbuilder.inference.choice import FoundLimit, LimitRequest
     from modelbuilder.spec.methods import Method
 
     Limits = Callable[[Method], FoundLimit]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadePoint:
+    """A grid point of a search or of a combination, ready for its limits.
+
+    templates: by their name in the file of the point.    head: the cells of its rows that no limit changes.
+    """
+
+    point: GridPoint
+    workspace: dict[str, Any]
+    lint: tuple[LintMessage, ...]
+    templates: Mapping[str, hist.Hist[Any]]
+    head: Row
+    limited: Sequence[Limited]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +76,11 @@ def coupling_of(name: str, interpretation: Interpretation) -> Quantity:
 
 def limited_of(spec: SearchSpec, found: BuiltPoint) -> list[Limited]:
     """The same at a grid point, with what a limit on the signal strength excludes of each."""
-    reference = found.built.reference_cross_section
+    reference, selected = found.built.reference_cross_section, found.built.signal_yield
     return [
         proportional(MU, 1.0),
-        proportional(YIELD, found.built.signal_yield),
-        proportional(VISIBLE_CROSS_SECTION, found.built.signal_yield / spec.luminosity.value),
+        proportional(YIELD, selected),
+        proportional(VISIBLE_CROSS_SECTION, selected / spec.luminosity.value),
         proportional(CROSS_SECTION, reference),
         *(in_a_model(spec, name, found.point, reference) for name in spec.interpretations),
     ]
@@ -78,40 +97,33 @@ def in_a_model(spec: SearchSpec, name: str, point: GridPoint, reference: float) 
     )
 
 
-def data_label(spec: SearchSpec) -> str:
+def data_label(data: Data) -> str:
     """`pseudo:SEED` or `asimov`."""
-    return f"pseudo:{spec.data.seed}" if isinstance(spec.data, PseudoData) else "asimov"
+    return f"pseudo:{data.seed}" if isinstance(data, PseudoData) else "asimov"
 
 
-def limit_rows(search: LoadedSearch, found: BuiltPoint) -> list[Row]:
+def limit_rows(spec: SearchSpec | CombinationSpec, made: MadePoint) -> list[Row]:
     """One row per method; a fit that failed leaves its name in `status` and the numbers empty."""
-    return rows_of(search.spec, found.point, found.built, _head(search.spec, found), limited_of(search.spec, found))
-
-
-def rows_of(
-    spec: SearchSpec, point: GridPoint, built: PointWorkspace, head: Row, limited: Sequence[Limited]
-) -> list[Row]:
-    """The same with the quantities that are asked for; `head` has the cells that do not depend on the limit."""
     from modelbuilder.inference import AsymptoticCalculator
     from modelbuilder.inference.choice import find_limit, open_likelihood
 
-    methods = spec.statistics.methods
-    errors = [message for message in built.lint if message.severity == "error"]
+    head, methods = made.head, spec.statistics.methods
+    errors = [message for message in made.lint if message.severity == "error"]
     if errors:
         return [{**head, "method": method, "status": errors[0].rule} for method in methods]
     try:
-        likelihood, notes = open_likelihood(built.workspace)
+        likelihood, notes = open_likelihood(made.workspace)
         calculator = AsymptoticCalculator(likelihood)
     except FitFailure as failure:
         return [{**head, "method": method, "status": failure.reason} for method in methods]
 
     def limits(method: Method) -> FoundLimit:
-        return find_limit(likelihood, request_of(spec, method, point), calculator=calculator)
+        return find_limit(likelihood, request_of(spec, method, made.point), calculator=calculator)
 
-    return [_row(limited, limits, method, head, notes) for method in methods]
+    return [_row(made.limited, limits, method, head, notes) for method in methods]
 
 
-def request_of(spec: SearchSpec, method: Method, point: GridPoint) -> LimitRequest:
+def request_of(spec: SearchSpec | CombinationSpec, method: Method, point: GridPoint) -> LimitRequest:
     """What a spec asks for at a grid point; each point has toys of its own."""
     from modelbuilder.inference.choice import LimitRequest
     from modelbuilder.kinematics.shards import stream_key
@@ -128,13 +140,14 @@ def request_of(spec: SearchSpec, method: Method, point: GridPoint) -> LimitReque
     )
 
 
-def _head(spec: SearchSpec, found: BuiltPoint) -> Row:
+def head_of(spec: SearchSpec, found: BuiltPoint) -> Row:
+    """The cells of its rows that no limit changes."""
     return {
         "point": found.point.name,
         f"{found.point.variable}_gev": found.point.mass,
         "channel": found.point.channel,
         "confidence_level": spec.statistics.confidence_level,
-        "data": data_label(spec),
+        "data": data_label(spec.data),
         "signal_efficiency": found.templates.efficiency,
         "background_events": found.built.background_yield,
         "reference_cross_section_fb": found.built.reference_cross_section,

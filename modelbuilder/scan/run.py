@@ -1,4 +1,4 @@
-"""Run a search over its grid: in parallel processes, results kept as they come, resumed where they stopped."""
+"""Run a search or a combination over its grid: in parallel processes, results kept as they come, resumed where they stopped."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Collection, Generator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from modelbuilder.errors import ModelBuilderError, WorkspaceError
-from modelbuilder.histograms.simulate import RegionTemplates, Simulation
+from modelbuilder.histograms.simulate import RegionTemplates
 from modelbuilder.histograms.templates import histograms, to_uhi_json
 from modelbuilder.kinematics.shards import available_threads
-from modelbuilder.scan.point import BuiltPoint, build_point, limit_rows
+from modelbuilder.scan.point import limit_rows
+from modelbuilder.scan.points import Loaded, points_of, searches_of
 from modelbuilder.scan.store import TEMPLATES, RunDirectory, write_atomically
 from modelbuilder.spec.grid import GridPoint, spread
-from modelbuilder.spec.load import LoadedSearch
-from modelbuilder.spec.search import SIGNAL
 
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, the number of points done, and their total."""
@@ -45,38 +44,37 @@ class Summary:
 
 
 def run_search(
-    search: LoadedSearch,
+    search: Loaded,
     path: Path,
     *,
     points: int | None = None,
+    only: Collection[str] | None = None,
     jobs: int | None = None,
     limits: bool = True,
     command: str = "",
     progress: Progress = lambda what, done, total: None,
 ) -> Summary:
-    """Build, and with `limits` fit, the points of a search into a run directory.
+    """Build, and with `limits` fit, the points of a search or of a combination into a run directory.
 
-    points: that many, evenly spread over the grid; all if None.    jobs: processes; as many as processors if None.
-    The result does not depend on `jobs`. With several jobs, a script must call this under `if __name__ == "__main__"`.
+    points: that many, evenly spread over the grid; all if None.    only: names of those to choose from.
+    jobs: processes; as many as processors if None. The result does not depend on `jobs`. With several jobs, a script must call this under `if __name__ == "__main__"`.
     Raises RunDirectoryError if the directory belongs to something else, WorkspaceError if there is no background.
     """
-    if not search.spec.backgrounds:
+    if not all(one.spec.backgrounds for one in searches_of(search).values()):
         msg = (
             f"{search.place_of('backgrounds')}: backgrounds: there is none, and without one no limit can be found; name a"
             " process, or state what is `expected` of a free shape, however little"
         )
         raise WorkspaceError(msg)
-    chosen = spread(search.points, points)
+    chosen = spread(tuple(p for p in search.points if only is None or p.name in only), points)
     with RunDirectory.open_for(path, search, command=command) as run:
         resumed = sum(point.name in run.done for point in chosen)
         missing = [point for point in chosen if point.name not in run.done]
         if missing:
             progress("compiling and simulating the backgrounds", resumed, len(chosen))
-            simulation = Simulation(search, n_threads=_jobs(jobs))
-            regions = {region.name: region for region in (simulation.region_of(point) for point in missing)}
-            backgrounds = {name: simulation.background(region) for name, region in regions.items()}
-            for templates in backgrounds.values():
-                _write_region(run, templates)
+            backgrounds = points_of(search, n_threads=_jobs(jobs)).backgrounds(missing)
+            for name, templates in backgrounds.items():
+                _write_region(run, name, templates)
             tasks = _Tasks(search, backgrounds, run, limits=limits)
             try:
                 with closing(tasks.results(missing, _jobs(jobs))) as results:
@@ -95,10 +93,10 @@ def _jobs(jobs: int | None) -> int:
     return max(1, available_threads(jobs or None))
 
 
-def _write_region(run: RunDirectory, templates: RegionTemplates) -> None:
+def _write_region(run: RunDirectory, name: str, templates: RegionTemplates) -> None:
     region = templates.region
     found = histograms(templates.backgrounds, templates.observation, region.axis, region.binning.edges, region.second)
-    write_atomically(run.path / TEMPLATES / f"background_{region.name}.json", to_uhi_json(found))
+    write_atomically(run.path / TEMPLATES / f"background_{name}.json", to_uhi_json(found))
 
 
 def _summary(run: RunDirectory, chosen: tuple[GridPoint, ...], resumed: int) -> Summary:
@@ -113,7 +111,7 @@ class _Tasks:
     """The work of all points; in this process, or in others that each hold what the points share."""
 
     def __init__(
-        self, search: LoadedSearch, backgrounds: dict[str, RegionTemplates], run: RunDirectory, *, limits: bool
+        self, search: Loaded, backgrounds: dict[str, RegionTemplates], run: RunDirectory, *, limits: bool
     ) -> None:
         self.search, self.backgrounds, self.run, self.limits = search, backgrounds, run, limits
 
@@ -143,23 +141,21 @@ class _Tasks:
 
 
 class _Worker:
-    def __init__(self, search: LoadedSearch, backgrounds: dict[str, RegionTemplates], path: Path, limits: bool) -> None:
-        self.search, self.backgrounds, self.limits = search, backgrounds, limits
-        self.simulation = Simulation(search, n_threads=1)
+    def __init__(self, search: Loaded, backgrounds: dict[str, RegionTemplates], path: Path, limits: bool) -> None:
+        self.spec, self.backgrounds, self.limits = search.spec, backgrounds, limits
+        self.points = points_of(search)
         self.run = RunDirectory(path, search)
+        self.disk = ThreadPoolExecutor(1)
 
     def entry(self, point: GridPoint) -> dict[str, Any]:
         """Everything about a point: its files are written, its rows returned."""
-        region = self.backgrounds[self.simulation.region_of(point).name]
-        found: BuiltPoint = build_point(self.search, self.simulation, region, point)
-        templates = found.templates
-        samples = {SIGNAL: templates.signal, **templates.backgrounds}
-        text = to_uhi_json(
-            histograms(samples, templates.observation, templates.axis, templates.edges, templates.second)
-        )
-        self.run.write_point_files(point.name, found.built.workspace, text)
-        rows = limit_rows(self.search, found) if self.limits else []
-        return {"point": point.name, "rows": rows, "lint": [str(message) for message in found.built.lint]}
+        made = self.points.made(point, self.backgrounds)
+        # a disk takes its time to make files safe, in which the limits are found
+        text = to_uhi_json(made.templates)
+        written = self.disk.submit(self.run.write_point_files, point.name, made.workspace, text)
+        rows = limit_rows(self.spec, made) if self.limits else []
+        written.result()
+        return {"point": point.name, "rows": rows, "lint": [str(message) for message in made.lint]}
 
 
 _worker: list[_Worker] = []

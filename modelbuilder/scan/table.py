@@ -24,7 +24,7 @@ class Quantity:
     reopens: bool = False
 
 
-MU = Quantity("mu", "", "signal strength, in units of the reference cross section")
+MU = Quantity("mu", "", "signal strength, in units of the reference")
 YIELD = Quantity("yield_events", "events", "selected signal events: cross section times luminosity times efficiency")
 VISIBLE_CROSS_SECTION = Quantity(
     "visible_cross_section_fb", "fb", "cross section times efficiency: selected signal events over luminosity"
@@ -39,13 +39,18 @@ _HEAD = {
     "data": ("", "observed, pseudo:SEED for simulated data, or asimov"),
     "local_significance": ("", "of an excess at this point alone, in standard deviations"),
 }
-_TAIL = {
-    "signal_efficiency": ("", "of the signal, acceptance included, before the fit window"),
-    "background_events": ("events", "expected background entries in the fit window"),
-    "reference_cross_section_fb": ("fb", "cross section at mu = 1"),
+_NOTES = {
     "toys": ("", "per hypothesis, where the limit was found with toys"),
     "warnings": ("", "what to keep in mind, such as asymptotic formulas with few events"),
 }
+Tail = Mapping[str, tuple[str, str]]
+TAIL: Tail = {
+    "signal_efficiency": ("", "of the signal, acceptance included, before the fit window"),
+    "background_events": ("events", "expected background entries in the fit window"),
+    "reference_cross_section_fb": ("fb", "cross section at mu = 1"),
+    **_NOTES,
+}
+"""The last columns of a search: name, unit and description."""
 UPPER_EDGE = "upper_edge"
 _BAND_TEXT = {
     "observed": "observed limit",
@@ -57,7 +62,17 @@ _BAND_TEXT = {
 }
 
 
-def columns(variable: str, quantities: Sequence[Quantity]) -> list[dict[str, str]]:
+def tail_of_combination(coupling: Quantity) -> Tail:
+    """The last columns of a combination with this coupling."""
+    return {
+        "searches": ("", "those that take part at this point"),
+        "background_events": ("events", "expected background entries in the fit windows"),
+        f"reference_{coupling.name}": (coupling.unit, f"{coupling.name} at mu = 1"),
+        **_NOTES,
+    }
+
+
+def columns(variable: str, quantities: Sequence[Quantity], tail: Tail = TAIL) -> list[dict[str, str]]:
     """All columns in order, each with name, unit and description."""
     found = [_column("point", "", "name of the grid point"), _column(f"{variable}_gev", "GeV", "mass hypothesis")]
     found.extend(_column(name, *about) for name, about in _HEAD.items())
@@ -68,7 +83,7 @@ def columns(variable: str, quantities: Sequence[Quantity]) -> list[dict[str, str
             for band in ("observed", "expected"):
                 about = f"{band}: largest excluded value, where larger ones are allowed again: {quantity.description}"
                 found.append(_column(f"{quantity.name}_{band}_{UPPER_EDGE}", quantity.unit, about))
-    found.extend(_column(name, *about) for name, about in _TAIL.items())
+    found.extend(_column(name, *about) for name, about in tail.items())
     return found
 
 

@@ -1,4 +1,4 @@
-"""What `modelbuilder limit` can be pointed at: a run directory, a workspace, or a workspace with a patchset."""
+"""What `modelbuilder limit` can be pointed at: a run directory, a directory of published likelihoods, or single files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modelbuilder.errors import FitFailure, InputFileError, WorkspaceError
+from modelbuilder.errors import FitFailure, InputFileError, RunDirectoryError, WorkspaceError
 from modelbuilder.inference.choice import LimitRequest, find_limit, open_likelihood
+from modelbuilder.scan.likelihood_files import LikelihoodFiles, find_likelihoods, stated_confidence_level
 from modelbuilder.workspace.files import read_json
 
 INVALID = "invalid-workspace"
+RUN = "run.json"
+"""What makes a directory a run; that of `scan.store`, which brings the simulation with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +35,10 @@ def targets_at(path: Path, *, patchset: Path | None = None, pattern: str | None 
 
     Raises InputFileError or WorkspaceError where there are none.
     """
-    if path.is_dir():
+    if path.is_dir() and (path / RUN).is_file():
         yield from _run_targets(path, pattern)
+    elif path.is_dir():
+        yield from _folder_targets(path, pattern)
     elif patchset is not None:
         yield from _patched_targets(path, patchset, pattern)
     else:
@@ -107,9 +112,11 @@ def limits_at(targets: Iterable[Target], request: LimitRequest, *, jobs: int) ->
 
 
 def confidence_level_of(path: Path) -> float:
-    """That of the run at a path; 0.95 for anything else."""
+    """That of the run at a path, or of the run that was published; 0.95 for anything else."""
     if not path.is_dir():
         return 0.95
+    if not (path / RUN).is_file():
+        return stated_confidence_level(path) or 0.95
     from modelbuilder.scan.store import load_run
 
     return load_run(path)[0].spec.statistics.confidence_level
@@ -130,24 +137,69 @@ def _run_targets(path: Path, pattern: str | None) -> Iterator[Target]:
         yield Target(name=point.name, values=(point.mass,), workspace=workspace)
 
 
-def _patched_targets(path: Path, patchset: Path, pattern: str | None) -> Iterator[Target]:
-    import pyhf
+def _folder_targets(path: Path, pattern: str | None) -> Iterator[Target]:
+    """All likelihoods in a directory; a name is that of the patch, after its folder unless one of ours made the names."""
+    names: list[str] = []
+    chosen = 0
+    for found in find_likelihoods(path):
+        for target in _targets_of(path, found):
+            names.append(target.name or "")
+            if pattern is None or any(fnmatch.fnmatchcase(name, pattern) for name in (names[-1], _last(names[-1]))):
+                chosen += 1
+                yield target
+    if not names:
+        msg = f"{path}: not a run directory, and there are no likelihoods in it (pyhf workspaces, patchsets)"
+        raise RunDirectoryError(msg)
+    if not chosen:
+        msg = f"{path}: no likelihood is called {pattern}; there is for example {names[0]}"
+        raise InputFileError(msg)
 
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _targets_of(path: Path, found: LikelihoodFiles) -> Iterator[Target]:
+    workspace = read_json(found.folder / found.workspace)
+    folder = found.folder.relative_to(path).as_posix()
+    before = "" if folder == "." else f"{folder}/"
+    if found.patchset is not None:
+        patchset = read_json(found.folder / found.patchset)
+        ours = isinstance(patchset["metadata"], dict) and "spec_digest" in patchset["metadata"]
+        for patch in _patches_of(workspace, patchset, found.folder / found.patchset, found.folder / found.workspace):
+            name = patch.name if ours else f"{before}{patch.name}"
+            yield Target(name=name, values=tuple(patch.values), workspace=workspace, patch=list(patch))
+        return
+    for file in found.patches:
+        operations = read_json(found.folder / file)
+        yield Target(name=before + file.removesuffix(".json"), values=(), workspace=workspace, patch=operations)
+    if not found.patches:
+        yield Target(name=before + found.workspace.removesuffix(".json"), values=(), workspace=workspace)
+
+
+def _patched_targets(path: Path, patchset: Path, pattern: str | None) -> Iterator[Target]:
     workspace = read_json(path)
-    try:
-        patches = pyhf.PatchSet(read_json(patchset))
-        patches.verify(workspace)
-    except pyhf.exceptions.PatchSetVerificationError as error:
-        msg = f"{patchset}: does not belong to {path}: {error}"
-        raise WorkspaceError(msg) from None
-    except (pyhf.exceptions.InvalidPatchSet, pyhf.exceptions.InvalidSpecification, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        msg = f"{patchset}: not a pyhf patchset: {reason}"
-        raise WorkspaceError(msg) from None
-    names = [patch.name for patch in patches]
+    patches = _patches_of(workspace, read_json(patchset), patchset, path)
     chosen = [patch for patch in patches if pattern is None or fnmatch.fnmatchcase(patch.name, pattern)]
     if not chosen:
-        msg = f"{patchset}: no patch is called {pattern}; there is for example {names[0]}"
+        msg = f"{patchset}: no patch is called {pattern}; there is for example {patches[0].name}"
         raise WorkspaceError(msg)
     for patch in chosen:
         yield Target(name=patch.name, values=tuple(patch.values), workspace=workspace, patch=list(patch))
+
+
+def _patches_of(workspace: Any, patchset: Any, patchset_path: Path, path: Path) -> list[Any]:
+    """The patches of a patchset that belongs to a workspace. Raises WorkspaceError."""
+    import pyhf
+
+    try:
+        patches = pyhf.PatchSet(patchset)
+        patches.verify(workspace)
+    except pyhf.exceptions.PatchSetVerificationError as error:
+        msg = f"{patchset_path}: does not belong to {path}: {error}"
+        raise WorkspaceError(msg) from None
+    except (pyhf.exceptions.InvalidPatchSet, pyhf.exceptions.InvalidSpecification, TypeError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        msg = f"{patchset_path}: not a pyhf patchset: {reason}"
+        raise WorkspaceError(msg) from None
+    return list(patches)

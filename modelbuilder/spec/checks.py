@@ -70,7 +70,7 @@ def cross_check(tree: Mapping) -> list[Problem]:
         names = list(inspect.signature(check).parameters)
         if all(name in parts for name in names):
             findings.extend(check(**{name: parts[name] for name in names}))
-    return [_placed(tree, path, message) for path, message in findings]
+    return [placed(tree, path, message) for path, message in findings]
 
 
 def _sound_parts(tree: Mapping) -> dict[str, Any]:
@@ -134,6 +134,14 @@ def _unknown_variables(part: object, name: str, known: str) -> Iterator[Finding]
                 yield path, f"found the variable {variable!r}{nearest(variable, {known})}"
 
 
+def missing_values(spec: SearchSpec, tree: Mapping, points: list[GridPoint]) -> list[Problem]:
+    """The functions of a sound search that have no value at points that are not those of its grid."""
+    found = [
+        finding for name in _WITH_VARIABLES for finding in _missing_values(getattr(spec, name), name, tuple(points))
+    ]
+    return [placed(tree, path, message) for path, message in found]
+
+
 def _missing_values(part: object, name: str, points: tuple[GridPoint, ...]) -> Iterator[Finding]:
     """The functions that have no value, or none that is allowed, at some point; those of a channel, at its own points."""
     for path, function in _leaves(part, (name,)):
@@ -151,7 +159,8 @@ def _first_failure(function: Bounded, points: list[GridPoint], path: Path) -> It
             return
 
 
-def _placed(tree: Mapping, path: Path, message: str) -> Problem:
+def placed(tree: Mapping, path: Path, message: str) -> Problem:
+    """A finding at the place of the key that its path leads to, or as far as there is anything on the way."""
     node: Node = tree
     place = tree.place
     for step in path:
@@ -285,6 +294,18 @@ def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str,
                 yield path, f"acts on nothing: the rate of {sample!r} is free; remove it from the list"
 
 
+def _not_stated(sample: str, backgrounds: dict[str, AnyBackground]) -> str:
+    """Why the uncertainty of the luminosity cannot be put on a sample by name; nothing if it can."""
+    background = backgrounds.get(sample)
+    if background is None:
+        return f"found {sample!r}, which is not a background{nearest(sample, backgrounds)}"
+    if not isinstance(background, StatedBackground):
+        return f"{sample!r} is simulated: it has this uncertainty anyway; remove it from the list"
+    return (
+        f"acts on nothing: the rate of {sample!r} is free; remove it from the list" if background.rate == "free" else ""
+    )
+
+
 def _interpretations_fit(
     interpretations: dict[str, Interpretation], signal: Signal, grid: dict[str, GridAxis]
 ) -> Iterator[Finding]:
@@ -304,18 +325,6 @@ def _interpretations_fit(
                 f"give the same number as in signal.laws"
             )
             yield ("interpretations", name, "max_cos"), reason
-
-
-def _not_stated(sample: str, backgrounds: dict[str, AnyBackground]) -> str:
-    """Why the uncertainty of the luminosity cannot be put on a sample by name; nothing if it can."""
-    background = backgrounds.get(sample)
-    if background is None:
-        return f"found {sample!r}, which is not a background{nearest(sample, backgrounds)}"
-    if not isinstance(background, StatedBackground):
-        return f"{sample!r} is simulated: it has this uncertainty anyway; remove it from the list"
-    return (
-        f"acts on nothing: the rate of {sample!r} is free; remove it from the list" if background.rate == "free" else ""
-    )
 
 
 def _processes_are_possible(
@@ -560,8 +569,8 @@ _CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     _masses_are_possible,
     _orders_are_whole,
     _expectations_fit,
-    _interpretations_fit,
     _rates_can_be_told,
+    _interpretations_fit,
     _processes_are_possible,
     _windows_have_a_resolution,
     _samples_exist,

@@ -59,30 +59,49 @@ def expand_grid(variable: str, axis: GridAxis, channels: Mapping[str, Channel]) 
     """All grid points in rising order. Raises GridError."""
 
     def resolution(mass: float) -> float:
-        point = {variable: mass}
-        name = channel_of(channels, point)
-        key, function = "resolution", channels[name].resolution
-        if function is None and channels[name].resolution2 is not None:
-            key, function = "resolution2", channels[name].resolution2
-        if function is None:
-            msg = "missing; the grid has steps in resolutions, so every channel needs one"
-            raise GridError(("channels", name, key), msg)
-        try:
-            # d(m^2) = 2 m dm, as long as the mass is not within its resolution of zero
-            square = function.at(point)
-            return square if key == "resolution" else min(square / (2.0 * mass), math.sqrt(square))
-        except ValueError as error:
-            raise GridError(("channels", name, key), str(error)) from None
+        return resolution_at(channels, {variable: mass})
 
-    def advanced(mass: float, step: float) -> float:
-        """A number of resolutions further; in channels that count exactly, so that their windows meet."""
-        if not channels[channel_of(channels, {variable: mass})].count:
-            return mass + step * resolution(mass)
-        for _ in range(_PARTS):
-            middle = mass + 0.5 * step / _PARTS * resolution(mass)
-            mass += step / _PARTS * resolution(middle)
-        return mass
+    masses = expand_axis(variable, axis, lambda mass, step: advanced_in(channels, variable, mass, step, resolution))
+    return tuple(
+        GridPoint(index, point_name(variable, mass), variable, mass, channel_of(channels, {variable: mass}))
+        for index, mass in enumerate(masses)
+    )
 
+
+def resolution_at(channels: Mapping[str, Channel], point: Mapping[str, float]) -> float:
+    """The standard deviation of the mass, GeV, in the channel of a point. Raises GridError."""
+    name, (mass,) = channel_of(channels, point), point.values()
+    key, function = "resolution", channels[name].resolution
+    if function is None and channels[name].resolution2 is not None:
+        key, function = "resolution2", channels[name].resolution2
+    if function is None:
+        msg = "missing; the grid has steps in resolutions, so every channel needs one"
+        raise GridError(("channels", name, key), msg)
+    try:
+        # d(m^2) = 2 m dm, as long as the mass is not within its resolution of zero
+        square = function.at(point)
+        return square if key == "resolution" else min(square / (2.0 * mass), math.sqrt(square))
+    except ValueError as error:
+        raise GridError(("channels", name, key), str(error)) from None
+
+
+def advanced_in(
+    channels: Mapping[str, Channel], variable: str, mass: float, step: float, resolution: Callable[[float], float]
+) -> float:
+    """The mass a number of resolutions further; in channels that count exactly, so that their windows meet."""
+    if not channels[channel_of(channels, {variable: mass})].count:
+        return mass + step * resolution(mass)
+    for _ in range(_PARTS):
+        middle = mass + 0.5 * step / _PARTS * resolution(mass)
+        mass += step / _PARTS * resolution(middle)
+    return mass
+
+
+def expand_axis(variable: str, axis: GridAxis, advanced: Callable[[float, float], float]) -> list[float]:
+    """The masses of an axis in rising order, GeV, rounded. advanced: from a mass, GeV, by a number of resolutions.
+
+    Raises GridError.
+    """
     masses: list[float] = []
     end = 0.0
     for index, segment in enumerate(axis.segments):
@@ -111,10 +130,7 @@ def expand_grid(variable: str, axis: GridAxis, channels: Mapping[str, Channel]) 
     if not kept:
         msg = "the gaps leave no grid points; shorten them, or widen the segments"
         raise GridError(("grid", variable, "gaps"), msg)
-    return tuple(
-        GridPoint(index, point_name(variable, mass), variable, mass, channel_of(channels, {variable: mass}))
-        for index, mass in enumerate(kept)
-    )
+    return kept
 
 
 def spread(points: tuple[GridPoint, ...], number: int | None) -> tuple[GridPoint, ...]:

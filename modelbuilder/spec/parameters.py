@@ -17,27 +17,25 @@ QUANTITIES = {
 }
 
 
-def checked_parameters(
-    model: Model, given: Mapping[str, object], at: tuple[str | int, ...] = ()
-) -> dict[str, float | str]:
+def checked_parameters(model: Model, given: Mapping[str, object]) -> dict[str, float | str]:
     """Every parameter of the model, in the unit of the package (GeV, cm), with the defaults of those not given.
 
     Raises a ValueError of pydantic, for use in a validator, that leads to the fault: an unknown name, one that is
-    missing, a value of another kind, without its unit or out of range.    at: from the validated value to `given`.
+    missing, a value of another kind, without its unit or out of range.
     """
     for name in given:
         if name not in model.parameters:
             reason = _unknown(name, model.parameters)
-            raise refusal(reason, (*at, name))
+            raise refusal(reason, (name,))
     values: dict[str, float | str] = {}
     for name, parameter in model.parameters.items():
         if name in given:
-            values[name] = _value(parameter, given[name], (*at, name))
+            values[name] = _value(parameter, given[name], (name,))
         elif parameter.default is not None:
             values[name] = parameter.default
         else:
             reason = f"the model needs {name} ({parameter.description}): {_example(parameter)}"
-            raise refusal(reason, at)
+            raise refusal(reason)
     return values
 
 

@@ -116,6 +116,24 @@ def parse_quantity(value: object, dimension: Dimension) -> float:
     return converted
 
 
+def as_number(value: object) -> tuple[float, str] | None:
+    """A number in base units, and these, so that values of one dimension can be compared; None for other text."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value), ""
+    match = _QUANTITY.fullmatch(value) if isinstance(value, str) and len(value) <= _MAX_LENGTH else None
+    if match is None:
+        return None
+    unit = match[2] or match[3]
+    if not unit:
+        return float(match[1]), ""
+    try:
+        found = _registry().Quantity(1.0, _registry().parse_units(unit)).to_base_units()
+    except Exception:  # noqa: BLE001  pint raises what its parser meets
+        return None
+    base = "" if found.unitless else str(found.units)
+    return float(f"{float(match[1]) * float(found.magnitude):.15g}"), base
+
+
 @dataclass(frozen=True)
 class Quantity:
     """Pydantic marker: a quantity of this dimension, within the bounds, as a float in the internal unit.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from modelbuilder.errors import KinematicsError
-from modelbuilder.spec.base import Name, Source, SpecModel, WholeNumber, refusal
+from modelbuilder.spec.base import FileName, Name, Source, SpecModel, WholeNumber, refusal
 from modelbuilder.spec.conditions import Condition
+from modelbuilder.spec.expectations import Expectation
 from modelbuilder.spec.experiment import ConstantEfficiency, Experiment
 from modelbuilder.spec.functions import (
     Efficiency,
@@ -430,8 +430,16 @@ class Background(Simulated):
 class Spectrum(SpecModel):
     """Events that are expected per interval of an observable, as a figure shows them; linear between the points."""
 
-    events: list[Count] = Field(min_length=1, description="after all cuts; one number, or one for each of `at`")
+    events: list[Count] | None = Field(
+        None, min_length=1, description="after all cuts; one number, or one for each of `at`"
+    )
     at: list[RawValue] | None = Field(None, description="rising values of the observable; beyond, as at the nearest")
+    table: dict[str, list[RawValue]] | None = Field(None, description="both as columns, `at` and `events`")
+    csv: str | None = Field(None, description="a file with these columns, relative to this one")
+    columns: dict[str, str] | None = Field(
+        None, description="of the file", examples=[{"at": "m_GeV", "events": "events"}]
+    )
+    units: dict[str, str] | None = Field(None, description="of the columns", examples=[{"at": "GeV", "events": ""}])
     per: RawValue = Field(description="the interval of the observable that the events are counted in, such as 10 MeV")
     luminosity: Luminosity = Field(description="that the events are for; they are scaled to that of the search")
     second: list[Count] | None = Field(
@@ -441,28 +449,50 @@ class Spectrum(SpecModel):
 
     @model_validator(mode="after")
     def _a_function(self) -> Spectrum:
-        points = 1 if self.at is None else len(self.at)
-        if len(self.events) != points:
-            found = "no `at`" if self.at is None else f"{points} of at"
-            reason = f"found {len(self.events)} of events and {found}; each point needs one number"
-            raise refusal(reason, ("events",))
-        if not any(self.events):
+        if self.csv is not None:
+            return self  # the file could not be read, which is reported
+        if (self.events is None) == (self.table is None):
+            found = "neither events nor a table" if self.events is None else "both events and a table"
+            reason = f"found {found}; give `events`, with `at` if there are several, or a table or csv with both"
+            raise refusal(reason)
+        if self.table is not None:
+            if set(self.table) != {"at", "events"} or self.at is not None:
+                reason = f"found the columns {', '.join(self.table) or 'none'}; expected at, events"
+                raise refusal(reason, ("table",))
+            points = len(self.table["at"])
+        else:
+            points = 1 if self.at is None else len(self.at)
+        events = self._events
+        if len(events) != points or not points:
+            found = "no `at`" if self.table is None and self.at is None else f"{points} of at"
+            reason = f"found {len(events)} of events and {found}; each point needs one number"
+            raise refusal(reason, ("events",) if self.table is None else ("table",))
+        if not any(events):
             reason = "found no event at all; a limit needs a background that is not exactly zero"
-            raise refusal(reason, ("events",))
+            raise refusal(reason, ("events",) if self.table is None else ("table",))
         if self.second is not None and not any(self.second):
             reason = "found no share above zero"
             raise refusal(reason, ("second",))
         return self
 
+    @property
+    def _events(self) -> list[float]:
+        if self.table is None:
+            return list(self.events or ())
+        number = Quantity(NUMBER_OF, low=0.0)
+        return [parsed(number, value, ("table", "events", i)) for i, value in enumerate(self.table["events"])]
+
     def density(self, observable: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Points, in the unit of the observable, and events per unit and fb^-1 there; the refusal if they are none."""
         dimension = dimension_of(observable)
         per = parsed(Quantity(dimension, low=0.0, exclusive=True), self.per, ("per",))
-        points = [parsed(Quantity(dimension), value, ("at", index)) for index, value in enumerate(self.at or ())]
+        at: tuple[str, ...] = ("at",) if self.table is None else ("table", "at")
+        given = self.at if self.table is None else self.table["at"]
+        points = [parsed(Quantity(dimension), value, (*at, index)) for index, value in enumerate(given or ())]
         if any(two <= one for one, two in itertools.pairwise(points)):
             reason = "found values that do not rise; write them in rising order"
-            raise refusal(reason, ("at",))
-        return tuple(points or [0.0]), tuple(events / per / self.luminosity for events in self.events)
+            raise refusal(reason, at)
+        return tuple(points or [0.0]), tuple(events / per / self.luminosity for events in self._events)
 
 
 class StatedBackground(SpecModel):
@@ -472,6 +502,7 @@ class StatedBackground(SpecModel):
     expected: dict[Name, Spectrum] = Field(
         min_length=1, description="by channel: the spectrum that pseudo-data and expected limits are made from"
     )
+    efficiency: ConstantEfficiency | None = Field(None, description="of what `expected` does not contain; 1 without")
     shape: StatedShape = Field(description="stated: that of `expected`; or a free smooth function, which the fit finds")
     rate: Literal["free", "fixed"] = Field(description="fixed: the expected yield, with the rate systematics on it")
 
@@ -618,7 +649,7 @@ class SearchSpec(SpecModel):
     """One search, complete."""
 
     schema_: Literal["search/1"] = Field(alias="schema", description="the version of this format: search/1")
-    name: str = Field(description="short name for files, such as belle2-alp-gammagamma-2018")
+    name: FileName = Field(description="short name for files, such as belle2-alp-gammagamma-2018")
     title: str
     papers: list[str] = Field(default_factory=list, description="such as arXiv:2007.13071")
     notes: str | None = Field(None, description="what a reader should know about the inputs")
@@ -640,13 +671,9 @@ class SearchSpec(SpecModel):
     systematics: dict[Name, Systematic] = Field(description="systematic uncertainties, by name; {} for none")
     statistics: Statistics
     data: Data = Field(description="the data that limits are found for, such as {kind: pseudo, seed: 1}")
-
-    @model_validator(mode="after")
-    def _name_for_files(self) -> SearchSpec:
-        if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,79}", self.name):
-            reason = f"found {self.name!r}; use letters, digits, '-', '_' and '.', so that it can name a file"
-            raise refusal(reason, ("name",))
-        return self
+    tests: list[Expectation] = Field(
+        default_factory=list, description="what the search expects of itself; `modelbuilder check` looks"
+    )
 
     @property
     def grid_variable(self) -> str:

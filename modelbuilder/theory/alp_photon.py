@@ -29,15 +29,6 @@ def width(mass: float, coupling: float) -> float:
     return coupling**2 * mass**3 / (64.0 * math.pi)
 
 
-def invisible_width(mass: float, fermion_mass: float, coupling: float) -> float:
-    """Gamma(a -> chi chibar) in GeV for L = i g_chi a chibar gamma5 chi: g_chi^2 m/(8 pi) sqrt(1 - 4 m_chi^2/m^2).
-
-    Recalled (physics notes, section 2); the width of a pseudoscalar into leptons has the same form.
-    """
-    ratio = (fermion_mass / mass) ** 2
-    return coupling**2 * mass / (8.0 * math.pi) * math.sqrt(1.0 - 4.0 * ratio) if ratio < 0.25 else 0.0
-
-
 def decay_length(sqrt_s: float, mass: float, coupling: float) -> float:
     """Mean decay length in the centre-of-mass frame, cm: (p/m) hbar c / Gamma, in e+e- -> gamma a."""
     momentum = (sqrt_s**2 - mass**2) / (2.0 * sqrt_s)

@@ -143,7 +143,7 @@ def _profile(
     turns = []
     for (low, before), (_, here), (high, after) in zip(points, points[1:], points[2:], strict=False):
         for sign in (1.0, -1.0):
-            if sign * here >= max(sign * before, sign * after) and not before == here == after:
+            if here > 0.0 and sign * here >= max(sign * before, sign * after) and not before == here == after:
                 best = minimize_scalar(lambda x, sign=sign: -sign * rate(x), bounds=(low, high), method="bounded")
                 turns.append((float(best.x), rate(float(best.x))))
     return tuple(sorted(points + turns))

@@ -29,7 +29,8 @@ Cli = Callable[..., Result]
 
 SETTINGS = ("--set", "signal.events=5000", "--set", "backgrounds.three_photon.events=50000", "--jobs", "1")
 ZPRIME = Path(__file__).parents[2] / "specs" / "belle2" / "zprime_invisible_2018.yaml"
-COMMANDS = ("validate", "show", "simulate", "build", "run", "limit", "fit", "significance", "plot", "schema")
+COMMANDS = ("validate", "show", "simulate", "build", "run", "limit", "fit", "significance", "inject", "plot", "schema",
+            "check", "lock", "diff", "plan", "fmt")  # fmt: skip
 
 
 def process(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -757,6 +758,24 @@ def test_significance(cli: Cli, small_run: Path, tmp_path: Path) -> None:
     shown = "none: " if p_value >= 0.5 else f"{found.document['toys']['significance']:.2f} ("
     assert text[2].startswith(f"global, toys         {shown}")
     assert cli("significance", tmp_path).code == 2
+
+
+def test_inject(cli: Cli, small_run: Path, tmp_path: Path) -> None:
+    """Catches numbers that are printed and not kept, strengths that are not those asked for, and a folder that is no run."""
+    run = tmp_path / "out"
+    shutil.copytree(small_run, run)
+    found = cli("inject", run, "--points", "2", "--strengths", "0,3", "--toys", "100", "--json")
+    assert found.code == 0
+    assert json.loads((run / "injection.json").read_text()) == found.document
+    assert [one["strength"] for point in found.document for one in point["injections"]] == [0.0, 3.0, 0.0, 3.0]
+    text = cli("inject", run, "--points", "2", "--strengths", "3", "--toys", "100").output.splitlines()
+    assert text[0].split()[:3] == [found.document[0]["point"], "3", "sigma"]
+    wrong = cli("inject", run, "--strengths", "1,x")
+    assert (wrong.code, wrong.errors) == (
+        2,
+        "error: --strengths 1,x: expected numbers of standard deviations, 0 or more, as in 0,2,5\n",
+    )
+    assert cli("inject", tmp_path).code == 2
 
 
 # ---------------------------------------------------------------------------------------------------------------- fit

@@ -106,9 +106,45 @@ def test_a_law_that_does_not_fit_says_where_it_comes_from(edit: Edit, problems: 
     (problem,) = problems()
     assert problem.startswith("A:17:3: signal.process: at m_a = 0.2 GeV: ")
     assert problem.endswith(
-        "the law 'leptons-vector' needs 3 particles, but e+ e- goes to 2; "
-        "it is the law of the first of `interpretations`, `laws` of the signal may name another"
+        "the law 'leptons-vector' needs 3 particles, but e+ e- goes to 2; it is the law of the first of `interpretations`, `laws` of the signal may name another"
     )
+
+
+DARK_PHOTON = "interpretations: {epsilon: {model: dark-photon-invisible, max_cos: 0.8, source: assumption}}"
+WITH_LAW = f"""{DARK_PHOTON}
+signal:
+  laws: {{e+ e-: {{law: photon-vector, min_energy: 0.5 GeV, max_cos: 0.95}}}}
+"""
+NOT_FITTING = {
+    "law with cuts": (
+        OLD,
+        DARK_PHOTON,
+        "A:17:3: signal.process: at m_a = 0.2 GeV: e+ e- -> gamma a, a -> gamma gamma: the cross section of the law 'photon-vector' has no bound without max_cos of the photons in the e+e- frame; give them with the law of e+ e-; it is the law of the first of `interpretations`, `laws` of the signal may name another",
+    ),
+    "another max_cos": (
+        f"{OLD}\nsignal:\n",
+        WITH_LAW,
+        "A:15:59: interpretations.epsilon.max_cos: found 0.8, but the signal is simulated, and its limit found, within max_cos 0.95; give the same number as in signal.laws",
+    ),
+    "masses": (
+        OLD,
+        "interpretations: {x: {model: dark-higgsstrahlung, decay: three-pairs}}",
+        "A:15:23: interpretations.x.model: dark-higgsstrahlung needs m_Ap and m_hp in the grid, which has m_a",
+    ),
+    "number without source": (
+        OLD,
+        "interpretations: {epsilon: {model: dark-photon-invisible, max_cos: 0.8}}",
+        "A:15:19: interpretations.epsilon.source: missing; a number needs a source",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOT_FITTING)
+def test_what_does_not_fit_the_search(case: str, edit: Edit, problems: Problems) -> None:
+    """Catches a cross section within other angles than that of the limit, and a model whose masses are not scanned."""
+    old, new, expected = NOT_FITTING[case]
+    edit("A", old, new)
+    assert expected in problems()
 
 
 def test_every_model_has_a_name_that_is_allowed() -> None:

@@ -32,24 +32,24 @@ def test_loop_is_its_integral(kind: str, mass: float) -> None:
         for low, high in itertools.pairwise(breaks)
     )
     expected = 0.3**2 / (8 * math.pi**2) * total
-    assert getattr(muon_moment, kind)(mass, 0.3) == pytest.approx(expected, rel=1e-8)
+    assert getattr(muon_moment, kind)(mass, 0.3) == pytest.approx(expected, rel=1e-8, abs=0)
 
 
 def test_limit_of_a_light_particle() -> None:
     """Closed form: Schwinger's alpha'/(2 pi) with alpha' = g^2/(4 pi), and three halves of it for a scalar."""
     coupling = 1e-3
     schwinger = coupling**2 / (4 * math.pi) / (2 * math.pi)
-    assert muon_moment.vector(1e-8, coupling) == pytest.approx(schwinger, rel=1e-6)
-    assert muon_moment.scalar(1e-8, coupling) == pytest.approx(1.5 * schwinger, rel=1e-6)
+    assert muon_moment.vector(1e-8, coupling) == pytest.approx(schwinger, rel=1e-6, abs=0)
+    assert muon_moment.scalar(1e-8, coupling) == pytest.approx(1.5 * schwinger, rel=1e-6, abs=0)
 
 
 def test_limit_of_a_heavy_particle() -> None:
     """Closed form: g^2 m_mu^2/(12 pi^2 m^2), and g^2 m_mu^2/(8 pi^2 m^2) (ln(m^2/m_mu^2) - 7/6) for a scalar."""
     mass = 1000.0
     r = (mass / MUON_MASS) ** 2
-    assert muon_moment.vector(mass, 1.0) == pytest.approx(1 / (12 * math.pi**2 * r), rel=1e-5)
+    assert muon_moment.vector(mass, 1.0) == pytest.approx(1 / (12 * math.pi**2 * r), rel=1e-5, abs=0)
     expected = (math.log(r) - 7 / 6) / (8 * math.pi**2 * r)
-    assert muon_moment.scalar(mass, 1.0) == pytest.approx(expected, rel=1e-5)
+    assert muon_moment.scalar(mass, 1.0) == pytest.approx(expected, rel=1e-5, abs=0)
 
 
 @pytest.mark.parametrize("model", sorted(muon_moment.LOOPS))
@@ -60,14 +60,16 @@ def test_edges_of_the_band_give_the_edges_of_the_difference(model: str) -> None:
         edges = coupling_band(model, mass, n_sigma=n_sigma)
         found = [muon_moment.LOOPS[model](mass, edge) for edge in edges]
         assert found == pytest.approx(
-            [DIFFERENCE.value - n_sigma * DIFFERENCE.error, DIFFERENCE.value + n_sigma * DIFFERENCE.error], rel=1e-12
+            [DIFFERENCE.value - n_sigma * DIFFERENCE.error, DIFFERENCE.value + n_sigma * DIFFERENCE.error],
+            rel=1e-12,
+            abs=0,
         )
 
 
 def test_size_of_the_z_prime_band() -> None:
     """By hand: g' = sqrt(8 pi^2 251e-11) = 4.45e-4 for a very light Z'."""
     low, high = coupling_band("l-mu-l-tau", 1e-5, n_sigma=0.0)
-    assert low == high == pytest.approx(4.45e-4, rel=2e-3)
+    assert low == high == pytest.approx(4.45e-4, rel=2e-3, abs=0)
 
 
 def test_a_difference_that_needs_no_loop() -> None:

@@ -122,10 +122,11 @@ def test_a_model_with_another_production_is_warned_of(point_at: Points) -> None:
         return [message.message for message in lint if message.rule == "other-law"]
 
     assert found() == []
-    assert found("interpretations.gprime={model: l-mu-l-tau, decay: invisible}") == [
+    (text,) = found("interpretations.gprime={model: l-mu-l-tau, decay: invisible}")
+    assert text == (
         "the production is simulated with the law 'photon-pseudoscalar', that of l-mu-l-tau is 'leptons-vector'; "
         "gprime has the efficiency of the former"
-    ]
+    )
 
 
 @pytest.mark.parametrize("mass", MASSES)

@@ -1,0 +1,187 @@
+"""A finished run, as what is published needs it: the table of limits as it stands, and what the spec says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from modelbuilder.errors import RunDirectoryError
+from modelbuilder.scan.store import RUN, SPEC, TEMPLATES, WORKSPACES, load_run
+from modelbuilder.scan.table import BANDS
+from modelbuilder.spec.load import LoadedSearch
+from modelbuilder.spec.search import SpuriousSignal
+from modelbuilder.workspace.files import read_json
+
+_OBSERVED = "_observed"
+_ON = " on: "
+_INTERNAL = ("mu", "yield_events")
+"""Limited quantities that mean nothing without the workspace, or the efficiency, beside them."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of `limits.json`."""
+
+    name: str
+    unit: str
+    description: str
+
+
+@dataclass(frozen=True)
+class LimitedQuantity:
+    """A quantity that limits are given on; columns are its name with `_observed`, `_expected` and so on."""
+
+    name: str
+    unit: str
+    description: str
+
+    @property
+    def is_coupling(self) -> bool:
+        return not self.name.endswith(("_fb", "_events", "branching_fraction")) and self.name != "mu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """A run directory that is complete.
+
+    about: `run.json`.    columns, rows: of `limits.json`.    search: the spec that was run.
+    """
+
+    path: Path
+    about: Mapping[str, Any]
+    columns: tuple[Column, ...]
+    rows: tuple[Mapping[str, Any], ...]
+    search: LoadedSearch
+
+    @cached_property
+    def points(self) -> tuple[str, ...]:
+        """Names of the grid points, in the order of the grid."""
+        return tuple(dict.fromkeys(str(row["point"]) for row in self.rows))
+
+    @cached_property
+    def grid(self) -> tuple[Column, ...]:
+        """The columns that say where a point is: those between its name and its channel."""
+        names = [column.name for column in self.columns]
+        return self.columns[names.index("point") + 1 : names.index("channel")]
+
+    @cached_property
+    def head(self) -> dict[str, Mapping[str, Any]]:
+        """One row of each point, for what does not depend on the method."""
+        return {str(row["point"]): row for row in reversed(self.rows)}
+
+    @cached_property
+    def methods(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(str(row["method"]) for row in self.rows))
+
+    @cached_property
+    def quantities(self) -> tuple[LimitedQuantity, ...]:
+        """All limited quantities, in the order of the columns."""
+        found = []
+        for column in self.columns:
+            if column.name.endswith(_OBSERVED):
+                name = column.name.removesuffix(_OBSERVED)
+                found.append(LimitedQuantity(name, column.unit, column.description.split(_ON)[-1] or name))
+        return tuple(found)
+
+    @property
+    def published_quantities(self) -> tuple[LimitedQuantity, ...]:
+        return tuple(quantity for quantity in self.quantities if quantity.name not in _INTERNAL)
+
+    @property
+    def confidence_level(self) -> float:
+        return float(self.rows[0]["confidence_level"])
+
+    @property
+    def data(self) -> str:
+        """`observed`, `pseudo:SEED` or `asimov`."""
+        return str(self.rows[0]["data"])
+
+    @property
+    def data_text(self) -> str:
+        """What stands in every table about the data."""
+        kind, _, seed = self.data.partition(":")
+        if kind == "pseudo":
+            return f"The data are simulated: pseudo-data without signal (seed {seed}), not measured events."
+        if kind == "asimov":
+            return "The data are the expected background itself (Asimov data), not measured events."
+        return "The data are measured."
+
+    @property
+    def signal_samples(self) -> frozenset[str]:
+        """Samples that stand for the signal without its signal strength: the spurious signals."""
+        systematics = self.search.spec.systematics.items()
+        return frozenset(name for name, systematic in systematics if isinstance(systematic, SpuriousSignal))
+
+    def values_of(self, point: str) -> tuple[float, ...]:
+        """Masses, and whatever else the grid runs over."""
+        row = self.head[point]
+        return tuple(float(row[column.name]) for column in self.grid)
+
+    def row(self, point: str, method: str) -> Mapping[str, Any]:
+        return self._by_method[point, method]
+
+    @cached_property
+    def _by_method(self) -> dict[tuple[str, str], Mapping[str, Any]]:
+        return {(str(row["point"]), str(row["method"])): row for row in self.rows}
+
+    def workspace(self, point: str) -> dict[str, Any]:
+        """The workspace of a point as the run wrote it. Raises InputFileError."""
+        found = read_json(self.path / WORKSPACES / f"{point}.json")
+        assert isinstance(found, dict)
+        return found
+
+    def edges(self, point: str) -> tuple[tuple[float, ...], ...]:
+        """Bin edges of the fit region of a point, one tuple per axis; nothing where no templates were kept."""
+        path = self.path / TEMPLATES / f"{point}.json"
+        if not path.is_file():
+            return ()
+        histogram = read_json(path).get("observation", {})
+        return tuple(_edges_of(axis) for axis in histogram.get("axes", ()))
+
+    def bands(self, row: Mapping[str, Any], quantity: str) -> Iterator[tuple[str, float | None]]:
+        for band in ("observed", *BANDS):
+            value = row.get(f"{quantity}_{band}")
+            yield band, None if value is None else float(value)
+
+
+def finished_run(path: Path) -> FinishedRun:
+    """The run in a directory. Raises RunDirectoryError if it is none, is not finished, or has no limits."""
+    search, _ = load_run(path)
+    if not isinstance(search, LoadedSearch):
+        msg = f"{path}: a run of a combination; likelihoods are published search by search, and combined by those who use them"
+        raise RunDirectoryError(msg)
+    about = read_json(path / RUN)
+    if not about.get("finished"):
+        msg = f"{path}: the run was stopped before its end; give the command of {RUN} again, then publish"
+        raise RunDirectoryError(msg)
+    if not (path / "limits.json").is_file():
+        msg = f"{path}: holds no limits; `modelbuilder run` makes them, `modelbuilder build` does not"
+        raise RunDirectoryError(msg)
+    table = read_json(path / "limits.json")
+    if table.get("digest") != about["digest"] or search.digest != about["digest"]:
+        msg = f"{path}: limits.json, {SPEC} and {RUN} belong to different specs; a run is published as it was made"
+        raise RunDirectoryError(msg)
+    run = FinishedRun(
+        path=path,
+        about=about,
+        columns=tuple(Column(**column) for column in table["columns"]),
+        rows=tuple(table["rows"]),
+        search=search,
+    )
+    for point in run.points:
+        if not (path / WORKSPACES / f"{point}.json").is_file():
+            msg = f"{path}: {WORKSPACES}/{point}.json is missing, but limits.json has a limit for it; run it again"
+            raise RunDirectoryError(msg)
+    return run
+
+
+def _edges_of(axis: Mapping[str, Any]) -> tuple[float, ...]:
+    if "edges" in axis:
+        return tuple(axis["edges"])
+    if "bins" not in axis:
+        return ()
+    lower, upper, bins = float(axis["lower"]), float(axis["upper"]), int(axis["bins"])
+    return tuple(lower + (upper - lower) * index / bins for index in range(bins + 1))
