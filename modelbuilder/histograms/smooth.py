@@ -13,15 +13,18 @@ from modelbuilder.histograms.templates import SampleTemplates, Smoothing, Templa
 FloatArray = npt.NDArray[np.float64]
 _DEGREE = 3
 _REPETITIONS = 20
-_FEWEST = 5.0
-"""Effective events that a bin must expect to count in the goodness of fit."""
+_SHARE = 0.01
+"""Of the variance of data, which is added to that of the simulation in the goodness of fit."""
+_FEWEST = 10.0
+"""Effective simulated events that a bin must have to count in the goodness of fit."""
 
 
 def smoothed(template: Template, bins: int) -> SampleTemplates:
     """The template as a cubic spline that is nowhere negative, with a knot every `bins` bins.
 
     Bins count as equally wide. Least squares with the fitted yields as variances, again and again; the p-value is that of
-    chi-squared, with the variances of the simulation in proportion to the fitted yields.
+    chi-squared, with the fitted yields times the mean weight of each bin as variances, and a hundredth of those of data:
+    what data cannot see does not matter. So the template must be in expected events.
     """
     values, variances = template.values, template.variances
     if not values.sum() > 0.0:
@@ -42,10 +45,9 @@ def smoothed(template: Template, bins: int) -> SampleTemplates:
     free = shapes[:, coefficients > 0.0]
     projection = free @ np.linalg.pinv(free * weight[:, np.newaxis]) * weight
     covariance = (projection * variances) @ projection.T
-    # events per effective event, which weights make vary slowly
-    ratio = _local_mean(variances, bins) / np.maximum(_local_mean(values, bins), 1e-300)
-    expected = fitted * ratio
-    counted = (ratio > 0.0) & (fitted > _FEWEST * ratio)
+    counted = values**2 > _FEWEST * variances
+    weights = np.divide(variances, values, out=np.zeros_like(values), where=counted)
+    expected = fitted * (weights + _SHARE)
     free_parameters = float(np.trace(projection[np.ix_(counted, counted)]))
     degrees = float(counted.sum()) - free_parameters
     distance = float(np.sum((values - fitted)[counted] ** 2 / expected[counted]))
