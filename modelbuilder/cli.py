@@ -178,6 +178,28 @@ def validate(specs: Specs, root: Root = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def new(
+    archetype: Annotated[
+        str | None, typer.Argument(metavar="ARCHETYPE", help="The kind of search; without it, all are listed.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The spec; default: ARCHETYPE.yaml here.")
+    ] = None,
+) -> None:
+    """Write a commented starting spec for a kind of search, with an experiment file beside it."""
+    from modelbuilder.spec.starting import archetypes, write_archetype
+
+    if archetype is None:
+        for name, text in archetypes().items():
+            _print(f"{name:16} {text}")
+        return
+    written = write_archetype(archetype, output or Path(f"{archetype}.yaml"))
+    for path in written:
+        _print(f"written: {path}")
+    _print(f"next:    modelbuilder run {written[0]} -o out --points 5")
+
+
+@app.command()
 def show(
     spec: Spec,
     resolved: Annotated[bool, typer.Option("--resolved", help="Print the spec with everything merged in.")] = False,
