@@ -7,6 +7,7 @@ physics notes, section 10, which nobody has checked against that paper: use it f
 from __future__ import annotations
 
 from modelbuilder.theory import dark_photon
+from modelbuilder.theory.model import Model, Parameter, Parameters
 
 
 def effective_mixing(mass: float, photon_mass: float, coupling: float, dark_alpha: float) -> float:
@@ -23,3 +24,28 @@ def cross_section(
     """e+e- -> gamma Y_D with |cos theta*| of the photon below max_cos, fb."""
     mixing = effective_mixing(mass, photon_mass, coupling, dark_alpha)
     return dark_photon.cross_section(sqrt_s, mass, mixing, max_cos)
+
+
+def _three_photons(sqrt_s: float, masses: tuple[float, ...], coupling: float, parameters: Parameters) -> float:
+    photon_mass, mass = masses
+    if 3.0 * photon_mass >= mass:
+        return 0.0
+    return cross_section(
+        sqrt_s, mass, photon_mass, coupling, float(parameters["alpha_d"]), float(parameters["max_cos"])
+    )
+
+
+DARKONIUM = Model(
+    coupling="epsilon",
+    unit="",
+    symbol=r"$\varepsilon$",
+    law="photon-vector",
+    power=2,
+    cross_section=_three_photons,
+    masses=("m_Ap", "m_YD"),
+    parameters={
+        "alpha_d": Parameter(kind="number", description="alpha_D = g_D^2/(4 pi)"),
+        "max_cos": dark_photon.MAX_COS,
+    },
+)
+"""e+e- -> gamma Y_D at two masses, Y_D -> A' A' A' with a branching fraction of 1 and all decays of A', prompt."""

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -14,8 +15,8 @@ Kind = Literal["number", "fraction", "energy", "length", "choice"]
 Parameters = Mapping[str, float | str]
 CrossSection = Callable[[float, tuple[float, ...], float, Parameters], float]
 
-COUPLINGS = np.logspace(-12, 4, 321)
-"""Where a cross section that is no power of the coupling is looked at: 20 points per factor of ten."""
+COUPLINGS = np.logspace(-12, 4, 161)
+"""Where a cross section that is no power of the coupling is looked at: 10 points per factor of ten."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,30 +95,55 @@ class Model:
             if unit <= 0.0 or math.isinf(limit_fb):
                 return Excluded(intervals=())
             return Excluded(intervals=(((limit_fb / unit) ** (1.0 / self.power), math.inf),))
-
-        def rate(log_coupling: float) -> float:
-            return self.cross_section(sqrt_s, masses, math.exp(log_coupling), parameters)
-
-        return Excluded(intervals=_above(rate, limit_fb))
+        found = tuple(sorted(parameters.items()))
+        return Excluded(intervals=_above(self.cross_section, sqrt_s, masses, found, limit_fb))
 
 
-def _above(rate: Callable[[float], float], limit: float) -> tuple[tuple[float, float], ...]:
-    """The intervals of exp(x) in which rate(x) >= limit; one that reaches the last point has no end."""
-    from scipy.optimize import brentq, minimize_scalar
+def _above(
+    cross_section: CrossSection,
+    sqrt_s: float,
+    masses: tuple[float, ...],
+    parameters: tuple[tuple[str, float | str], ...],
+    limit: float,
+) -> tuple[tuple[float, float], ...]:
+    """The intervals of couplings in which the cross section reaches a limit; one up to the last point has no end."""
+    from scipy.optimize import brentq
+
+    points = _profile(cross_section, sqrt_s, masses, parameters)
+    given = dict(parameters)
+
+    def excess(x: float) -> float:
+        return cross_section(sqrt_s, masses, math.exp(x), given) / limit - 1.0
+
+    edges = [points[0][0]] if points[0][1] >= limit else []
+    for (low, before), (high, after) in itertools.pairwise(points):
+        if (before >= limit) != (after >= limit):
+            edges.append(float(brentq(excess, low, high, xtol=1e-13, rtol=1e-13)))
+    if len(edges) % 2:
+        edges.append(math.inf)
+    return tuple((math.exp(low), math.exp(high)) for low, high in zip(edges[::2], edges[1::2], strict=True))
+
+
+@lru_cache(maxsize=64)
+def _profile(
+    cross_section: CrossSection,
+    sqrt_s: float,
+    masses: tuple[float, ...],
+    parameters: tuple[tuple[str, float | str], ...],
+) -> tuple[tuple[float, float], ...]:
+    """Logarithm of the coupling and cross section, at COUPLINGS and at every peak and dip between them."""
+    from scipy.optimize import minimize_scalar
+
+    given = dict(parameters)
+
+    def rate(x: float) -> float:
+        return cross_section(sqrt_s, masses, math.exp(x), given)
 
     points = [(float(x), rate(float(x))) for x in np.log(COUPLINGS)]
     turns = []
     for (low, before), (_, here), (high, after) in zip(points, points[1:], points[2:], strict=False):
-        # a peak that may reach the limit, or a dip that may fall below it
-        sign = 1.0 if here >= limit else -1.0
-        if sign * here <= min(sign * before, sign * after) and not before == here == after:
-            found = minimize_scalar(lambda x, sign=sign: sign * rate(x), bounds=(low, high), method="bounded")
-            turns.append((float(found.x), rate(float(found.x))))
-    points = sorted(points + turns)
-    edges = [points[0][0]] if points[0][1] >= limit else []
-    for (low, before), (high, after) in itertools.pairwise(points):
-        if (before >= limit) != (after >= limit):
-            edges.append(float(brentq(lambda x: rate(x) / limit - 1.0, low, high, xtol=1e-13, rtol=1e-13)))
-    if len(edges) % 2:
-        edges.append(math.inf)
-    return tuple((math.exp(low), math.exp(high)) for low, high in zip(edges[::2], edges[1::2], strict=True))
+        for sign in (1.0, -1.0):
+            if sign * here >= max(sign * before, sign * after) and not before == here == after:
+                best = minimize_scalar(lambda x, sign=sign: -sign * rate(x), bounds=(low, high), method="bounded")
+                turns.append((float(best.x), rate(float(best.x))))
+    return tuple(sorted(points + turns))

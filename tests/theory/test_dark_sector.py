@@ -125,13 +125,15 @@ def test_dark_photon_branching_fractions() -> None:
 
 
 def test_hadronic_width_between_and_beyond_the_points() -> None:
-    """Catches an interpolation that steps, and one that goes on where the table has ended."""
+    """Catches an interpolation that steps, hadrons below the lightest, and a width that grows out of the table."""
     one, two = dark_photon.hadron_width(4.0, 1.0), dark_photon.hadron_width(4.5, 1.0)
     assert dark_photon.hadron_width(4.1, 1.0) == pytest.approx(0.8 * one + 0.2 * two, rel=1e-12)
     assert dark_photon.hadron_width(0.25, 1.0) == 0.0
-    for mass in (0.01, 10.3):
-        with pytest.raises(KinematicsError, match=r"0\.02 to 10\.2 GeV"):
-            dark_photon.hadron_width(mass, 1.0)
+    assert dark_photon.hadron_width(0.01, 1.0) == 0.0
+    ratios = [dark_photon.hadron_width(m, 1.0) / m for m in (10.2, 10.3, 11.0)]
+    assert ratios == pytest.approx([ratios[0]] * 3, rel=1e-12)
+    with pytest.raises(KinematicsError, match=r"known up to 11 GeV"):
+        dark_photon.hadron_width(11.1, 1.0)
 
 
 def test_dark_photon_flight() -> None:
