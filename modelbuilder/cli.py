@@ -201,7 +201,7 @@ def simulate(
     point: Annotated[
         str | None,
         typer.Option(
-            "--point", metavar="MASS", help="Mass in GeV, on the grid or not; default: the middle of the grid."
+            "--point", metavar="MASS", help="Mass in GeV, or two as 4,1; on the grid or not; default: the middle."
         ),
     ] = None,
     sample: Annotated[
@@ -231,19 +231,19 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Look at one sample: cut flow with efficiencies, an observable with its resolution, events."""
-    from modelbuilder.histograms.look import Looker, parse_lifetimes, parse_mass
+    from modelbuilder.histograms.look import Looker, parse_lifetimes, parse_masses
     from modelbuilder.kinematics.shards import available_threads
 
     if output is not None and output.suffix not in (".json", ".parquet"):
         msg = f"{output}: the suffix is {output.suffix or 'missing'}; write .json for histograms, .parquet for events"
         raise UserError(msg)
     search = _load(spec, changes, root, seed=seed)
-    mass = None if point is None else parse_mass(point)
+    masses = None if point is None else parse_masses(point)
     threads = available_threads(jobs)
     looker = Looker(
         search,
         sample=sample,
-        mass=mass,
+        masses=masses,
         observable=observable,
         lifetimes=None if lifetime is None else parse_lifetimes(lifetime),
         n_events=events,
@@ -641,12 +641,14 @@ def _row_of(search: LoadedSearch, rows: list[dict[str, Any]], name: str) -> dict
     for row in rows:
         if row["point"] == name:
             return row
-    variable = f"{search.spec.grid_variable}_gev"
+    variable, *others = (f"{variable}_gev" for variable in search.spec.grid_variables)
     try:
         mass = float(name)
     except ValueError:
+        mass = None
+    if mass is None or others:
         msg = f"no grid point is called {name!r} in this run; there is for example {rows[0]['point']}"
-        raise InputFileError(msg) from None
+        raise InputFileError(msg)
     masses = [row[variable] for row in rows]
     if not min(masses) <= mass <= max(masses):
         msg = f"{name} GeV lies outside of this run, which goes from {min(masses):g} to {max(masses):g} GeV"

@@ -33,6 +33,7 @@ from modelbuilder.spec.search import (
     SearchSpec,
     ShapeSystematic,
     Signal,
+    Spectrum,
     StatedBackground,
 )
 from modelbuilder.spec.topology import Topology, known_particle, visible_places
@@ -96,7 +97,7 @@ class Simulation:
             regions[name] = Region(
                 name=name,
                 channel=channel,
-                axis=axis_of(self.spec.channels[channel].observable),
+                axis=axis_of(self.spec.line(channel).observable),
                 cuts=tuple(self.spec.selection[index] for index in holding),
                 binning=self._binnings[channel],
             )
@@ -124,14 +125,14 @@ class Simulation:
         return {name: self._binning(name) for name in dict.fromkeys(point.channel for point in self.search.points)}
 
     def _binning(self, name: str) -> FineBinning:
-        channel = self.spec.channels[name]
+        channel = self.spec.line(name)
         if channel.bins is not None:
             return fixed_binning(*channel.limits, channel.bins)
         assert channel.window is not None
         assert channel.bin_width is not None
         points = [point for point in self.search.points if point.channel == name]
         masses = np.array([point.mass for point in points])
-        variable = self.spec.grid_variable
+        (variable,) = self.spec.grid_variables
         shared = {"bin_width": channel.bin_width, "window": channel.window, "largest_mass": self.beams.sqrt_s}
         resolution = channel.resolution or channel.resolution2
         assert resolution is not None
@@ -183,8 +184,10 @@ class Simulation:
         return RegionTemplates(region=region, backgrounds=templates, observation=counts)
 
     def _stated(self, background: StatedBackground, region: Region) -> SampleTemplates:
-        observable = self.spec.channels[region.channel].observable
-        points, densities = background.expected[region.channel].density(observable)
+        observable = self.spec.line(region.channel).observable
+        expected = background.expected[region.channel]
+        assert isinstance(expected, Spectrum)
+        points, densities = expected.density(observable)
         values = self.spec.luminosity.value * expected_events(points, densities, region.binning.edges)
         return SampleTemplates(Template(values, np.zeros_like(values)))
 
@@ -204,7 +207,7 @@ class Simulation:
         """The signal at a grid point, or a background, with the cuts of a region."""
         spec, process = self.spec, self._process(name)
         topology = self._topology(name, point)
-        observable = spec.channels[region.channel].observable
+        observable = spec.line(region.channel).observable
         candidates = candidates_of(topology, self._final_state, process.taken_for)
         varied = [s.vary for s in self._shape_systematics(name).values()]
         if three_photons.can_run(process, topology, candidates, spec.experiment, region.cuts, observable, varied):

@@ -60,7 +60,7 @@ class LimitCurve:
 
 def limit_curve(search: LoadedSearch, rows: Sequence[Mapping[str, Any]], quantity: str, method: str) -> LimitCurve:
     """The limits on `quantity` (a column name without its band) from the rows of a run."""
-    variable = search.spec.grid_variable
+    (variable,) = search.spec.grid_variables
     chosen = [row for row in rows if row["method"] == method]
 
     def column(name: str) -> FloatArray:
@@ -143,7 +143,7 @@ def limit_figure(
         axes.set_xlim(low - room, high + room)
         for edge in _channel_edges(search):
             axes.axvline(edge, color="0.5", lw=1, ls=(0, (1, 3)))
-        axes.set_xlabel(f"{_mass_symbol(spec)} [GeV]")
+        axes.set_xlabel(f"{mass_symbol(*spec.grid_variables)} [GeV]")
         axes.set_ylabel(f"{ylabel}")
         level = f"{100 * curve.confidence_level:g}% CL upper limit, {METHOD_NAMES[curve.method]}"
         axes.legend(title=level, title_fontsize=11, loc="upper left", ncols=2)
@@ -223,7 +223,7 @@ def spectrum_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, 
     import mplhep
 
     spec = search.spec
-    axis = axis_of(spec.channels[str(row["channel"])].observable)
+    axis = axis_of(spec.line(str(row["channel"])).observable)
     with style.house_style():
         figure, (axes, below) = plt.subplots(2, 1, sharex=True, height_ratios=(3, 1), figsize=(7, 6.2))
         figure.subplots_adjust(hspace=0.06)
@@ -259,9 +259,9 @@ def spectrum_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, 
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(0.0, 1.5 * float(np.max(np.append(spectrum.observed + np.sqrt(spectrum.observed), 1.0))))
         when = "after the fit" if spectrum.stdevs is not None else "before the fit"
-        mass = row[f"{spec.grid_variable}_gev"]
+        hypothesis = ", ".join(f"{mass_symbol(name)} = {row[f'{name}_gev']:g} GeV" for name in spec.grid_variables)
         axes.legend(
-            title=f"{_mass_symbol(spec)} = {mass:g} GeV, {when}",
+            title=f"{hypothesis}, {when}",
             title_fontsize=11,
             fontsize=10.5,
             ncols=2,
@@ -356,8 +356,9 @@ def _data_name(spec: SearchSpec) -> str:
     return "pseudo-data" if isinstance(spec.data, PseudoData) else "Asimov data"
 
 
-def _mass_symbol(spec: SearchSpec) -> str:
-    return rf"$m_{{{spec.grid_variable.removeprefix('m_')}}}$"
+def mass_symbol(variable: str) -> str:
+    """For an axis: `$m_{Ap}$` for m_Ap."""
+    return rf"$m_{{{variable.removeprefix('m_')}}}$"
 
 
 def _cross_section_symbol(spec: SearchSpec) -> str:

@@ -96,7 +96,7 @@ def request_of(spec: SearchSpec, method: Method, point: GridPoint) -> LimitReque
 def _head(spec: SearchSpec, found: BuiltPoint) -> Row:
     return {
         "point": found.point.name,
-        f"{found.point.variable}_gev": found.point.mass,
+        **{f"{variable}_gev": mass for variable, mass in found.point.coordinates},
         "channel": found.point.channel,
         "confidence_level": spec.statistics.confidence_level,
         "data": data_label(spec),

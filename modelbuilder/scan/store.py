@@ -188,7 +188,7 @@ class RunDirectory:
         rows = [row for name in order for row in self.done[name]["rows"]]
         if rows:
             spec = self.search.spec
-            head = table.columns(spec.grid_variable, quantities_of(spec))
+            head = table.columns(spec.grid_variables, quantities_of(spec))
             about = {
                 "schema": "limits/1",
                 "spec": spec.name,

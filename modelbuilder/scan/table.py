@@ -52,9 +52,10 @@ _BAND_TEXT = {
 }
 
 
-def columns(variable: str, quantities: Sequence[Quantity]) -> list[dict[str, str]]:
+def columns(variables: Sequence[str], quantities: Sequence[Quantity]) -> list[dict[str, str]]:
     """All columns in order, each with name, unit and description."""
-    found = [_column("point", "", "name of the grid point"), _column(f"{variable}_gev", "GeV", "mass hypothesis")]
+    found = [_column("point", "", "name of the grid point")]
+    found.extend(_column(f"{variable}_gev", "GeV", "mass hypothesis") for variable in variables)
     found.extend(_column(name, *about) for name, about in _HEAD.items())
     for quantity in quantities:
         for band, text in _BAND_TEXT.items():

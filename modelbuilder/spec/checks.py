@@ -14,13 +14,14 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from modelbuilder.errors import KinematicsError, Problem
-from modelbuilder.spec import photon_reach
+from modelbuilder.spec import photon_reach, plane_checks
 from modelbuilder.spec.base import SpecModel
 from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.functions import Bounded
 from modelbuilder.spec.grid import GridError, GridPoint, expand_grid, spread
 from modelbuilder.spec.observables import arguments_of, has_flight_of, parse_observable
+from modelbuilder.spec.plane import EventsInPlane, PlaneChannel
 from modelbuilder.spec.problems import nearest
 from modelbuilder.spec.process import (
     FinalState,
@@ -37,10 +38,11 @@ from modelbuilder.spec.process import (
 from modelbuilder.spec.search import (
     SIGNAL,
     AnyBackground,
+    AnyChannel,
     Background,
     BernsteinShape,
-    Channel,
     Cut,
+    LuminositySystematic,
     Radiation,
     SearchSpec,
     ShapeSystematic,
@@ -86,26 +88,34 @@ def _sound_parts(tree: Mapping) -> dict[str, Any]:
     return parts
 
 
-_WITH_VARIABLES = ("signal", "selection", "channels", "backgrounds", "systematics")
+_WITH_VARIABLES = ("signal", "grid_where", "selection", "channels", "backgrounds", "systematics")
 
 
 def _on_the_grid(parts: dict[str, Any]) -> Iterator[Finding]:
     """The name of the grid, the variables of all conditions and functions, the points; adds `points` if they are sound."""
     if "grid" not in parts:
         return
-    variable: str = next(iter(parts["grid"]))
+    variables: tuple[str, ...] = tuple(parts["grid"])
     if "signal" in parts:
         named = [f"m_{name}" for name in hypotheses(parts["signal"].process) if name not in parts["signal"].masses]
-        if variable not in named:
+        wrong = [variable for variable in variables if variable not in named]
+        for variable in wrong:
             yield ("grid", variable), f"found {variable!r}; {_names_of_masses(named)}"
+        if wrong:
             return  # under a wrong name nothing else would fit either
-    unknown = {name: list(_unknown_variables(parts[name], name, variable)) for name in _WITH_VARIABLES if name in parts}
+    unknown = {
+        name: list(_unknown_variables(parts[name], name, variables)) for name in _WITH_VARIABLES if name in parts
+    }
     for findings in unknown.values():
         yield from findings
-    if "channels" not in parts or unknown["channels"]:
+    if "channels" not in parts or unknown["channels"] or unknown.get("grid_where"):
+        return
+    planes = list(plane_checks.grid_fits(variables, parts["channels"]))
+    if planes:
+        yield from planes
         return
     try:
-        parts["points"] = expand_grid(variable, parts["grid"][variable], parts["channels"])
+        parts["points"] = expand_grid(parts["grid"], parts["channels"], parts.get("grid_where"))
     except GridError as error:
         yield error.at, str(error)
         return
@@ -122,11 +132,11 @@ def _names_of_masses(names: list[str]) -> str:
     return f"the masses of the signal process are named {', '.join(names)}"
 
 
-def _unknown_variables(part: object, name: str, known: str) -> Iterator[Finding]:
+def _unknown_variables(part: object, name: str, known: tuple[str, ...]) -> Iterator[Finding]:
     for path, value in _leaves(part, (name,)):
         if isinstance(value, Condition | Bounded):
-            for variable in sorted(value.variables - {known}):
-                yield path, f"found the variable {variable!r}{nearest(variable, {known})}"
+            for variable in sorted(value.variables - set(known)):
+                yield path, f"found the variable {variable!r}{nearest(variable, known)}"
 
 
 def _missing_values(part: object, name: str, points: tuple[GridPoint, ...]) -> Iterator[Finding]:
@@ -163,19 +173,20 @@ def _placed(tree: Mapping, path: Path, message: str) -> Problem:
 def _masses_are_possible(points: tuple[GridPoint, ...], experiment: Experiment) -> Iterator[Finding]:
     largest = experiment.beams.sqrt_s
     for point in points:
-        if point.mass >= largest:
-            reason = (
-                f"found a grid point at {point.mass:g} GeV; it must lie below the collision energy, {largest:.4g} GeV"
-            )
-            yield ("grid", point.variable), reason
-            return
+        for variable, mass in point.coordinates:
+            if mass >= largest:
+                reason = (
+                    f"found a grid point at {mass:g} GeV; it must lie below the collision energy, {largest:.4g} GeV"
+                )
+                yield ("grid", variable), reason
+                return
 
 
 def _orders_are_whole(points: tuple[GridPoint, ...], backgrounds: dict[str, AnyBackground]) -> Iterator[Finding]:
     for name, background in backgrounds.items():
         if not isinstance(background.shape, BernsteinShape):
             continue
-        if not background.shape.bernstein.variables <= {points[0].variable}:
+        if not background.shape.bernstein.variables <= set(points[0].values):
             continue  # reported already
         for point in points:
             try:
@@ -183,14 +194,13 @@ def _orders_are_whole(points: tuple[GridPoint, ...], backgrounds: dict[str, AnyB
             except ValueError:
                 break
             if order != round(order) or not 0 <= order <= MAX_ORDER:
-                reason = (
-                    f"found the order {order:g} at {point.mass:g} GeV; expected a whole number from 0 to {MAX_ORDER}"
-                )
+                where = point.text if len(point.masses) > 1 else f"{point.mass:g} GeV"
+                reason = f"found the order {order:g} at {where}; expected a whole number from 0 to {MAX_ORDER}"
                 yield ("backgrounds", name, "shape", "bernstein"), reason
                 break
 
 
-def _expectations_fit(backgrounds: dict[str, AnyBackground], channels: dict[str, Channel]) -> Iterator[Finding]:
+def _expectations_fit(backgrounds: dict[str, AnyBackground], channels: dict[str, AnyChannel]) -> Iterator[Finding]:
     """The stated spectra: one for each channel, in the unit of its observable."""
     for name, background in backgrounds.items():
         if not isinstance(background, StatedBackground):
@@ -200,8 +210,14 @@ def _expectations_fit(backgrounds: dict[str, AnyBackground], channels: dict[str,
             if channel not in channels:
                 yield (*path, channel), f"found {channel!r}, which is not a channel{nearest(channel, channels)}"
                 continue
+            asked = channels[channel]
             try:
-                spectrum.density(channels[channel].observable)
+                if isinstance(asked, PlaneChannel) and isinstance(spectrum, EventsInPlane):
+                    spectrum.area(asked.observables)
+                elif isinstance(asked, PlaneChannel) or isinstance(spectrum, EventsInPlane):
+                    yield (*path, channel), plane_checks.wrong_expectation(asked)
+                else:
+                    spectrum.density(asked.observable)
             except PydanticCustomError as error:
                 context = error.context or {}
                 yield (*path, channel, *context["at"]), str(context["reason"])
@@ -221,7 +237,7 @@ def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str,
                 reason = f"found {systematic.of!r}, which is not a background{nearest(systematic.of, backgrounds)}"
                 yield ("systematics", name, "of"), reason
             elif not isinstance(background.shape, BernsteinShape):
-                reason = f"found {systematic.of!r}, whose shape is the simulated one; it needs a free shape"
+                reason = f"found {systematic.of!r}, whose shape is the {background.shape} one; it needs a free shape"
                 yield ("systematics", name, "of"), reason
             elif isinstance(background, StatedBackground):
                 reason = (
@@ -229,16 +245,35 @@ def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str,
                 )
                 yield ("systematics", name, "of"), reason
             continue
+        if isinstance(systematic, LuminositySystematic):
+            for index, sample in enumerate(systematic.also):
+                reason = _not_stated(sample, backgrounds)
+                if reason:
+                    yield ("systematics", name, "also", index), reason
         for index, sample in enumerate(getattr(systematic, "on", ())):
             path = ("systematics", name, "on", index)
             if sample not in known:
                 yield path, f"found {sample!r}, which is not a sample{nearest(sample, known)}"
             elif sample != SIGNAL and isinstance(backgrounds[sample].shape, BernsteinShape):
                 yield path, f"acts on nothing: rate and shape of {sample!r} are free; remove it from the list"
+            elif isinstance(systematic, ShapeSystematic) and isinstance(backgrounds.get(sample), StatedBackground):
+                yield path, f"nothing of {sample!r} is simulated, so it has no shape to vary; remove it from the list"
             elif (
                 sample != SIGNAL and backgrounds[sample].rate == "free" and not isinstance(systematic, ShapeSystematic)
             ):
                 yield path, f"acts on nothing: the rate of {sample!r} is free; remove it from the list"
+
+
+def _not_stated(sample: str, backgrounds: dict[str, AnyBackground]) -> str:
+    """Why the uncertainty of the luminosity cannot be put on a sample by name; nothing if it can."""
+    background = backgrounds.get(sample)
+    if background is None:
+        return f"found {sample!r}, which is not a background{nearest(sample, backgrounds)}"
+    if not isinstance(background, StatedBackground):
+        return f"{sample!r} is simulated: it has this uncertainty anyway; remove it from the list"
+    return (
+        f"acts on nothing: the rate of {sample!r} is free; remove it from the list" if background.rate == "free" else ""
+    )
 
 
 def _processes_are_possible(
@@ -248,12 +283,12 @@ def _processes_are_possible(
     final_state: FinalState | None,
     radiation: Radiation,
     selection: list[Cut],
-    channels: dict[str, Channel],
+    channels: dict[str, AnyChannel],
     points: tuple[GridPoint, ...],
 ) -> Iterator[Finding]:
     """Every chain, its particles in the final state, and the observables of them; nothing is simulated for it."""
     sqrt_s = experiment.beams.sqrt_s
-    if points[-1].mass >= sqrt_s:
+    if any(max(point.masses) >= sqrt_s for point in points):
         return  # reported already
     simulated = {name: one for name, one in backgrounds.items() if isinstance(one, Background)}
     chains: dict[str, Topology] = {}
@@ -262,14 +297,14 @@ def _processes_are_possible(
             chains[SIGNAL] = chain_of(signal, point.values, sqrt_s=sqrt_s, model=signal.model)
         except KinematicsError as error:
             chains.pop(SIGNAL, None)
-            yield ("signal", "process"), f"at {point.variable} = {point.mass:g} GeV: {error}"
+            yield ("signal", "process"), f"at {point.text}: {error}"
             break
         except ValueError:
             return  # a function without a value there, reported already
         try:
             check_law_numbers(chains[SIGNAL], sqrt_s=sqrt_s, isr=radiation.acts_on(chains[SIGNAL]))
         except KinematicsError as error:
-            yield (SIGNAL, "laws"), f"at {point.variable} = {point.mass:g} GeV: {error}"
+            yield (SIGNAL, "laws"), f"at {point.text}: {error}"
             break
     for name, background in simulated.items():
         path: Path = ("backgrounds", name)
@@ -365,7 +400,8 @@ def _photons_are_covered(
 
 def _some(points: tuple[GridPoint, ...]) -> tuple[GridPoint, ...]:
     """The ends of the grid, and some points between: what is possible changes at thresholds only."""
-    return spread(points, 200)
+    heaviest = max(points, key=lambda point: sum(point.masses))
+    return tuple(dict.fromkeys((*spread(points, 200), heaviest)))
 
 
 def _depends_on_the_grid(background: Background) -> bool:
@@ -379,18 +415,20 @@ def _lifetimes_of(chain: Topology, name: str) -> list[float]:
 
 
 def _windows_have_a_resolution(
-    channels: dict[str, Channel], points: tuple[GridPoint, ...], experiment: Experiment
+    channels: dict[str, AnyChannel], points: tuple[GridPoint, ...], experiment: Experiment
 ) -> Iterator[Finding]:
     """Windows reach beyond the grid, and bins are made for all masses that the observable may have."""
     for name, channel in channels.items():
+        if isinstance(channel, PlaneChannel):
+            continue
         key = "resolution" if channel.resolution is not None else "resolution2"
         function = channel.resolution or channel.resolution2
         own = [point for point in points if point.channel == name]
-        if channel.window is None or function is None or not own or not function.variables <= {own[0].variable}:
+        if channel.window is None or function is None or not own or not function.variables <= set(own[0].values):
             continue
         try:
             for step in range(101):
-                function.at({own[0].variable: 0.01 * step * experiment.beams.sqrt_s})
+                function.at(dict.fromkeys(own[0].values, 0.01 * step * experiment.beams.sqrt_s))
         except ValueError as error:
             yield ("channels", name, key), f"windows reach further than the grid: {error}"
 
@@ -402,7 +440,7 @@ def _final_state(
     final_state: FinalState | None,
     experiment: Experiment,
     selection: list[Cut],
-    channels: dict[str, Channel],
+    channels: dict[str, AnyChannel],
 ) -> Iterator[Finding]:
     """What can be wrong with the final state, the cuts and the observables of one sample."""
     own: Path = (SIGNAL,) if sample == SIGNAL else ("backgrounds", sample)
@@ -429,7 +467,11 @@ def _final_state(
     wanted: list[tuple[Path, str, Cut | None]] = [
         (("selection", index, "quantity"), cut.quantity, cut) for index, cut in enumerate(selection)
     ]
-    wanted += [(("channels", name, "observable"), channel.observable, None) for name, channel in channels.items()]
+    for name, channel in channels.items():
+        if isinstance(channel, PlaneChannel):
+            wanted += [(("channels", name, "plane", variable), text, None) for variable, text in channel.plane.items()]
+        else:
+            wanted.append((("channels", name, "observable"), channel.observable, None))
     for path, text, cut in wanted:
         if cut is not None and not has_flight_of(text, chain):
             continue
@@ -471,4 +513,5 @@ _CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     _processes_are_possible,
     _windows_have_a_resolution,
     _samples_exist,
+    *plane_checks.CHECKS,
 )

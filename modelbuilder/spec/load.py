@@ -78,8 +78,7 @@ def load_search(path: Path | str, *, overrides: Iterable[str] = (), root: Path |
     more += cross_check(tree)
     if problems or more or spec is None:
         raise SpecError(_without_consequences(problems, more))
-    variable = spec.grid_variable
-    points = expand_grid(variable, spec.grid[variable], spec.channels)
+    points = expand_grid(spec.grid, spec.channels, spec.grid_where)
     return LoadedSearch(spec, tree, points, digest_of(plain(tree)))
 
 

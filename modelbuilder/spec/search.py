@@ -25,6 +25,7 @@ from modelbuilder.spec.functions import (
 )
 from modelbuilder.spec.methods import Method, Prior
 from modelbuilder.spec.observables import FUNCTIONS, arguments_of, unit_of
+from modelbuilder.spec.plane import EventsInPlane, Nodes, PlaneChannel, kind_of_channel, kind_of_expectation
 from modelbuilder.spec.process import FinalState, Simulated
 from modelbuilder.spec.quantities import (
     ANGLE,
@@ -135,8 +136,21 @@ class Signal(Simulated, HasSource):
     model: Literal["alp-photon", "z-prime-invisible", "l-mu-l-tau-invisible"] | None = Field(
         None, description="cross section as a function of mass and coupling; without it there is no limit on a coupling"
     )
-    events: WholeNumber = Field(ge=1000, le=1_000_000_000, description="simulated events per grid point")
+    events: WholeNumber = Field(
+        0,
+        ge=1000,
+        le=1_000_000_000,
+        description="simulated events per grid point, or per node; without it there are none",
+    )
+    nodes: Nodes | None = Field(None, description="of a grid of two masses: where the signal is simulated")
     efficiency: Efficiency = Field(description="of everything that the simulated selection does not contain")
+
+    @model_validator(mode="after")
+    def _nodes_have_events(self) -> Signal:
+        if self.nodes is not None and not self.events:
+            reason = "missing; say how many events to simulate at each of the nodes"
+            raise refusal(reason, ("events",))
+        return self
 
 
 class ThresholdTurnOn(SpecModel):
@@ -324,6 +338,11 @@ class Channel(SpecModel):
         return low, high
 
 
+AnyChannel = Annotated[
+    Annotated[Channel, Tag("a line")] | Annotated[PlaneChannel, Tag("a plane")], Discriminator(kind_of_channel)
+]
+
+
 class BernsteinShape(SpecModel):
     """A polynomial that is positive by construction: one free sample for each Bernstein basis polynomial."""
 
@@ -339,6 +358,18 @@ Shape = Annotated[
     Annotated[Literal["simulated"], Tag("a named shape")] | Annotated[BernsteinShape, Tag("a free shape")],
     Discriminator(_kind_of_shape),
 ]
+
+
+StatedShape = Annotated[
+    Annotated[Literal["stated"], Tag("a named shape")] | Annotated[BernsteinShape, Tag("a free shape")],
+    Discriminator(_kind_of_shape),
+]
+
+
+def _refuse_fixed_polynomial(shape: object, rate: str) -> None:
+    if isinstance(shape, BernsteinShape) and rate == "fixed":
+        reason = "a Bernstein shape has free coefficients; write `rate: free`"
+        raise refusal(reason, ("rate",))
 
 
 class KnownCrossSection(SpecModel):
@@ -360,9 +391,7 @@ class Background(Simulated):
 
     @model_validator(mode="after")
     def _consistent(self) -> Background:
-        if isinstance(self.shape, BernsteinShape) and self.rate == "fixed":
-            reason = "a Bernstein shape has free coefficients; write `rate: free`"
-            raise refusal(reason, ("rate",))
+        _refuse_fixed_polynomial(self.shape, self.rate)
         return self
 
 
@@ -398,15 +427,21 @@ class Spectrum(SpecModel):
         return tuple(points or [0.0]), tuple(events / per / self.luminosity for events in self.events)
 
 
+Expectation = Annotated[
+    Annotated[Spectrum, Tag("a spectrum")] | Annotated[EventsInPlane, Tag("a plane")],
+    Discriminator(kind_of_expectation),
+]
+
+
 class StatedBackground(SpecModel):
-    """A background of which nothing is simulated: a free shape, and the spectrum that is expected of it."""
+    """A background of which nothing is simulated: the spectrum that is expected of it, or a free shape in its place."""
 
     title: str = Field(description="for figures")
-    expected: dict[Name, Spectrum] = Field(
+    expected: dict[Name, Expectation] = Field(
         min_length=1, description="by channel: the spectrum that pseudo-data and expected limits are made from"
     )
-    shape: BernsteinShape = Field(description="a free smooth function, which the fit finds by itself")
-    rate: Literal["free"]
+    shape: StatedShape = Field(description="stated: that of `expected`; or a free smooth function, which the fit finds")
+    rate: Literal["free", "fixed"] = Field(description="fixed: the expected yield, with the rate systematics on it")
 
     @model_validator(mode="before")
     @classmethod
@@ -416,6 +451,11 @@ class StatedBackground(SpecModel):
             reason = f"found {both[0]} and expected; a background is either simulated or stated, remove one of them"
             raise refusal(reason, (both[0],))
         return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StatedBackground:
+        _refuse_fixed_polynomial(self.shape, self.rate)
+        return self
 
 
 def _kind_of_background(value: object) -> str:
@@ -433,6 +473,10 @@ class LuminositySystematic(SpecModel):
     """The uncertainty of the luminosity, on everything with a rate from simulation."""
 
     kind: Literal["luminosity"]
+    also: list[str] = Field(
+        default_factory=list,
+        description="stated backgrounds whose expectation is a cross section times the luminosity, not a count in data",
+    )
 
 
 class RateSystematic(HasSource):
@@ -550,12 +594,17 @@ class SearchSpec(SpecModel):
     radiation: Radiation
     seed: WholeNumber = Field(1, ge=0, lt=2**63, description="of the simulation")
     signal: Signal
-    grid: dict[Name, GridAxis] = Field(min_length=1, max_length=1, description="the mass hypotheses, by grid variable")
+    grid: dict[Name, GridAxis] = Field(
+        min_length=1, max_length=2, description="the mass hypotheses, by grid variable; one mass or two"
+    )
+    grid_where: Condition | None = Field(
+        None, description="the part of the grid that is kept", examples=["m_hp < m_Ap and m_Ap + m_hp < 10.5 GeV"]
+    )
     final_state: FinalState | None = Field(
         None, description="the particles that are looked for; without it all visible ones of the signal"
     )
     selection: list[Cut] = Field(description="a list of cuts, which may be empty: []")
-    channels: dict[Name, Channel] = Field(min_length=1, description="observables and fit windows, by name")
+    channels: dict[Name, AnyChannel] = Field(min_length=1, description="observables and fit windows, by name")
     backgrounds: dict[Name, AnyBackground] = Field(
         description="backgrounds, by name; {} for none, to look at the signal: limits need one"
     )
@@ -571,6 +620,23 @@ class SearchSpec(SpecModel):
         return self
 
     @property
-    def grid_variable(self) -> str:
-        """The name of the mass that is scanned, such as `m_a`."""
-        return next(iter(self.grid))
+    def grid_variables(self) -> tuple[str, ...]:
+        """The names of the masses that are scanned, such as `m_a`."""
+        return tuple(self.grid)
+
+    @property
+    def in_plane(self) -> bool:
+        """Whether events are counted in ellipses in the plane of two observables."""
+        return any(isinstance(channel, PlaneChannel) for channel in self.channels.values())
+
+    def line(self, channel: str) -> Channel:
+        """A channel with one observable along which the mass lies."""
+        found = self.channels[channel]
+        assert isinstance(found, Channel)
+        return found
+
+    def plane(self, channel: str) -> PlaneChannel:
+        """A channel in the plane of two observables."""
+        found = self.channels[channel]
+        assert isinstance(found, PlaneChannel)
+        return found

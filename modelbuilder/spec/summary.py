@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from modelbuilder.spec.base import SOURCE_LABELS, source_label
 from modelbuilder.spec.load import LoadedSearch
+from modelbuilder.spec.plane import PlaneChannel
 from modelbuilder.spec.search import Background, BernsteinShape, PseudoData
 from modelbuilder.spec.tree import Scalar, walk
 
@@ -27,7 +28,10 @@ def counted_sources(search: LoadedSearch) -> str:
 
 def grid_lines(search: LoadedSearch) -> list[str]:
     """One line per grid point: index, name, mass, channel."""
-    return [f"{point.index:5d}  {point.name:16}  {point.mass:9.4f} GeV  {point.channel}" for point in search.points]
+    return [
+        f"{point.index:5d}  {point.name:16}  {'  '.join(f'{mass:9.4f} GeV' for mass in point.masses)}  {point.channel}"
+        for point in search.points
+    ]
 
 
 def summary_lines(search: LoadedSearch) -> list[str]:
@@ -37,17 +41,29 @@ def summary_lines(search: LoadedSearch) -> list[str]:
 
 def _summary(search: LoadedSearch) -> Iterator[str]:
     spec = search.spec
-    first, last = search.points[0], search.points[-1]
     data = f"pseudo-data, seed {spec.data.seed}" if isinstance(spec.data, PseudoData) else "Asimov data"
     yield f"{spec.name}: {spec.title}"
     yield f"papers       {', '.join(spec.papers) or 'none'}"
     yield f"experiment   {spec.experiment.title}, sqrt(s) = {spec.experiment.beams.sqrt_s:.4f} GeV"
     yield f"luminosity   {spec.luminosity.value:g} fb^-1 +- {100 * spec.luminosity.uncertainty:g} %"
-    yield f"signal       {spec.signal.process}; model {spec.signal.model or 'none'}, {spec.signal.events} events per point"
-    yield f"grid         {len(search.points)} points, {first.mass:g} to {last.mass:g} GeV"
+    nodes = spec.signal.nodes
+    simulated = "not simulated, efficiency stated"
+    if spec.signal.events:
+        per = "point" if nodes is None else f"node, {len(nodes.pairs)} nodes"
+        simulated = f"{spec.signal.events} events per {per}"
+    yield f"signal       {spec.signal.process}; model {spec.signal.model or 'none'}, {simulated}"
+    ranges = [(min(axis), max(axis)) for axis in zip(*(point.masses for point in search.points), strict=True)]
+    named = zip(spec.grid_variables, ranges, strict=True)
+    texts = [f"{f'{name} ' if len(ranges) > 1 else ''}{low:g} to {high:g} GeV" for name, (low, high) in named]
+    where = f", where {spec.grid_where}" if spec.grid_where else ""
+    yield f"grid         {len(search.points)} points, {', '.join(texts)}{where}"
     for name, channel in spec.channels.items():
         number = sum(point.channel == name for point in search.points)
-        yield f"channel      {name}: {channel.observable}, {number} points, {channel.where or 'everywhere'}"
+        if isinstance(channel, PlaneChannel):
+            seen = f"{' and '.join(channel.observables)}, in ellipses of {channel.window.ellipse:g} standard deviations"
+        else:
+            seen = channel.observable
+        yield f"channel      {name}: {seen}, {number} points, {channel.where or 'everywhere'}"
     if spec.final_state is not None:
         vetoed = f"; vetoed {', '.join(spec.final_state.vetoed)}" if spec.final_state.vetoed else ""
         yield f"final state  {' '.join(spec.final_state.found)}{vetoed}"

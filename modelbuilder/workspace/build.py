@@ -20,6 +20,7 @@ from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.search import (
     SIGNAL,
+    AnyBackground,
     Background,
     BernsteinShape,
     LuminositySystematic,
@@ -36,6 +37,8 @@ SMALLEST_YIELD = 1e-3
 """Spurious signals, and totals, below this number of events count as zero."""
 SMALLEST_SIGNIFICANCE = 0.02
 """Fixed-rate samples that would be seen with less than this many standard deviations, alone, are left out."""
+LARGEST_SHARE = 0.1
+"""But not those with more than this share of what is expected in some bin, however little that is."""
 SMALLEST_CHANGE = 1e-4
 """Shape variations with a smaller summed change, relative to the sample, are left out."""
 ONE_SIDED = 0.1
@@ -94,8 +97,7 @@ class _Builder:
             if isinstance(background.shape, BernsteinShape):
                 new, rates = self._polynomial(name, background.shape, found)
             else:
-                assert isinstance(background, Background)
-                new, rates = self._simulated(name, background, found)
+                new, rates = self._known_shape(name, background, found)
             samples.extend(new)
             parameters.extend(rates)
             if isinstance(background, Background):
@@ -150,8 +152,10 @@ class _Builder:
                 self._note("note", "coefficient-at-bound", rate, text, "backgrounds", name, "shape")
         return samples, parameters
 
-    def _simulated(self, name: str, background: Background, found: SampleTemplates) -> tuple[list[Json], list[Json]]:
-        if background.rate == "fixed" and self._significance(found.nominal.values) < SMALLEST_SIGNIFICANCE:
+    def _known_shape(
+        self, name: str, background: AnyBackground, found: SampleTemplates
+    ) -> tuple[list[Json], list[Json]]:
+        if background.rate == "fixed" and self._is_negligible(found.nominal.values):
             return [], []
         modifiers = self._systematics(name, found)
         parameters = []
@@ -161,9 +165,10 @@ class _Builder:
             parameters.append(_parameter(rate, 1.0, MAX_RATE))
         return [{"name": name, "data": _floats(found.nominal.values), "modifiers": modifiers}], parameters
 
-    def _significance(self, values: FloatArray) -> float:
-        """Of these events on the expected background, root of the sum of s^2 / b over the bins."""
-        return math.sqrt(float(np.sum(values**2 / np.maximum(self.background, SMALLEST_YIELD))))
+    def _is_negligible(self, values: FloatArray) -> bool:
+        """Whether nobody would miss these events: by the root of the sum of s^2 / b, and by their share of each bin."""
+        significance = math.sqrt(float(np.sum(values**2 / np.maximum(self.background, SMALLEST_YIELD))))
+        return significance < SMALLEST_SIGNIFICANCE and bool(np.all(values <= LARGEST_SHARE * self.background))
 
     def _add_finite_simulation(self, samples: list[Json]) -> None:
         """`staterror` on the simulated backgrounds, if their simulation is not much larger than the data."""
@@ -174,7 +179,7 @@ class _Builder:
             if share > LARGEST_STATISTICAL:
                 text = f"the simulation has {share:.2g} times the variance of the data in the window; raise `events`"
                 self._note("warning", "few-simulated-events", name, text, "backgrounds", name, "events")
-            if not isinstance(background.shape, BernsteinShape):
+            if background.shape == "simulated":
                 simulated.append(name)
         total = sum(float(self.templates.backgrounds[name].nominal.variances.sum()) for name in simulated)
         if total <= SMALLEST_STATISTICAL * float(self.background.sum()):
@@ -188,15 +193,21 @@ class _Builder:
     def _systematics(self, sample: str, found: SampleTemplates) -> list[Json]:
         """The modifiers of one sample, in the order of the table."""
         modifiers: list[Json] = []
-        has_rate = sample == SIGNAL or self.spec.backgrounds[sample].rate == "fixed"
         for name, systematic in self.spec.systematics.items():
-            if isinstance(systematic, LuminositySystematic) and has_rate:
+            if isinstance(systematic, LuminositySystematic) and self._follows_luminosity(sample, systematic):
                 modifiers.append({"name": "lumi", "type": "lumi", "data": None})
             elif isinstance(systematic, RateSystematic) and sample in systematic.on:
                 modifiers.append(_normsys(name, systematic.size.at(self.point.values)))
             elif isinstance(systematic, ShapeSystematic) and sample in systematic.on:
                 modifiers.extend(self._histosys(name, sample, found))
         return modifiers
+
+    def _follows_luminosity(self, sample: str, systematic: LuminositySystematic) -> bool:
+        """What is simulated at a fixed rate; of what is stated, where the spec says so."""
+        if sample == SIGNAL:
+            return True
+        background = self.spec.backgrounds[sample]
+        return background.rate == "fixed" and (isinstance(background, Background) or sample in systematic.also)
 
     def _histosys(self, name: str, sample: str, found: SampleTemplates) -> list[Json]:
         nominal = found.nominal.values
@@ -256,7 +267,7 @@ class _Builder:
             text = f"only {100 * inside:.0f} % of the selected signal lies in the window"
             self._note("warning", "signal-outside-window", SIGNAL, text, "channels", self.point.channel, "window")
         peak = int(np.argmax(spectrum.values))
-        if peak in (0, len(spectrum.values) - 1):
+        if len(spectrum.values) > 1 and peak in (0, len(spectrum.values) - 1):
             text = (
                 "the signal peaks in the outermost bin of the window; is the mass within the range of the observable?"
             )

@@ -109,7 +109,7 @@ def test_units_and_descriptions(small_run: Path) -> None:
 
 def test_missing_is_empty() -> None:
     """Catches NaN, None or a shifted column for a point that failed."""
-    head = columns("m_a", (MU,))
+    head = columns(["m_a"], (MU,))
     good = {"point": "p1", "m_a_gev": 1.0, "status": "ok", **limits_of(MU, 0.1, [1.0, 2.0, 3.0, 4.0, 1e-17])}
     bad = {"point": "p2", "m_a_gev": 2.0, "status": "not-converged"}
     text = to_csv(head, [good, bad])

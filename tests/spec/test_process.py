@@ -477,7 +477,7 @@ STATED = """  smooth:
         ),
         (
             ("    rate: free", "    rate: fixed"),
-            ["Z:53:5: backgrounds.smooth.rate: found 'fixed'; expected 'free'"],
+            ["Z:53:5: backgrounds.smooth.rate: a Bernstein shape has free coefficients; write `rate: free`"],
         ),
         (
             ("    rate: free", "    rate: free\n    process: e+ e- -> mu+ mu-"),
