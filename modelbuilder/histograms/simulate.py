@@ -170,9 +170,7 @@ class Simulation:
                     counts += pseudo_counts(templates[name].nominal.values, seed=self.spec.data.seed, stream=stream)
                 continue
             sample = self.sample(name, region)
-            scale = self.spec.luminosity.value * background.efficiency.value / background.events
-            if background.cross_section is not None:
-                scale *= background.cross_section.value / self._produced(name)
+            scale = self.scale(name)
             wanted = scale > 0.0 and not isinstance(self.spec.data, AsimovData)
             data = DataRequest(scale=scale, seed=self.spec.data.seed) if wanted else None  # type: ignore[union-attr]
             found = sample.run(region.binning.edges, self.variations(name, {}), data=data, n_threads=self.n_threads)
@@ -182,6 +180,15 @@ class Simulation:
         if isinstance(self.spec.data, AsimovData):
             counts = np.sum([sample.nominal.values for sample in templates.values()], axis=0)
         return RegionTemplates(region=region, backgrounds=templates, observation=counts)
+
+    def scale(self, name: str) -> float:
+        """Expected events of a simulated background for a weight of one, before the selection."""
+        background = self.spec.backgrounds[name]
+        assert isinstance(background, Background)
+        scale = self.spec.luminosity.value * background.efficiency.value / background.events
+        if background.cross_section is not None:
+            scale *= background.cross_section.value / self._produced(name)
+        return scale
 
     def _stated(self, background: StatedBackground, region: Region) -> SampleTemplates:
         observable = self.spec.line(region.channel).observable

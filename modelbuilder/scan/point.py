@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelbuilder.errors import FitFailure, WorkspaceError
-from modelbuilder.histograms.simulate import RegionTemplates, Simulation
 from modelbuilder.histograms.templates import PointTemplates
 from modelbuilder.scan.table import CROSS_SECTION, MU, YIELD, Quantity, Row, limits_of
 from modelbuilder.spec.grid import GridPoint
@@ -34,10 +33,8 @@ class BuiltPoint:
     built: PointWorkspace
 
 
-def build_point(search: LoadedSearch, simulation: Simulation, region: RegionTemplates, point: GridPoint) -> BuiltPoint:
-    """Simulate the signal of a grid point and build its workspace."""
-    signal, efficiency = simulation.signal(region.region, point)
-    templates = region.at(point, signal, efficiency)
+def build_point(search: LoadedSearch, point: GridPoint, templates: PointTemplates) -> BuiltPoint:
+    """Build the workspace of a grid point."""
     return BuiltPoint(point=point, templates=templates, built=build_workspace(search, point, templates))
 
 
@@ -57,7 +54,8 @@ def data_label(spec: SearchSpec) -> str:
 def limit_rows(search: LoadedSearch, found: BuiltPoint) -> list[Row]:
     """One row per method; a fit that failed leaves its name in `status` and the numbers empty."""
     from modelbuilder.inference import AsymptoticCalculator
-    from modelbuilder.inference.choice import find_limit, open_likelihood
+    from modelbuilder.inference.choice import bayesian_found, find_limit, open_likelihood
+    from modelbuilder.inference.counting import counting_limit
 
     head = _head(search.spec, found)
     methods = search.spec.statistics.methods
@@ -71,7 +69,12 @@ def limit_rows(search: LoadedSearch, found: BuiltPoint) -> list[Row]:
         return [{**head, "method": method, "status": failure.reason} for method in methods]
 
     def limits(method: Method) -> FoundLimit:
-        return find_limit(likelihood, request_of(search.spec, method, found.point), calculator=calculator)
+        request = request_of(search.spec, method, found.point)
+        if search.spec.in_plane and method == "bayesian" and request.prior == "flat":
+            limit = counting_limit(found.built.workspace, confidence_level=request.confidence_level)
+            if limit is not None:
+                return bayesian_found(limit, calculator.discovery())
+        return find_limit(likelihood, request, calculator=calculator)
 
     return [_row(search.spec, found, limits, method, head, notes) for method in methods]
 

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from modelbuilder.errors import ModelBuilderError, WorkspaceError
-from modelbuilder.histograms.simulate import RegionTemplates, Simulation
-from modelbuilder.histograms.templates import histograms, to_uhi_json
+from modelbuilder.histograms.simulate import Simulation
 from modelbuilder.kinematics.shards import available_threads
-from modelbuilder.scan.point import BuiltPoint, build_point, limit_rows
-from modelbuilder.scan.store import TEMPLATES, RunDirectory, write_atomically
+from modelbuilder.scan.point import build_point, limit_rows
+from modelbuilder.scan.source import LineSource, Source
+from modelbuilder.scan.store import RunDirectory
 from modelbuilder.spec.grid import GridPoint, spread
 from modelbuilder.spec.load import LoadedSearch
-from modelbuilder.spec.search import SIGNAL
 
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, the number of points done, and their total."""
@@ -72,17 +71,15 @@ def run_search(
         missing = [point for point in chosen if point.name not in run.done]
         if missing:
             progress("compiling and simulating the backgrounds", resumed, len(chosen))
-            simulation = Simulation(search, n_threads=_jobs(jobs))
-            regions = {region.name: region for region in (simulation.region_of(point) for point in missing)}
-            backgrounds = {name: simulation.background(region) for name, region in regions.items()}
-            for templates in backgrounds.values():
-                _write_region(run, templates)
-            tasks = _Tasks(search, backgrounds, run, limits=limits)
+            source = _source(search, missing, run, n_threads=_jobs(jobs))
+            tasks = _Tasks(search, source, run, limits=limits)
+            number = resumed
             try:
                 with closing(tasks.results(missing, _jobs(jobs))) as results:
-                    for number, entry in enumerate(results, start=resumed + 1):
+                    for entries in results:
                         if limits:
-                            run.append(entry)
+                            run.append(entries)
+                        number += len(entries)
                         progress("limits" if limits else "workspaces", number, len(chosen))
             except BaseException:
                 run.finish(complete=False)  # the tables of what there is
@@ -95,10 +92,17 @@ def _jobs(jobs: int | None) -> int:
     return max(1, available_threads(jobs or None))
 
 
-def _write_region(run: RunDirectory, templates: RegionTemplates) -> None:
-    region = templates.region
-    found = histograms(templates.backgrounds, templates.observation, region.axis, region.binning.edges)
-    write_atomically(run.path / TEMPLATES / f"background_{region.name}.json", to_uhi_json(found))
+def _source(search: LoadedSearch, points: list[GridPoint], run: RunDirectory, *, n_threads: int) -> Source:
+    """Simulate what points share, and write it."""
+    if search.spec.in_plane:
+        from modelbuilder.scan.plane import PlaneSource
+
+        return PlaneSource.prepared(search, points, run, n_threads=n_threads)
+    simulation = Simulation(search, n_threads=n_threads)
+    regions = {region.name: region for region in (simulation.region_of(point) for point in points)}
+    source = LineSource({name: simulation.background(region) for name, region in regions.items()})
+    source.write(run)
+    return source
 
 
 def _summary(run: RunDirectory, chosen: tuple[GridPoint, ...], resumed: int) -> Summary:
@@ -110,24 +114,25 @@ def _summary(run: RunDirectory, chosen: tuple[GridPoint, ...], resumed: int) -> 
 
 
 class _Tasks:
-    """The work of all points; in this process, or in others that each hold what the points share."""
+    """The work of all points, in groups; in this process, or in others that each hold what the points share."""
 
-    def __init__(
-        self, search: LoadedSearch, backgrounds: dict[str, RegionTemplates], run: RunDirectory, *, limits: bool
-    ) -> None:
-        self.search, self.backgrounds, self.run, self.limits = search, backgrounds, run, limits
+    def __init__(self, search: LoadedSearch, source: Source, run: RunDirectory, *, limits: bool) -> None:
+        self.search, self.source, self.run, self.limits = search, source, run, limits
 
-    def results(self, points: list[GridPoint], jobs: int) -> Generator[dict[str, Any], None, None]:
-        shared = (self.search, self.backgrounds, self.run.path, self.limits)
-        if jobs == 1 or len(points) == 1:
+    def results(self, points: list[GridPoint], jobs: int) -> Generator[list[dict[str, Any]], None, None]:
+        """The entries of each group, as they come."""
+        shared = (self.search, self.source, self.run.path, self.limits)
+        size = self.source.points_at_a_time
+        groups = [points[first : first + size] for first in range(0, len(points), size)]
+        if jobs == 1 or len(groups) == 1:
             worker = _Worker(*shared)
-            for point in points:
-                yield worker.entry(point)
+            for group in groups:
+                yield worker.entries(group)
             return
         context = multiprocessing.get_context("spawn")
         others = set(multiprocessing.active_children())
-        with ProcessPoolExecutor(min(jobs, len(points)), context, _start_worker, shared) as pool:
-            futures: list[Future[dict[str, Any]]] = [pool.submit(_entry, point) for point in points]
+        with ProcessPoolExecutor(min(jobs, len(groups)), context, _start_worker, shared) as pool:
+            futures: list[Future[list[dict[str, Any]]]] = [pool.submit(_entries, group) for group in groups]
             try:
                 for future in as_completed(futures):
                     yield future.result()
@@ -143,21 +148,20 @@ class _Tasks:
 
 
 class _Worker:
-    def __init__(self, search: LoadedSearch, backgrounds: dict[str, RegionTemplates], path: Path, limits: bool) -> None:
-        self.search, self.backgrounds, self.limits = search, backgrounds, limits
-        self.simulation = Simulation(search, n_threads=1)
+    def __init__(self, search: LoadedSearch, source: Source, path: Path, limits: bool) -> None:
+        self.search, self.source, self.limits = search, source, limits
         self.run = RunDirectory(path, search)
 
+    def entries(self, points: list[GridPoint]) -> list[dict[str, Any]]:
+        """Everything about points: their files are written, their rows returned."""
+        return [self.entry(point) for point in points]
+
     def entry(self, point: GridPoint) -> dict[str, Any]:
-        """Everything about a point: its files are written, its rows returned."""
-        region = self.backgrounds[self.simulation.region_of(point).name]
-        found: BuiltPoint = build_point(self.search, self.simulation, region, point)
-        templates = found.templates
-        samples = {SIGNAL: templates.signal, **templates.backgrounds}
-        text = to_uhi_json(histograms(samples, templates.observation, templates.axis, templates.edges))
-        self.run.write_point_files(point.name, found.built.workspace, text)
+        found = build_point(self.search, point, self.source.templates(self.search, point))
+        self.source.write_point(self.run, found)
         rows = limit_rows(self.search, found) if self.limits else []
-        return {"point": point.name, "rows": rows, "lint": [str(message) for message in found.built.lint]}
+        lint = [*self.source.lint(point), *found.built.lint]
+        return {"point": point.name, "rows": rows, "lint": [str(message) for message in lint]}
 
 
 _worker: list[_Worker] = []
@@ -177,5 +181,5 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _entry(point: GridPoint) -> dict[str, Any]:
-    return _worker[0].entry(point)
+def _entries(points: list[GridPoint]) -> list[dict[str, Any]]:
+    return _worker[0].entries(points)
