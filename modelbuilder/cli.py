@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from modelbuilder.histograms.look import Look
+    from modelbuilder.scan.points import Loaded
     from modelbuilder.scan.run import Progress, Summary
-    from modelbuilder.spec.load import LoadedSearch
 
 app = typer.Typer(
     name="modelbuilder",
@@ -35,8 +35,10 @@ app = typer.Typer(
 )
 
 INTERRUPTED = "interrupted; finished points are kept, run the same command again to go on"
-Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Spec file of a search, YAML or JSON.")]
-Specs = Annotated[list[Path], typer.Argument(metavar="SPEC...", help="Spec files of searches or experiments.")]
+Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="Spec file of a search or a combination, YAML or JSON.")]
+Specs = Annotated[
+    list[Path], typer.Argument(metavar="SPEC...", help="Spec files of searches, combinations or experiments.")
+]
 Out = Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Run directory; an existing one is resumed.")]
 Set = Annotated[
     list[str] | None,
@@ -144,10 +146,10 @@ def _load(
     method: str | None = None,
     level: float | None = None,
     seed: int | None = None,
-) -> LoadedSearch:
-    from modelbuilder.spec.load import load_search
+) -> Loaded:
+    from modelbuilder.spec.load import load_spec
 
-    return load_search(spec, overrides=list(_overrides(changes, method, level, seed)), root=root)
+    return load_spec(spec, overrides=list(_overrides(changes, method, level, seed)), root=root)
 
 
 @app.command()
@@ -233,11 +235,17 @@ def simulate(
     """Look at one sample: cut flow with efficiencies, an observable with its resolution, events."""
     from modelbuilder.histograms.look import Looker, parse_lifetimes, parse_masses
     from modelbuilder.kinematics.shards import available_threads
+    from modelbuilder.spec.load import LoadedCombination
 
     if output is not None and output.suffix not in (".json", ".parquet"):
         msg = f"{output}: the suffix is {output.suffix or 'missing'}; write .json for histograms, .parquet for events"
         raise UserError(msg)
     search = _load(spec, changes, root, seed=seed)
+    if isinstance(search, LoadedCombination):
+        msg = (
+            f"{spec}: is a combination; look at one of its searches, {', '.join(search.searches)}, in a file of its own"
+        )
+        raise UserError(msg)
     masses = None if point is None else parse_masses(point)
     threads = available_threads(jobs)
     looker = Looker(
@@ -572,7 +580,7 @@ def schema(
         _print(str(output / name))
 
 
-def _scan(search: LoadedSearch, output: Path, points: int | None, jobs: int | None, *, limits: bool) -> Summary:
+def _scan(search: Loaded, output: Path, points: int | None, jobs: int | None, *, limits: bool) -> Summary:
     from modelbuilder.scan.run import run_search
 
     with _progress() as progress:
@@ -636,17 +644,17 @@ def _draw(run_path: Path, names: list[str]) -> list[Path]:
     return drawn
 
 
-def _row_of(search: LoadedSearch, rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
+def _row_of(search: Loaded, rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     """The row of a grid point, by its name, or by the mass closest to a number in GeV."""
     for row in rows:
         if row["point"] == name:
             return row
     variable, *others = (f"{variable}_gev" for variable in search.spec.grid_variables)
     try:
-        mass = float(name)
+        mass = None if others else float(name)
     except ValueError:
         mass = None
-    if mass is None or others:
+    if mass is None:
         msg = f"no grid point is called {name!r} in this run; there is for example {rows[0]['point']}"
         raise InputFileError(msg)
     masses = [row[variable] for row in rows]
@@ -659,14 +667,17 @@ def _row_of(search: LoadedSearch, rows: list[dict[str, Any]], name: str) -> dict
     return nearest
 
 
-def _report(search: LoadedSearch, summary: Summary, drawn: list[Path]) -> None:
+def _report(search: Loaded, summary: Summary, drawn: list[Path]) -> None:
     from modelbuilder.scan.point import data_label
+    from modelbuilder.scan.points import experiments_of
 
     for name, status in sorted(summary.failed.items()):
         _say(f"failed: {name}: {status}")
     again = f", {summary.resumed} of them from before" if summary.resumed else ""
-    _print(f"{search.spec.title} ({search.spec.experiment.title})")
-    _print(f"{summary.points} points{again}, {len(summary.failed)} failed; data: {data_label(search.spec)} (simulated)")
+    _print(f"{search.spec.title} ({experiments_of(search)})")
+    _print(
+        f"{summary.points} points{again}, {len(summary.failed)} failed; data: {data_label(search.spec.data)} (simulated)"
+    )
     for line in _lint_lines(summary):
         _print(line)
     _print(f"limits:     {summary.path / 'limits.csv'}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from modelbuilder.kinematics.processes import ThreePhotons
 from modelbuilder.kinematics.sample import ChainSample
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.grid import GridPoint
+from modelbuilder.spec.interpretations import default_law
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.observables import arguments_of, parse_observable
 from modelbuilder.spec.process import FinalState, candidates_of, chain_of, default_final_state, needs_photon_cuts
@@ -75,10 +76,17 @@ class RegionTemplates:
 
 
 class Simulation:
-    """Runs the simulations that a search asks for. n_threads: of one simulation; the result does not depend on it."""
+    """Runs the simulations that a search asks for.
 
-    def __init__(self, search: LoadedSearch, *, n_threads: int = 1) -> None:
+    points: that templates are wanted for; those of the search if None. The binning is that of the points of the search.
+    n_threads: of one simulation; the result does not depend on it.
+    """
+
+    def __init__(
+        self, search: LoadedSearch, *, points: tuple[GridPoint, ...] | None = None, n_threads: int = 1
+    ) -> None:
         self.search = search
+        self.points = search.points if points is None else points
         self.spec: SearchSpec = search.spec
         self.n_threads = n_threads
         self.beams = beams_of(self.spec.experiment)
@@ -88,7 +96,7 @@ class Simulation:
     @functools.cached_property
     def regions(self) -> dict[str, Region]:
         """The regions by name, in the order of the grid."""
-        found = dict.fromkeys((point.channel, self._holding(point)) for point in self.search.points)
+        found = dict.fromkeys((point.channel, self._holding(point)) for point in self.points)
         several = [channel for channel, _ in found]
         regions: dict[str, Region] = {}
         for channel, holding in found:
@@ -107,13 +115,6 @@ class Simulation:
         """The region that a grid point is fitted in."""
         cuts = tuple(self.spec.selection[index] for index in self._holding(point))
         return next(r for r in self.regions.values() if r.channel == point.channel and r.cuts == cuts)
-
-    def points_by_region(self, points: Iterable[GridPoint]) -> dict[str, list[GridPoint]]:
-        """The points of each region, by its name, in the order of their first ones."""
-        found: dict[str, list[GridPoint]] = {}
-        for point in points:
-            found.setdefault(self.region_of(point).name, []).append(point)
-        return found
 
     def _holding(self, point: GridPoint) -> tuple[int, ...]:
         """The places of the cuts that hold at a grid point."""
@@ -280,14 +281,14 @@ class Simulation:
             process,
             {} if point is None else point.values,
             sqrt_s=self.beams.sqrt_s,
-            model=self.spec.signal.model if name == SIGNAL else None,
+            law=default_law(self.spec.interpretations) if name == SIGNAL else None,
             **({} if cuts is None else {"photon_cuts": cuts}),
         )
 
     @functools.cached_property
     def _photon_cuts(self) -> ThreePhotons:
         """One set for all regions, so that their events are the same."""
-        cuts = dict.fromkeys(self._holding(point) for point in self.search.points)
+        cuts = dict.fromkeys(self._holding(point) for point in (*self.search.points, *self.points))
         selections = [
             three_photons.selection_of(self.spec.experiment, [self.spec.selection[i] for i in holding])
             for holding in cuts

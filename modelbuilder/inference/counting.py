@@ -52,7 +52,9 @@ class _Factor:
     weights: Array
 
     def times(self, other: _Factor) -> _Factor:
-        return _Factor(np.outer(self.values, other.values).ravel(), np.outer(self.weights, other.weights).ravel())
+        values: Array = np.multiply.outer(self.values, other.values).ravel()
+        weights: Array = np.multiply.outer(self.weights, other.weights).ravel()
+        return _Factor(values, weights)
 
     @functools.cached_property
     def spread(self) -> float:

@@ -17,11 +17,13 @@ from modelbuilder.histograms.templates import axis_of, from_uhi_json
 from modelbuilder.histograms.typeset import formula
 from modelbuilder.inference import PyhfLikelihood
 from modelbuilder.publish import style
+from modelbuilder.scan.points import Loaded, experiments_of, searches_at, searches_of
 from modelbuilder.scan.store import FIGURES, TEMPLATES, WORKSPACES
-from modelbuilder.scan.table import BANDS
-from modelbuilder.spec.load import LoadedSearch
-from modelbuilder.spec.search import PseudoData, SearchSpec, SpuriousSignal
-from modelbuilder.theory.models import MODELS
+from modelbuilder.scan.table import BANDS, UPPER_EDGE
+from modelbuilder.spec.grid import GridPoint
+from modelbuilder.spec.interpretations import Interpretation
+from modelbuilder.spec.load import LoadedCombination, LoadedSearch
+from modelbuilder.spec.search import SIGNAL, Data, PseudoData, SearchSpec, SpuriousSignal
 from modelbuilder.workspace.files import read_json
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class LimitCurve:
     """Limits along the mass, for one method. Arrays of shape (n_points,); failed points are NaN.
 
     segments: index ranges without a gap of the grid inside, drawn as separate lines.
+    upper_edges: shape (2, n_points): of what is excluded, observed and expected; NaN where it has none.
     has_band: whether the method has expected limits at all.
     """
 
@@ -52,22 +55,23 @@ class LimitCurve:
     observed: FloatArray
     bands: FloatArray  # shape (5, n_points): -2, -1, 0, +1, +2 sigma
     segments: tuple[slice, ...]
+    upper_edges: FloatArray
 
     @property
     def has_band(self) -> bool:
         return bool(np.isfinite(self.bands).any())
 
 
-def limit_curve(search: LoadedSearch, rows: Sequence[Mapping[str, Any]], quantity: str, method: str) -> LimitCurve:
+def limit_curve(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: str, method: str) -> LimitCurve:
     """The limits on `quantity` (a column name without its band) from the rows of a run."""
-    (variable,) = search.spec.grid_variables
+    variable = search.spec.grid_variable
     chosen = [row for row in rows if row["method"] == method]
 
     def column(name: str) -> FloatArray:
         return np.array([math.nan if row.get(name) is None else float(row[name]) for row in chosen])
 
     mass = column(f"{variable}_gev")
-    gaps = [(gap.low, gap.high) for gap in search.spec.grid[variable].gaps]
+    gaps = _gaps(search)
     cuts = [
         i + 1
         for i, (a, b) in enumerate(itertools.pairwise(mass.tolist()))
@@ -81,6 +85,7 @@ def limit_curve(search: LoadedSearch, rows: Sequence[Mapping[str, Any]], quantit
         observed=column(f"{quantity}_observed"),
         bands=np.array([column(f"{quantity}_{band}") for band in BANDS]),
         segments=tuple(slice(a, b) for a, b in itertools.pairwise(limits)),
+        upper_edges=np.array([column(f"{quantity}_{band}_{UPPER_EDGE}") for band in ("observed", "expected")]),
     )
 
 
@@ -93,9 +98,16 @@ def floor_of(curves: Sequence[LimitCurve]) -> float:
     return max(0.5 * float(positive.min()), 0.2 * smallest_median) if positive.size else 0.1
 
 
+def ceiling_of(curve: LimitCurve) -> float:
+    """The upper end of a logarithmic axis, with room for the legend above the highest band, limit or upper edge."""
+    highest = curve.bands[4] if curve.has_band else curve.observed
+    values = np.concatenate([highest, curve.upper_edges.ravel()])
+    return 12.0 * float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
+
+
 def draw_limits(axes: Axes, curve: LimitCurve, others: Sequence[LimitCurve], floor: float) -> None:
     """Bands, median and observed limit of one method, and the median of others, or their observed limit where they have
-    no band. Values below `floor` lie on it.
+    no band; above them the upper edges of what is excluded. Values below `floor` lie on it.
     """
     for number, segment in enumerate(curve.segments):
         named = number == 0
@@ -109,6 +121,10 @@ def draw_limits(axes: Axes, curve: LimitCurve, others: Sequence[LimitCurve], flo
         observed = np.maximum(curve.observed[segment], floor)
         marker = "o" if len(curve.mass) <= 60 else None
         axes.plot(mass, observed, color="black", marker=marker, ms=3.5, lw=1.2, label="observed" if named else None)
+        if np.isfinite(curve.upper_edges).any():
+            seen, median = curve.upper_edges[:, segment]
+            axes.plot(mass, median, color="black", ls="--")
+            axes.plot(mass, seen, color="black", marker=marker, ms=3.5, lw=1.2)
         for colour, dashes, other in zip(style.COLOURS[2:], (":", "-.", (0, (5, 1))), others, strict=False):
             what = "expected median" if other.has_band else "observed"
             name = f"{what}, {METHOD_NAMES[other.method]}"
@@ -123,9 +139,7 @@ def draw_limits(axes: Axes, curve: LimitCurve, others: Sequence[LimitCurve], flo
     axes.set_ylim(bottom=floor)
 
 
-def limit_figure(
-    search: LoadedSearch, rows: Sequence[Mapping[str, Any]], quantity: str, ylabel: str, method: str
-) -> Figure:
+def limit_figure(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: str, ylabel: str, method: str) -> Figure:
     """The limit on one quantity by one method against the mass, with bands; the other methods by their medians."""
     import matplotlib.pyplot as plt
 
@@ -136,18 +150,17 @@ def limit_figure(
     with style.house_style():
         figure, axes = plt.subplots()
         draw_limits(axes, curve, others, floor_of([curve]))
-        highest = curve.bands[4] if curve.has_band else curve.observed
-        axes.set_ylim(top=12.0 * float(np.nanmax(highest)) if np.isfinite(highest).any() else 1.0)
+        axes.set_ylim(top=ceiling_of(curve))
         low, high = float(curve.mass.min()), float(curve.mass.max())
         room = 0.01 * (high - low) if high > low else 0.1 * high
         axes.set_xlim(low - room, high + room)
         for edge in _channel_edges(search):
             axes.axvline(edge, color="0.5", lw=1, ls=(0, (1, 3)))
-        axes.set_xlabel(f"{mass_symbol(*spec.grid_variables)} [GeV]")
+        axes.set_xlabel(f"{mass_symbol(spec.grid_variable)} [GeV]")
         axes.set_ylabel(f"{ylabel}")
         level = f"{100 * curve.confidence_level:g}% CL upper limit, {METHOD_NAMES[curve.method]}"
         axes.legend(title=level, title_fontsize=11, loc="upper left", ncols=2)
-        style.label(axes, spec.experiment.title, data_text(spec), luminosity_text(spec))
+        style.label(axes, experiments_of(search), data_text(spec.data), _luminosity(search))
     return figure
 
 
@@ -168,45 +181,51 @@ class Spectrum:
     stdevs: FloatArray | None
 
 
-def prefit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any]) -> Spectrum:
-    """The templates of a point, with the signal at its expected limit."""
-    templates = _templates(run, str(row["point"]))
+def prefit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any], within: str = "") -> Spectrum:
+    """The templates of a point, with the signal at its expected limit.
+
+    within: the name of the search in a combination whose run and row these are; its channel is shown.
+    """
+    templates = _templates(run, str(row["point"]), within)
     backgrounds = {name: templates[name].values() for name in search.spec.backgrounds if name in templates}
-    limit = row.get("cross_section_fb_expected") or row["reference_cross_section_fb"]
-    signal = templates["signal"].values() * float(limit)
+    mu = float(row.get("mu_expected") or 1.0)
+    channel = _channel(run, row, within)
+    signal = mu * np.array(next(sample["data"] for sample in channel["samples"] if sample["name"] == SIGNAL))
+    limit = row.get("cross_section_fb_expected") or row.get("reference_cross_section_fb")
     named: dict[str, FloatArray] = {}
     for name, values in backgrounds.items():  # two backgrounds of one title are one part
         title = search.spec.backgrounds[name].title
         named[title] = named.get(title, 0.0) + values
     return Spectrum(
-        edges=templates["signal"].axes[0].edges,
+        edges=templates[SIGNAL].axes[0].edges,
         observed=templates["observation"].values(),
         parts=named,
         signal=signal,
-        signal_text=f"signal at expected limit, {float(limit):.3g} fb",
+        signal_text="signal at expected limit" + ("" if limit is None else f", {float(limit):.3g} fb"),
         total=np.sum(list(backgrounds.values()), axis=0),
         stdevs=None,
     )
 
 
-def postfit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any]) -> tuple[Spectrum, Any]:
-    """The best fit of a point, and its pulls."""
+def postfit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any], within: str = "") -> tuple[Spectrum, Any]:
+    """The best fit of a point, and its pulls. within: as of `prefit_spectrum`."""
     from modelbuilder.inference import diagnostics
 
     name = str(row["point"])
     likelihood = PyhfLikelihood(read_json(run / WORKSPACES / f"{name}.json"))
     fit = diagnostics.fit_with_uncertainties(likelihood)
-    (prediction,) = diagnostics.predict(likelihood, fit)
+    channel = _channel(run, row, within)["name"]
+    (prediction,) = (found for found in diagnostics.predict(likelihood, fit) if found.channel == channel)
     parts: dict[str, FloatArray] = {}
     signal = np.zeros(len(prediction.total))
     for sample in prediction.samples:
-        if sample.sample == "signal":
+        if sample.sample == SIGNAL:
             signal = np.array(sample.values)
             continue
         title = _title_of(search.spec, sample.sample)
         parts[title] = parts.get(title, np.zeros(len(signal))) + np.array(sample.values)
     spectrum = Spectrum(
-        edges=_templates(run, name)["signal"].axes[0].edges,
+        edges=_templates(run, name, within)[SIGNAL].axes[0].edges,
         observed=np.array(prediction.observed),
         parts=parts,
         signal=signal,
@@ -217,13 +236,15 @@ def postfit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any]) ->
     return spectrum, diagnostics.pulls(likelihood, fit)
 
 
-def spectrum_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, Any]) -> Figure:
-    """Stack of the samples, data points, and below them the pulls of the data."""
+def spectrum_figure(
+    search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, Any], channel: str | None = None
+) -> Figure:
+    """Stack of the samples, data points, and below them the pulls of the data. channel: of the search; that of the row."""
     import matplotlib.pyplot as plt
     import mplhep
 
     spec = search.spec
-    axis = axis_of(spec.line(str(row["channel"])).observable)
+    axis = axis_of(spec.line(channel or str(row["channel"])).observable)
     with style.house_style():
         figure, (axes, below) = plt.subplots(2, 1, sharex=True, height_ratios=(3, 1), figsize=(7, 6.2))
         figure.subplots_adjust(hspace=0.06)
@@ -246,7 +267,7 @@ def spectrum_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, 
             )  # fmt: skip
         mplhep.histplot(
             spectrum.observed, edges, ax=axes, histtype="errorbar", color="black", yerr=np.sqrt(spectrum.observed),
-            label=_data_name(spec), ms=6,
+            label=_data_name(spec.data), ms=6,
         )  # fmt: skip
         centres = 0.5 * (edges[1:] + edges[:-1])
         below.axhline(0.0, color="0.4", lw=1)
@@ -270,7 +291,7 @@ def spectrum_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, 
             handlelength=1.5,
             framealpha=0.0,
         )
-        style.label(axes, spec.experiment.title, data_text(spec), luminosity_text(spec))
+        style.label(axes, spec.experiment.title, data_text(spec.data), luminosity_text(spec))
     return figure
 
 
@@ -287,44 +308,65 @@ def pulls_of(spectrum: Spectrum) -> FloatArray:
     return np.where(total > 0.0, (spectrum.observed - total) / np.sqrt(np.maximum(total, 1e-12)), 0.0)
 
 
-def draw_limit_figures(search: LoadedSearch, run: Path, rows: Sequence[Mapping[str, Any]]) -> list[Path]:
-    """The limits on the cross section and on the coupling by each method, as PDF and PNG in the run's `figures/`."""
+def draw_limit_figures(search: Loaded, run: Path, rows: Sequence[Mapping[str, Any]]) -> list[Path]:
+    """The limits on the cross section and on each coupling by each method, as PDF and PNG in the run's `figures/`."""
     if not any(row["status"] == "ok" for row in rows):
         msg = f"{run}: no point has a limit; there is nothing to draw"
         raise RunDirectoryError(msg)
-    quantities = [("cross_section_fb", _cross_section_symbol(search.spec))]
-    if search.spec.signal.model is not None:
-        model = MODELS[search.spec.signal.model]
-        quantities.append((model.coupling, model.symbol))
     written = []
-    for quantity, ylabel in quantities:
+    for quantity, ylabel in limited_quantities(search).items():
         for method in search.spec.statistics.methods:
             figure = limit_figure(search, rows, quantity, ylabel, method)
             written += style.save(figure, run / FIGURES / f"limit_{quantity}_{method}")
     return written
 
 
-def draw_point_figures(search: LoadedSearch, run: Path, row: Mapping[str, Any]) -> list[Path]:
-    """Templates, post-fit spectrum and pulls of one point."""
+def draw_point_figures(search: Loaded, run: Path, row: Mapping[str, Any]) -> list[Path]:
+    """Templates and post-fit spectrum of one point, in a combination of each search that takes part, and the pulls."""
     from modelbuilder.inference import diagnostics
 
     name = str(row["point"])
     folder = run / FIGURES
-    written = style.save(spectrum_figure(search, prefit_spectrum(search, run, row), row), folder / f"templates_{name}")
-    spectrum, pulls = postfit_spectrum(search, run, row)
-    written += style.save(spectrum_figure(search, spectrum, row), folder / f"postfit_{name}")
+    point = next(point for point in search.points if point.name == name)
+    written: list[Path] = []
+    for within, own in searches_at(search, point).items():
+        one = searches_of(search)[within]
+        end = f"{name}_{within}" if within else name
+        before = spectrum_figure(one, prefit_spectrum(one, run, row, within), row, own.channel)
+        written += style.save(before, folder / f"templates_{end}")
+        spectrum, pulls = postfit_spectrum(one, run, row, within)
+        written += style.save(spectrum_figure(one, spectrum, row, own.channel), folder / f"postfit_{end}")
     figure = diagnostics.draw_pulls(pulls)
     with style.house_style():
-        style.label(figure.axes[0], search.spec.experiment.title, data_text(search.spec), "")
+        style.label(figure.axes[0], experiments_of(search), data_text(search.spec.data), "")
     written += style.save(figure, folder / f"pulls_{name}")
     return written
 
 
-def data_text(spec: SearchSpec) -> str:
+def limited_quantities(search: Loaded) -> dict[str, str]:
+    """The columns that are drawn, and what stands at their axes."""
+    spec = search.spec
+    found = {}
+    if isinstance(spec, SearchSpec):
+        found["cross_section_fb"] = _cross_section_symbol(spec)
+        return found | {name: _coupling_symbol(name, one) for name, one in spec.interpretations.items()}
+    first = next(iter(spec.searches.values()))
+    if spec.has_one_cross_section:
+        found["cross_section_fb"] = _cross_section_symbol(first)
+    names = spec.shared_interpretations
+    return found | {name: _coupling_symbol(name, first.interpretations[name]) for name in names}
+
+
+def data_text(data: Data) -> str:
     """For the face of every figure: these are not measured data."""
-    if isinstance(spec.data, PseudoData):
-        return f"simulated, pseudo-data (seed {spec.data.seed})"
+    if isinstance(data, PseudoData):
+        return f"simulated, pseudo-data (seed {data.seed})"
     return "simulated, Asimov data"
+
+
+def _luminosity(search: Loaded) -> str:
+    """Of a search; nothing for a combination, since searches of one experiment may share their data."""
+    return luminosity_text(search.spec) if isinstance(search, LoadedSearch) else ""
 
 
 def luminosity_text(spec: SearchSpec) -> str:
@@ -352,8 +394,8 @@ def process_text(text: str) -> str:
     return ", ".join(formula(part) if "->" in part else part for part in parts)
 
 
-def _data_name(spec: SearchSpec) -> str:
-    return "pseudo-data" if isinstance(spec.data, PseudoData) else "Asimov data"
+def _data_name(data: Data) -> str:
+    return "pseudo-data" if isinstance(data, PseudoData) else "Asimov data"
 
 
 def mass_symbol(variable: str) -> str:
@@ -370,15 +412,44 @@ def _cross_section_symbol(spec: SearchSpec) -> str:
     return rf"$\sigma({formula(production).strip('$')}){''.join(factors)}$ [fb]"
 
 
-def _channel_edges(search: LoadedSearch) -> list[float]:
-    """Masses between grid points where the channel changes."""
+def _coupling_symbol(name: str, interpretation: Interpretation) -> str:
+    """That of the model; with what the name of the column adds to the usual one."""
+    theory = interpretation.theory
+    added = name.removeprefix(theory.coupling).strip("_").replace("_", " ")
+    return f"{theory.symbol} ({added})" if added else theory.symbol
+
+
+def _channel_edges(search: Loaded) -> list[float]:
+    """Masses between grid points where the channel changes, or in a combination the searches that take part."""
+
+    def fitted(point: GridPoint) -> dict[str, str]:
+        return {name: own.channel for name, own in searches_at(search, point).items()}
+
     pairs = itertools.pairwise(search.points)
-    return [0.5 * (a.mass + b.mass) for a, b in pairs if a.channel != b.channel]
+    return [0.5 * (a.mass + b.mass) for a, b in pairs if fitted(a) != fitted(b)]
 
 
-def _templates(run: Path, name: str) -> dict[str, Any]:
+def _gaps(search: Loaded) -> list[tuple[float, float]]:
+    if isinstance(search, LoadedCombination):
+        return list(search.grid.gaps)
+    return [(gap.low, gap.high) for gap in search.spec.grid[search.spec.grid_variable].gaps]
+
+
+def _channel(run: Path, row: Mapping[str, Any], within: str) -> dict[str, Any]:
+    """The channel of a workspace that belongs to a search of a combination, or the only one."""
+    workspace = read_json(run / WORKSPACES / f"{row['point']}.json")
+    found: dict[str, Any] = next(
+        channel for channel in workspace["channels"] if not within or channel["name"].startswith(f"{within}_")
+    )
+    return found
+
+
+def _templates(run: Path, name: str, within: str = "") -> dict[str, Any]:
+    """The templates of a point by name; those of one search of a combination."""
     path = run / TEMPLATES / f"{name}.json"
     if not path.is_file():
         msg = f"{path}: no such file; was this point built?"
         raise RunDirectoryError(msg)
-    return from_uhi_json(path.read_text(encoding="utf-8"))
+    start = f"{within}/" if within else ""
+    found = from_uhi_json(path.read_text(encoding="utf-8"))
+    return {sample.removeprefix(start): one for sample, one in found.items() if sample.startswith(start)}

@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelbuilder.errors import FitFailure, WorkspaceError
 from modelbuilder.histograms.templates import PointTemplates
-from modelbuilder.scan.table import CROSS_SECTION, MU, YIELD, Quantity, Row, limits_of
+from modelbuilder.scan.limited import Limited, cells_of, proportional
+from modelbuilder.scan.table import CROSS_SECTION, MU, YIELD, Quantity, Row
+from modelbuilder.spec.combination import CombinationSpec
 from modelbuilder.spec.grid import GridPoint
+from modelbuilder.spec.interpretations import Interpretation
 from modelbuilder.spec.load import LoadedSearch
-from modelbuilder.spec.search import PseudoData, SearchSpec
-from modelbuilder.theory.models import MODELS
+from modelbuilder.spec.search import Data, PseudoData, SearchSpec
 from modelbuilder.workspace.build import PointWorkspace, build_workspace
+from modelbuilder.workspace.lint import LintMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import hist
 
     from modelbuilder.inference.choice import FoundLimit, LimitRequest
     from modelbuilder.spec.methods import Method
 
     Limits = Callable[[Method], FoundLimit]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadePoint:
+    """A grid point of a search or of a combination, ready for its limits.
+
+    templates: by their name in the file of the point; none, if there is no such file.
+    head: the cells of its rows that no limit changes.    is_count: one bin of many alike, whose limit has a fast way.
+    """
+
+    point: GridPoint
+    workspace: dict[str, Any]
+    lint: tuple[LintMessage, ...]
+    templates: Mapping[str, hist.Hist[Any]]
+    head: Row
+    limited: Sequence[Limited]
+    is_count: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,47 +62,72 @@ def build_point(search: LoadedSearch, point: GridPoint, templates: PointTemplate
 
 
 def quantities_of(spec: SearchSpec) -> tuple[Quantity, ...]:
-    """What a limit is given on; the coupling of the model last, if there is one."""
-    if spec.signal.model is None:
-        return (MU, YIELD, CROSS_SECTION)
-    model = MODELS[spec.signal.model]
-    return (MU, YIELD, CROSS_SECTION, Quantity(model.coupling, model.unit, f"coupling of {spec.signal.model}"))
+    """What a limit is given on; the couplings of the interpretations last."""
+    couplings = (coupling_of(name, found) for name, found in spec.interpretations.items())
+    return (MU, YIELD, CROSS_SECTION, *couplings)
 
 
-def data_label(spec: SearchSpec) -> str:
+def coupling_of(name: str, interpretation: Interpretation) -> Quantity:
+    """The column of an interpretation."""
+    theory = interpretation.theory
+    return Quantity(name, theory.unit, f"coupling of {interpretation.text}", reopens=theory.power is None)
+
+
+def limited_of(spec: SearchSpec, found: BuiltPoint) -> list[Limited]:
+    """The same at a grid point, with what a limit on the signal strength excludes of each."""
+    reference = found.built.reference_cross_section
+    return [
+        proportional(MU, 1.0),
+        proportional(YIELD, found.built.signal_yield),
+        proportional(CROSS_SECTION, reference),
+        *(in_a_model(spec, name, found.point, reference) for name in spec.interpretations),
+    ]
+
+
+def in_a_model(spec: SearchSpec, name: str, point: GridPoint, reference: float) -> Limited:
+    """An interpretation at a grid point. reference: cross section at a signal strength of 1, fb."""
+    interpretation = spec.interpretations[name]
+    theory, sqrt_s = interpretation.theory, spec.experiment.beams.sqrt_s
+    masses = interpretation.masses_at(point.values)
+    return Limited(
+        quantity=coupling_of(name, interpretation),
+        excluded=lambda mu: theory.excluded(sqrt_s, masses, mu * reference, interpretation.parameters),
+    )
+
+
+def data_label(data: Data) -> str:
     """`pseudo:SEED` or `asimov`."""
-    return f"pseudo:{spec.data.seed}" if isinstance(spec.data, PseudoData) else "asimov"
+    return f"pseudo:{data.seed}" if isinstance(data, PseudoData) else "asimov"
 
 
-def limit_rows(search: LoadedSearch, found: BuiltPoint) -> list[Row]:
+def limit_rows(spec: SearchSpec | CombinationSpec, made: MadePoint) -> list[Row]:
     """One row per method; a fit that failed leaves its name in `status` and the numbers empty."""
     from modelbuilder.inference import AsymptoticCalculator
     from modelbuilder.inference.choice import bayesian_found, find_limit, open_likelihood
     from modelbuilder.inference.counting import counting_limit
 
-    head = _head(search.spec, found)
-    methods = search.spec.statistics.methods
-    errors = [message for message in found.built.lint if message.severity == "error"]
+    head, methods = made.head, spec.statistics.methods
+    errors = [message for message in made.lint if message.severity == "error"]
     if errors:
         return [{**head, "method": method, "status": errors[0].rule} for method in methods]
     try:
-        likelihood, notes = open_likelihood(found.built.workspace)
+        likelihood, notes = open_likelihood(made.workspace)
         calculator = AsymptoticCalculator(likelihood)
     except FitFailure as failure:
         return [{**head, "method": method, "status": failure.reason} for method in methods]
 
     def limits(method: Method) -> FoundLimit:
-        request = request_of(search.spec, method, found.point)
-        if search.spec.in_plane and method == "bayesian" and request.prior == "flat":
-            limit = counting_limit(found.built.workspace, confidence_level=request.confidence_level)
+        request = request_of(spec, method, made.point)
+        if made.is_count and method == "bayesian" and request.prior == "flat":
+            limit = counting_limit(made.workspace, confidence_level=request.confidence_level)
             if limit is not None:
                 return bayesian_found(limit, calculator.discovery())
         return find_limit(likelihood, request, calculator=calculator)
 
-    return [_row(search.spec, found, limits, method, head, notes) for method in methods]
+    return [_row(made.limited, limits, method, head, notes) for method in methods]
 
 
-def request_of(spec: SearchSpec, method: Method, point: GridPoint) -> LimitRequest:
+def request_of(spec: SearchSpec | CombinationSpec, method: Method, point: GridPoint) -> LimitRequest:
     """What a spec asks for at a grid point; each point has toys of its own."""
     from modelbuilder.inference.choice import LimitRequest
     from modelbuilder.kinematics.shards import stream_key
@@ -96,45 +144,37 @@ def request_of(spec: SearchSpec, method: Method, point: GridPoint) -> LimitReque
     )
 
 
-def _head(spec: SearchSpec, found: BuiltPoint) -> Row:
+def head_of(spec: SearchSpec, found: BuiltPoint) -> Row:
+    """The cells of its rows that no limit changes."""
     return {
         "point": found.point.name,
         **{f"{variable}_gev": mass for variable, mass in found.point.coordinates},
         "channel": found.point.channel,
         "confidence_level": spec.statistics.confidence_level,
-        "data": data_label(spec),
+        "data": data_label(spec.data),
         "signal_efficiency": found.templates.efficiency,
         "background_events": found.built.background_yield,
         "reference_cross_section_fb": found.built.reference_cross_section,
     }
 
 
-def _row(spec: SearchSpec, found: BuiltPoint, limits: Limits, method: Method, head: Row, notes: tuple[str, ...]) -> Row:
+def _row(limited: Sequence[Limited], limits: Limits, method: Method, head: Row, notes: tuple[str, ...]) -> Row:
+    head = {**head, "method": method}
     try:
         limit = limits(method)
     except FitFailure as failure:
-        return {**head, "method": method, "status": failure.reason}
+        return {**head, "status": failure.reason}
     except WorkspaceError:
-        return {**head, "method": method, "status": "not-compiled"}
-    row: Row = {**head, "method": method, "status": "ok", "local_significance": limit.discovery.significance}
-    model = None if spec.signal.model is None else MODELS[spec.signal.model]
-    sqrt_s = spec.experiment.beams.sqrt_s
-    reference = found.built.reference_cross_section
-    factors = {MU: 1.0, YIELD: found.built.signal_yield, CROSS_SECTION: reference}
-    for quantity in quantities_of(spec):
-
-        def convert(value: float, quantity: Quantity = quantity) -> float:
-            if model is not None and quantity not in factors:
-                return model.coupling_from_cross_section(sqrt_s, found.point.mass, value * reference)
-            return value * factors[quantity]
-
-        row.update(limits_of(quantity, convert(limit.observed), [convert(value) for value in limit.expected or ()]))
-    warnings = [*notes, *limit.warnings]
+        return {**head, "status": "not-compiled"}
+    significance, expected = limit.discovery.significance, limit.expected or ()
+    if not all(math.isfinite(value) for value in (significance, limit.observed, *expected)):
+        return {**head, "status": "not-finite"}
+    cells, warnings = cells_of(limited, limit.observed, expected)
+    row: Row = {**head, "status": "ok", "local_significance": significance, **cells}
+    warnings = [*notes, *limit.warnings, *warnings]
     if "toys" in limit.details:
         row["toys"] = limit.details["toys"]
     if limit.observed == 0.0:
         warnings.append("the data fluctuate down so far that every positive signal is excluded; see CLs")
     row["warnings"] = "; ".join(warnings)
-    if not all(math.isfinite(value) for value in row.values() if isinstance(value, float)):
-        return {**head, "method": method, "status": "not-finite"}
     return row

@@ -1,4 +1,4 @@
-"""Run a search over its grid: in parallel processes, results kept as they come, resumed where they stopped."""
+"""Run a search or a combination over its grid: in parallel processes, results kept as they come, resumed where they stopped."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from modelbuilder.errors import ModelBuilderError, WorkspaceError
-from modelbuilder.histograms.simulate import Simulation
+from modelbuilder.histograms.templates import to_uhi_json
 from modelbuilder.kinematics.shards import available_threads
-from modelbuilder.scan.point import build_point, limit_rows
-from modelbuilder.scan.source import LineSource, Source
-from modelbuilder.scan.store import RunDirectory
+from modelbuilder.scan.point import limit_rows
+from modelbuilder.scan.points import Loaded, Shared, points_of, searches_of
+from modelbuilder.scan.store import TEMPLATES, RunDirectory, write_atomically
 from modelbuilder.spec.grid import GridPoint, spread
-from modelbuilder.spec.load import LoadedSearch
 
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, the number of points done, and their total."""
@@ -44,7 +43,7 @@ class Summary:
 
 
 def run_search(
-    search: LoadedSearch,
+    search: Loaded,
     path: Path,
     *,
     points: int | None = None,
@@ -53,13 +52,13 @@ def run_search(
     command: str = "",
     progress: Progress = lambda what, done, total: None,
 ) -> Summary:
-    """Build, and with `limits` fit, the points of a search into a run directory.
+    """Build, and with `limits` fit, the points of a search or of a combination into a run directory.
 
     points: that many, evenly spread over the grid; all if None.    jobs: processes; as many as processors if None.
     The result does not depend on `jobs`. With several jobs, a script must call this under `if __name__ == "__main__"`.
     Raises RunDirectoryError if the directory belongs to something else, WorkspaceError if there is no background.
     """
-    if not search.spec.backgrounds:
+    if not all(one.spec.backgrounds for one in searches_of(search).values()):
         msg = (
             f"{search.place_of('backgrounds')}: backgrounds: there is none, and without one no limit can be found; name a"
             " process, or state what is `expected` of a free shape, however little"
@@ -71,8 +70,10 @@ def run_search(
         missing = [point for point in chosen if point.name not in run.done]
         if missing:
             progress("compiling and simulating the backgrounds", resumed, len(chosen))
-            source = _source(search, missing, run, n_threads=_jobs(jobs))
-            tasks = _Tasks(search, source, run, limits=limits)
+            shared = points_of(search, n_threads=_jobs(jobs)).shared(missing)
+            for name, text in shared.files():
+                write_atomically(run.path / TEMPLATES / name, text)
+            tasks = _Tasks(search, shared, run, limits=limits)
             number = resumed
             try:
                 with closing(tasks.results(missing, _jobs(jobs))) as results:
@@ -92,19 +93,6 @@ def _jobs(jobs: int | None) -> int:
     return max(1, available_threads(jobs or None))
 
 
-def _source(search: LoadedSearch, points: list[GridPoint], run: RunDirectory, *, n_threads: int) -> Source:
-    """Simulate what points share, and write it."""
-    if search.spec.in_plane:
-        from modelbuilder.scan.plane import PlaneSource
-
-        return PlaneSource.prepared(search, points, run, n_threads=n_threads)
-    simulation = Simulation(search, n_threads=n_threads)
-    regions = {region.name: region for region in (simulation.region_of(point) for point in points)}
-    source = LineSource({name: simulation.background(region) for name, region in regions.items()})
-    source.write(run)
-    return source
-
-
 def _summary(run: RunDirectory, chosen: tuple[GridPoint, ...], resumed: int) -> Summary:
     entries = [run.done[point.name] for point in chosen if point.name in run.done]
     failed = {e["point"]: row["status"] for e in entries for row in e["rows"] if row["status"] != "ok"}
@@ -116,13 +104,13 @@ def _summary(run: RunDirectory, chosen: tuple[GridPoint, ...], resumed: int) -> 
 class _Tasks:
     """The work of all points, in groups; in this process, or in others that each hold what the points share."""
 
-    def __init__(self, search: LoadedSearch, source: Source, run: RunDirectory, *, limits: bool) -> None:
-        self.search, self.source, self.run, self.limits = search, source, run, limits
+    def __init__(self, search: Loaded, shared: Shared, run: RunDirectory, *, limits: bool) -> None:
+        self.search, self.shared, self.run, self.limits = search, shared, run, limits
 
     def results(self, points: list[GridPoint], jobs: int) -> Generator[list[dict[str, Any]], None, None]:
         """The entries of each group, as they come."""
-        shared = (self.search, self.source, self.run.path, self.limits)
-        size = self.source.points_at_a_time
+        shared = (self.search, self.shared, self.run.path, self.limits)
+        size = self.shared.points_at_a_time
         groups = [points[first : first + size] for first in range(0, len(points), size)]
         if jobs == 1 or len(groups) == 1:
             worker = _Worker(*shared)
@@ -148,20 +136,21 @@ class _Tasks:
 
 
 class _Worker:
-    def __init__(self, search: LoadedSearch, source: Source, path: Path, limits: bool) -> None:
-        self.search, self.source, self.limits = search, source, limits
+    def __init__(self, search: Loaded, shared: Shared, path: Path, limits: bool) -> None:
+        self.spec, self.shared, self.limits = search.spec, shared, limits
+        self.points = points_of(search)
         self.run = RunDirectory(path, search)
 
     def entries(self, points: list[GridPoint]) -> list[dict[str, Any]]:
         """Everything about points: their files are written, their rows returned."""
-        return [self.entry(point) for point in points]
+        return [self._entry(point) for point in points]
 
-    def entry(self, point: GridPoint) -> dict[str, Any]:
-        found = build_point(self.search, point, self.source.templates(self.search, point))
-        self.source.write_point(self.run, found)
-        rows = limit_rows(self.search, found) if self.limits else []
-        lint = [*self.source.lint(point), *found.built.lint]
-        return {"point": point.name, "rows": rows, "lint": [str(message) for message in lint]}
+    def _entry(self, point: GridPoint) -> dict[str, Any]:
+        made = self.points.made(point, self.shared)
+        templates = to_uhi_json(made.templates) if made.templates else ""
+        self.run.write_point_files(point.name, made.workspace, templates)
+        rows = limit_rows(self.spec, made) if self.limits else []
+        return {"point": point.name, "rows": rows, "lint": [str(message) for message in made.lint]}
 
 
 _worker: list[_Worker] = []

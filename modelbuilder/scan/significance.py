@@ -2,14 +2,15 @@
 
 A toy is one set of events of each region, thrown from its expected background on the fine binning; the windows of the
 grid points are slices of it, so that neighbours see the same events, as they do in the data. Constraint terms of one
-name are one measurement for all points of a region. Regions are thrown independently.
+name are one measurement for all points of a region, and in a combination for all points. Events of different regions are
+thrown independently.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelbuilder.errors import InputFileError, RunDirectoryError
-from modelbuilder.histograms.simulate import Region, Simulation
 from modelbuilder.histograms.templates import FloatArray, from_uhi_json
 from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
 from modelbuilder.inference.scan_significance import (
@@ -27,9 +27,11 @@ from modelbuilder.inference.scan_significance import (
     toy_scans,
 )
 from modelbuilder.kinematics.shards import stream_key
+from modelbuilder.scan.points import Loaded, points_of, searches_at, searches_of
 from modelbuilder.scan.store import TEMPLATES, WORKSPACES, load_run
+from modelbuilder.spec.combination import ALL
 from modelbuilder.spec.grid import GridPoint
-from modelbuilder.spec.load import LoadedSearch
+from modelbuilder.spec.load import LoadedCombination, LoadedSearch
 from modelbuilder.spec.search import BernsteinShape
 from modelbuilder.workspace.files import read_json
 
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Json = dict[str, Any]
-_CHANNEL, _NOTHING = "all", "nothing"
+_NOTHING, _STATERROR = "nothing", "staterror_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,17 +110,16 @@ def scan_significance(path: Path, *, n_toys: int, seed: int, n_threads: int = 1)
     Raises RunDirectoryError where there are fewer than two points with a significance, and FitFailure where too many
     toys cannot be fitted.
     """
-    search, rows = load_run(path)
+    loaded, rows = load_run(path)
     q0 = {row["point"]: float(row["local_significance"]) ** 2 for row in rows if row["status"] == "ok"}
-    points = [point for point in search.points if point.name in q0]
+    points = [point for point in loaded.points if point.name in q0]
     if len(points) < 2:
         msg = f"{path}: {len(points)} points have a local significance; a global one needs at least two"
         raise RunDirectoryError(msg)
-    simulation = Simulation(search)
-    by_region = simulation.points_by_region(points)
-    scans = []
-    for name, here in by_region.items():
-        shared = _SharedToys(search, path, simulation.regions[name], here)
+    windows = Windows(loaded)
+    scans, ordered = [], []
+    for name, here in windows.groups(points).items():
+        shared = _SharedToys(windows, path, here)
         scans.append(
             toy_scans(
                 shared.likelihoods,
@@ -129,7 +130,7 @@ def scan_significance(path: Path, *, n_toys: int, seed: int, n_threads: int = 1)
                 n_threads=n_threads,
             )
         )
-    ordered = [point for here in by_region.values() for point in here]
+        ordered += here
     observed = np.array([q0[point.name] for point in ordered])
     toys = np.concatenate(scans, axis=1)
     by_toys = global_significance_from_toys(observed, toys)
@@ -143,19 +144,68 @@ def scan_significance(path: Path, *, n_toys: int, seed: int, n_threads: int = 1)
     )
 
 
-class _SharedToys:
-    """The likelihoods of the points of one region, and one of all its data that toys are thrown from."""
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A channel of a workspace as a slice of a region. file: of the region.    first: bin of the region."""
 
-    def __init__(self, search: LoadedSearch, path: Path, region: Region, points: Sequence[GridPoint]) -> None:
+    channel: str
+    search: str
+    file: str
+    first: int
+
+
+class Windows:
+    """Where the data of the points of a run lie in the data of its regions."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+        self.simulations = points_of(loaded).simulations
+
+    def of(self, point: GridPoint) -> list[Window]:
+        """Those of a point, one for each search that takes part."""
+        found = []
+        for search, own in searches_at(self.loaded, point).items():
+            region = self.simulations[search].region_of(own)
+            channel, file = (f"{search}_{name}" if search else name for name in (own.channel, region.name))
+            first = region.binning.window(own.mass).start
+            found.append(Window(channel=channel, search=search, file=file, first=first))
+        return found
+
+    def groups(self, points: Sequence[GridPoint]) -> dict[str, list[GridPoint]]:
+        """Points that share toys, in the order of the first ones: of one region, or all of a combination."""
+        found: dict[str, list[GridPoint]] = {}
+        for point in points:
+            name = ALL if isinstance(self.loaded, LoadedCombination) else self.of(point)[0].file
+            found.setdefault(name, []).append(point)
+        return found
+
+
+class _SharedToys:
+    """The likelihoods of points that share regions, and one of all data of these regions that toys are thrown from."""
+
+    def __init__(self, windows: Windows, path: Path, points: Sequence[GridPoint]) -> None:
         workspaces = [read_json(path / WORKSPACES / f"{point.name}.json") for point in points]
+        of_points = [{window.channel: window for window in windows.of(point)} for point in points]
+        searches = searches_of(windows.loaded)
+        regions = {window.file: searches[window.search] for found in of_points for window in found.values()}
+        backgrounds = {file: _background(search, path, file) for file, search in regions.items()}
+        with_errors = {
+            found[channel["name"]].file
+            for found, workspace in zip(of_points, workspaces, strict=True)
+            for channel in workspace["channels"]
+            if any(modifier["type"] == "staterror" for modifier in _modifiers(channel))
+        }
         self.likelihoods = [CompiledLikelihood(workspace) for workspace in workspaces]
-        self.common = CompiledLikelihood(_common_workspace(workspaces, *_background(search, path, region.name)))
+        self.common = CompiledLikelihood(_common_workspace(workspaces, backgrounds, with_errors))
         place = {datum: index for index, datum in enumerate(_data_names(self.common))}
         self.selections = []
-        for point, likelihood in zip(points, self.likelihoods, strict=True):
-            first = region.binning.window(point.mass).start
-            wanted = [_shifted(datum, first) for datum in _data_names(likelihood)]
+        for found, likelihood in zip(of_points, self.likelihoods, strict=True):
+            wanted = [_name_in_region(datum, found) for datum in _data_names(likelihood)]
             self.selections.append(np.array([place[datum] for datum in wanted]))
+
+
+def _modifiers(channel: Json) -> list[Json]:
+    return [modifier for sample in channel["samples"] for modifier in sample["modifiers"]]
 
 
 def _background(search: LoadedSearch, path: Path, region: str) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -176,46 +226,54 @@ def _background(search: LoadedSearch, path: Path, region: str) -> tuple[FloatArr
     return free, simulated, np.sqrt(variances)
 
 
-def _common_workspace(workspaces: Sequence[Json], free: FloatArray, simulated: FloatArray, errors: FloatArray) -> Json:
-    """All bins of the region, and every constraint term of its points.
+def _common_workspace(
+    workspaces: Sequence[Json],
+    backgrounds: Mapping[str, tuple[FloatArray, FloatArray, FloatArray]],
+    with_errors: Collection[str],
+) -> Json:
+    """All bins of the regions, each a channel, and every constraint term of the points.
 
+    backgrounds: by region, as of `_background`; with_errors: the regions whose statistical errors are in the likelihood.
     The expectation is the background itself: what the constraints act on, and the signal, has no events.
     """
     measured: dict[tuple[str, str], Json] = {}
     parameters: dict[str, Json] = {}
-    binwise: list[Json] = []
     for workspace in workspaces:
-        for sample in workspace["channels"][0]["samples"]:
-            for modifier in sample["modifiers"]:
-                kind, name = modifier["type"], modifier["name"]
-                if kind in {"normsys", "histosys"}:
-                    measured["normsys", name] = {"name": name, "type": "normsys", "data": {"hi": 1.0, "lo": 1.0}}
-                elif kind == "lumi":
-                    measured["lumi", name] = {"name": name, "type": "lumi", "data": None}
-                elif kind == "staterror" and not binwise:
-                    binwise.append({"name": name, "type": "staterror", "data": errors.tolist()})
+        for modifier in (modifier for channel in workspace["channels"] for modifier in _modifiers(channel)):
+            kind, name = modifier["type"], modifier["name"]
+            if kind in {"normsys", "histosys"}:
+                measured["normsys", name] = {"name": name, "type": "normsys", "data": {"hi": 1.0, "lo": 1.0}}
+            elif kind == "lumi":
+                measured["lumi", name] = {"name": name, "type": "lumi", "data": None}
         config = workspace["measurements"][0]["config"]
         parameters |= {entry["name"]: entry for entry in config["parameters"] if entry["name"] == "lumi"}
     poi = workspaces[0]["measurements"][0]["config"]["poi"]
-    signal = {"name": poi, "type": "normfactor", "data": None}
-    samples = [
-        {"name": "free", "data": free.tolist(), "modifiers": []},
-        {"name": "simulated", "data": simulated.tolist(), "modifiers": binwise},
-        {"name": _NOTHING, "data": [0.0] * len(free), "modifiers": [signal, *measured.values()]},
-    ]
+    shared: list[Json] = [{"name": poi, "type": "normfactor", "data": None}, *measured.values()]
+    channels: list[Json] = []
+    observations: list[Json] = []
+    for region, (free, simulated, errors) in backgrounds.items():
+        binwise = {"name": f"{_STATERROR}{region}", "type": "staterror", "data": errors.tolist()}
+        samples: list[Json] = [
+            {"name": "free", "data": free.tolist(), "modifiers": []},
+            {"name": "simulated", "data": simulated.tolist(), "modifiers": [binwise] if region in with_errors else []},
+        ]
+        if not channels:
+            samples.append({"name": _NOTHING, "data": [0.0] * len(free), "modifiers": shared})
+        channels.append({"name": region, "samples": samples})
+        observations.append({"name": region, "data": (free + simulated).tolist()})
     return {
         "version": "1.0.0",
-        "channels": [{"name": _CHANNEL, "samples": samples}],
-        "observations": [{"name": _CHANNEL, "data": (free + simulated).tolist()}],
+        "channels": channels,
+        "observations": observations,
         "measurements": [{"name": "toys", "config": {"poi": poi, "parameters": list(parameters.values())}}],
     }
 
 
 def _data_names(likelihood: CompiledLikelihood) -> list[str]:
-    """A name for each datum in pyhf order: `[3]` for a bin, and its parameter for an auxiliary measurement."""
+    """A name for each datum in pyhf order: `channel[3]` for a bin, and its parameter for an auxiliary measurement."""
     flat = likelihood.flat
     constraints = flat.constraints
-    names = [f"[{index}]" for index in range(len(flat.bin_names))] + [""] * len(flat.auxdata)
+    names = [*flat.bin_names, *[""] * len(flat.auxdata)]
     owners: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = [
         (constraints.normal_data, constraints.normal_parameter),
         (constraints.poisson_data, constraints.poisson_parameter),
@@ -226,12 +284,14 @@ def _data_names(likelihood: CompiledLikelihood) -> list[str]:
     return names
 
 
-def _shifted(name: str, first: int) -> str:
-    """The name of the same datum on the fine binning, where the window begins at bin `first`."""
+def _name_in_region(name: str, windows: Mapping[str, Window]) -> str:
+    """The name of a datum of a point among those of the regions. windows: by channel."""
     if not name.endswith("]"):
         return name
     stem, number = name[:-1].rsplit("[", 1)
-    return f"{stem}[{int(number) + first}]"
+    window = windows[stem.removeprefix(_STATERROR)]
+    start = _STATERROR if stem.startswith(_STATERROR) else ""
+    return f"{start}{window.file}[{int(number) + window.first}]"
 
 
 def to_json(found: ScanSignificance) -> str:

@@ -19,9 +19,9 @@ from typing import Any
 from modelbuilder import __version__
 from modelbuilder.errors import RunDirectoryError
 from modelbuilder.scan import table
-from modelbuilder.scan.point import quantities_of
+from modelbuilder.scan.points import Loaded, columns_of
 from modelbuilder.spec.emit import to_yaml
-from modelbuilder.spec.load import LoadedSearch, load_search
+from modelbuilder.spec.load import load_spec
 from modelbuilder.spec.summary import count_sources
 from modelbuilder.workspace.files import read_json
 
@@ -57,14 +57,14 @@ def versions() -> dict[str, str]:
 class RunDirectory:
     """A run directory that belongs to one resolved spec."""
 
-    def __init__(self, path: Path, search: LoadedSearch) -> None:
+    def __init__(self, path: Path, search: Loaded) -> None:
         self.path = path
         self.search = search
         self.done: dict[str, dict[str, Any]] = {}
 
     @classmethod
     @contextmanager
-    def open_for(cls, path: Path, search: LoadedSearch, *, command: str) -> Iterator[RunDirectory]:
+    def open_for(cls, path: Path, search: Loaded, *, command: str) -> Iterator[RunDirectory]:
         """The directory of a new run, or of one to be continued; only one process may work in it.
 
         Raises RunDirectoryError if it belongs to another spec or other versions, holds something else, or is in use.
@@ -178,13 +178,10 @@ class RunDirectory:
             os.fsync(stream.fileno())
 
     def write_point_files(self, name: str, workspace: Mapping[str, Any], templates: str) -> None:
-        """The workspace and the templates of a point."""
-        self.write_workspace(name, workspace)
-        write_atomically(self.path / TEMPLATES / f"{name}.json", templates)
-
-    def write_workspace(self, name: str, workspace: Mapping[str, Any], *, through: bool = True) -> None:
-        """The workspace of a point. through: to the disk, which takes long for thousands of files."""
-        write_atomically(self.path / WORKSPACES / f"{name}.json", json.dumps(workspace) + "\n", through=through)
+        """The workspace and the templates of a point; without templates it is one of many, not each written through."""
+        write_atomically(self.path / WORKSPACES / f"{name}.json", json.dumps(workspace) + "\n", through=bool(templates))
+        if templates:
+            write_atomically(self.path / TEMPLATES / f"{name}.json", templates)
 
     def finish(self, *, complete: bool) -> None:
         """Put the journal in the order of the grid, and write the tables; an incomplete run has no time of its end."""
@@ -194,7 +191,7 @@ class RunDirectory:
         rows = [row for name in order for row in self.done[name]["rows"]]
         if rows:
             spec = self.search.spec
-            head = table.columns(spec.grid_variables, quantities_of(spec))
+            head = columns_of(self.search)
             about = {
                 "schema": "limits/1",
                 "spec": spec.name,
@@ -209,12 +206,12 @@ class RunDirectory:
         self._write_about(started=self.started, finished=_now() if complete else None, command=self.command)
 
 
-def load_run(path: Path) -> tuple[LoadedSearch, list[dict[str, Any]]]:
-    """The search and the rows of a finished run. Raises RunDirectoryError."""
+def load_run(path: Path) -> tuple[Loaded, list[dict[str, Any]]]:
+    """The search, or combination, and the rows of a finished run. Raises RunDirectoryError."""
     if not (path / RUN).is_file() or not (path / SPEC).is_file():
         msg = f"{path}: not a run directory; `modelbuilder run SPEC -o {path}` makes one"
         raise RunDirectoryError(msg)
-    search = load_search(path / SPEC)
+    search = load_spec(path / SPEC)
     table_file = path / "limits.json"
     rows = read_json(table_file)["rows"] if table_file.is_file() else []
     return search, rows

@@ -16,14 +16,15 @@ BANDS = ("expected_m2", "expected_m1", "expected", "expected_p1", "expected_p2")
 
 @dataclass(frozen=True)
 class Quantity:
-    """A limited quantity; its name ends with the unit."""
+    """A limited quantity; its name ends with the unit. reopens: whether large values may be allowed again."""
 
     name: str
     unit: str
     description: str
+    reopens: bool = False
 
 
-MU = Quantity("mu", "", "signal strength, in units of the reference cross section")
+MU = Quantity("mu", "", "signal strength, in units of the reference")
 YIELD = Quantity("yield_events", "events", "selected signal events: cross section times luminosity times efficiency")
 CROSS_SECTION = Quantity("cross_section_fb", "fb", "cross section times branching fraction, at lowest order")
 
@@ -35,13 +36,19 @@ _HEAD = {
     "data": ("", "observed, pseudo:SEED for simulated data, or asimov"),
     "local_significance": ("", "of an excess at this point alone, in standard deviations"),
 }
-_TAIL = {
-    "signal_efficiency": ("", "of the signal, acceptance included, before the fit window"),
-    "background_events": ("events", "expected background entries in the fit window"),
-    "reference_cross_section_fb": ("fb", "cross section at mu = 1"),
+_NOTES = {
     "toys": ("", "per hypothesis, where the limit was found with toys"),
     "warnings": ("", "what to keep in mind, such as asymptotic formulas with few events"),
 }
+Tail = Mapping[str, tuple[str, str]]
+TAIL: Tail = {
+    "signal_efficiency": ("", "of the signal, acceptance included, before the fit window"),
+    "background_events": ("events", "expected background entries in the fit window"),
+    "reference_cross_section_fb": ("fb", "cross section at mu = 1"),
+    **_NOTES,
+}
+"""The last columns of a search: name, unit and description."""
+UPPER_EDGE = "upper_edge"
 _BAND_TEXT = {
     "observed": "observed limit",
     "expected_m2": "expected limit, -2 sigma",
@@ -52,7 +59,17 @@ _BAND_TEXT = {
 }
 
 
-def columns(variables: Sequence[str], quantities: Sequence[Quantity]) -> list[dict[str, str]]:
+def tail_of_combination(coupling: Quantity) -> Tail:
+    """The last columns of a combination with this coupling."""
+    return {
+        "searches": ("", "those that take part at this point"),
+        "background_events": ("events", "expected background entries in the fit windows"),
+        f"reference_{coupling.name}": (coupling.unit, f"{coupling.name} at mu = 1"),
+        **_NOTES,
+    }
+
+
+def columns(variables: Sequence[str], quantities: Sequence[Quantity], tail: Tail = TAIL) -> list[dict[str, str]]:
     """All columns in order, each with name, unit and description."""
     found = [_column("point", "", "name of the grid point")]
     found.extend(_column(f"{variable}_gev", "GeV", "mass hypothesis") for variable in variables)
@@ -60,17 +77,12 @@ def columns(variables: Sequence[str], quantities: Sequence[Quantity]) -> list[di
     for quantity in quantities:
         for band, text in _BAND_TEXT.items():
             found.append(_column(f"{quantity.name}_{band}", quantity.unit, f"{text} on: {quantity.description}"))
-    found.extend(_column(name, *about) for name, about in _TAIL.items())
+        if quantity.reopens:
+            for band in ("observed", "expected"):
+                about = f"{band}: largest excluded value, where larger ones are allowed again: {quantity.description}"
+                found.append(_column(f"{quantity.name}_{band}_{UPPER_EDGE}", quantity.unit, about))
+    found.extend(_column(name, *about) for name, about in tail.items())
     return found
-
-
-def limits_of(quantity: Quantity, observed: float, expected: Iterable[float]) -> Row:
-    """The cells of one limited quantity; `expected` is empty where the method has no band."""
-    cells: Row = {f"{quantity.name}_observed": observed}
-    values = tuple(expected)
-    if values:
-        cells.update({f"{quantity.name}_{band}": value for band, value in zip(BANDS, values, strict=True)})
-    return cells
 
 
 def to_csv(columns: Sequence[Mapping[str, str]], rows: Iterable[Row]) -> str:

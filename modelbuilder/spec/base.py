@@ -16,6 +16,7 @@ SOURCE_LABELS = {
     "assumption": "our choice, not a published number",
 }
 _SOURCE = re.compile(rf"({'|'.join(SOURCE_LABELS)})(: \S.*)?", re.DOTALL)
+_FILE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,79}")
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]{0,39}")
 
 
@@ -55,6 +56,13 @@ def _check_name(text: str) -> str:
     return text
 
 
+def _check_file_name(text: str) -> str:
+    if not _FILE_NAME.fullmatch(text):
+        reason = f"found {shown(text)}; use letters, digits, '-', '_' and '.', so that it can name a file"
+        raise refusal(reason)
+    return text
+
+
 def source_label(source: str) -> str:
     """The label of a source: `read`, `review`, `derived`, `recalled` or `assumption`."""
     return source.split(":", 1)[0]
@@ -69,6 +77,7 @@ Source = Annotated[
     ),
 ]
 Name = Annotated[str, AfterValidator(_check_name)]
+FileName = Annotated[str, AfterValidator(_check_file_name)]
 
 
 def _check_whole(value: Any) -> Any:

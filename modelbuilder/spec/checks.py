@@ -20,11 +20,13 @@ from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.functions import Bounded
 from modelbuilder.spec.grid import GridError, GridPoint, expand_grid, spread
+from modelbuilder.spec.interpretations import Interpretation, default_law, faults_of_names
 from modelbuilder.spec.observables import arguments_of, has_flight_of, parse_observable
 from modelbuilder.spec.plane import EventsInPlane, PlaneChannel
 from modelbuilder.spec.problems import nearest
 from modelbuilder.spec.process import (
     FinalState,
+    PhotonLaw,
     Simulated,
     brings_cross_section,
     candidates_of,
@@ -42,6 +44,7 @@ from modelbuilder.spec.search import (
     Background,
     BernsteinShape,
     Cut,
+    GridAxis,
     LuminositySystematic,
     Radiation,
     SearchSpec,
@@ -51,7 +54,7 @@ from modelbuilder.spec.search import (
     StatedBackground,
     Systematic,
 )
-from modelbuilder.spec.topology import Topology
+from modelbuilder.spec.topology import INITIAL, Topology
 from modelbuilder.spec.tree import Mapping, Node, child, path_text, plain
 
 MAX_ORDER = 8
@@ -67,7 +70,7 @@ def cross_check(tree: Mapping) -> list[Problem]:
         names = list(inspect.signature(check).parameters)
         if all(name in parts for name in names):
             findings.extend(check(**{name: parts[name] for name in names}))
-    return [_placed(tree, path, message) for path, message in findings]
+    return [placed(tree, path, message) for path, message in findings]
 
 
 def _sound_parts(tree: Mapping) -> dict[str, Any]:
@@ -139,6 +142,14 @@ def _unknown_variables(part: object, name: str, known: tuple[str, ...]) -> Itera
                 yield path, f"found the variable {variable!r}{nearest(variable, known)}"
 
 
+def missing_values(spec: SearchSpec, tree: Mapping, points: list[GridPoint]) -> list[Problem]:
+    """The functions of a sound search that have no value at points that are not those of its grid."""
+    found = [
+        finding for name in _WITH_VARIABLES for finding in _missing_values(getattr(spec, name), name, tuple(points))
+    ]
+    return [placed(tree, path, message) for path, message in found]
+
+
 def _missing_values(part: object, name: str, points: tuple[GridPoint, ...]) -> Iterator[Finding]:
     """The functions that have no value, or none that is allowed, at some point; those of a channel, at its own points."""
     for path, function in _leaves(part, (name,)):
@@ -156,7 +167,8 @@ def _first_failure(function: Bounded, points: list[GridPoint], path: Path) -> It
             return
 
 
-def _placed(tree: Mapping, path: Path, message: str) -> Problem:
+def placed(tree: Mapping, path: Path, message: str) -> Problem:
+    """A finding at the place of the key that its path leads to, or as far as there is anything on the way."""
     node: Node = tree
     place = tree.place
     for step in path:
@@ -276,8 +288,30 @@ def _not_stated(sample: str, backgrounds: dict[str, AnyBackground]) -> str:
     )
 
 
+def _interpretations_fit(
+    interpretations: dict[str, Interpretation], signal: Signal, grid: dict[str, GridAxis]
+) -> Iterator[Finding]:
+    """The names of the columns, the masses of the models, and cuts that the cross section has in both places."""
+    for name, reason in faults_of_names(interpretations):
+        yield ("interpretations", name), reason
+    law = signal.laws.get(INITIAL)
+    for name, interpretation in interpretations.items():
+        missing = [mass for mass in interpretation.theory.masses if mass not in grid]
+        if missing:
+            reason = f"{interpretation.model} needs {' and '.join(missing)} in the grid, which has {', '.join(grid)}"
+            yield ("interpretations", name, "model"), reason
+        within = interpretation.parameters.get("max_cos")
+        if isinstance(law, PhotonLaw) and within is not None and within != law.max_cos:
+            reason = (
+                f"found {within:g}, but the signal is simulated, and its limit found, within max_cos {law.max_cos:g}; "
+                f"give the same number as in signal.laws"
+            )
+            yield ("interpretations", name, "max_cos"), reason
+
+
 def _processes_are_possible(
     signal: Signal,
+    interpretations: dict[str, Interpretation],
     backgrounds: dict[str, AnyBackground],
     experiment: Experiment,
     final_state: FinalState | None,
@@ -291,13 +325,17 @@ def _processes_are_possible(
     if any(max(point.masses) >= sqrt_s for point in points):
         return  # reported already
     simulated = {name: one for name, one in backgrounds.items() if isinstance(one, Background)}
+    law = default_law(interpretations)
     chains: dict[str, Topology] = {}
     for point in _some(points):
         try:
-            chains[SIGNAL] = chain_of(signal, point.values, sqrt_s=sqrt_s, model=signal.model)
+            chains[SIGNAL] = chain_of(signal, point.values, sqrt_s=sqrt_s, law=law)
         except KinematicsError as error:
             chains.pop(SIGNAL, None)
-            yield ("signal", "process"), f"at {point.text}: {error}"
+            text = f"at {point.text}: {error}"
+            if law is not None and INITIAL not in signal.laws and repr(law) in text:
+                text += "; it is the law of the first of `interpretations`, `laws` of the signal may name another"
+            yield ("signal", "process"), text
             break
         except ValueError:
             return  # a function without a value there, reported already
@@ -510,6 +548,7 @@ _CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     _masses_are_possible,
     _orders_are_whole,
     _expectations_fit,
+    _interpretations_fit,
     _processes_are_possible,
     _windows_have_a_resolution,
     _samples_exist,

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -115,48 +116,57 @@ def _axis_masses(
     others: Mapping[str, float],
     where: Condition | None = None,
 ) -> list[float]:
-    """The points of one axis in rising order.
+    """The points of one axis of several.
 
     others: values of the variables that are fixed along it.    where: beyond its end on a line, no points are made.
     """
-
-    def at(mass: float) -> dict[str, float]:
-        return {**others, variable: mass}
-
-    def resolution(mass: float) -> float:
-        point = at(mass)
-        name = channel_of(channels, point)
-        channel = channels[name]
-        if isinstance(channel, PlaneChannel):
-            if variable not in channel.resolution:
-                msg = f"missing: {variable}; the grid has steps in resolutions of it"
-                raise GridError(("channels", name, "resolution"), msg)
-            try:
-                return channel.resolution[variable].at(point)
-            except ValueError as error:
-                raise GridError(("channels", name, "resolution", variable), str(error)) from None
-        key, function = "resolution", channel.resolution
-        if function is None and channel.resolution2 is not None:
-            key, function = "resolution2", channel.resolution2
-        if function is None:
-            msg = "missing; the grid has steps in resolutions, so every channel needs one"
-            raise GridError(("channels", name, key), msg)
-        try:
-            # d(m^2) = 2 m dm, as long as the mass is not within its resolution of zero
-            square = function.at(point)
-            return square if key == "resolution" else min(square / (2.0 * mass), math.sqrt(square))
-        except ValueError as error:
-            raise GridError(("channels", name, key), str(error)) from None
-
     begun = False
 
     def beyond(mass: float) -> bool:
         """Whether the condition held, and does no more: it is a convex set, which a line leaves once."""
         nonlocal begun
-        holds = where is None or where.holds(at(mass))
+        holds = where is None or where.holds({**others, variable: mass})
         begun = begun or holds
         return begun and not holds
 
+    return expand_axis(variable, axis, lambda mass: resolution_at(channels, variable, mass, others), beyond)
+
+
+def resolution_at(
+    channels: Mapping[str, AnyChannel], variable: str, mass: float, others: Mapping[str, float] = MappingProxyType({})
+) -> float:
+    """The standard deviation of a mass, GeV, in the channel of a point. others: its other masses. Raises GridError."""
+    point = {**others, variable: mass}
+    name = channel_of(channels, point)
+    channel = channels[name]
+    key: tuple[str, ...] = ("resolution",)
+    if isinstance(channel, PlaneChannel):
+        function, key = channel.resolution.get(variable), ("resolution", variable)
+    else:
+        function = channel.resolution
+        if function is None and channel.resolution2 is not None:
+            function, key = channel.resolution2, ("resolution2",)
+    if function is None:
+        msg = "missing; the grid has steps in resolutions, so every channel needs one"
+        raise GridError(("channels", name, *key), msg)
+    try:
+        # d(m^2) = 2 m dm, as long as the mass is not within its resolution of zero
+        square = function.at(point)
+        return min(square / (2.0 * mass), math.sqrt(square)) if key == ("resolution2",) else square
+    except ValueError as error:
+        raise GridError(("channels", name, *key), str(error)) from None
+
+
+def expand_axis(
+    variable: str,
+    axis: GridAxis,
+    resolution: Callable[[float], float],
+    beyond: Callable[[float], bool] = lambda mass: False,
+) -> list[float]:
+    """The masses of an axis in rising order, GeV, rounded. Raises GridError.
+
+    resolution: of a mass, for steps in units of it, GeV.    beyond: whether a mass, and all above, are not wanted.
+    """
     masses: list[float] = []
     end = 0.0
     for index, segment in enumerate(axis.segments):

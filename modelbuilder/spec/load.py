@@ -13,11 +13,12 @@ from pathlib import Path
 
 from modelbuilder.errors import InputFileError, Problem, SpecError
 from modelbuilder.spec.base import shown
-from modelbuilder.spec.checks import cross_check
+from modelbuilder.spec.checks import cross_check, missing_values, placed
+from modelbuilder.spec.combination import CombinationSpec, CombinedGrid, combined_grid, findings
 from modelbuilder.spec.experiment import Experiment
-from modelbuilder.spec.grid import GridPoint, expand_grid
+from modelbuilder.spec.grid import GridError, GridPoint, expand_grid
 from modelbuilder.spec.problems import nearest, validate
-from modelbuilder.spec.search import SearchSpec
+from modelbuilder.spec.search import AsimovData, PseudoData, SearchSpec
 from modelbuilder.spec.tree import (
     Mapping,
     Node,
@@ -56,13 +57,40 @@ class LoadedSearch:
 
     def place_of(self, *path: str | int) -> Place:
         """Where a value stands, or the closest thing above it that stands anywhere."""
-        node: Node = self.tree
-        for step in path:
-            below = child(node, step)
-            if below is None:
-                break
-            node = below
-        return node.place
+        return _closest(self.tree, path)
+
+
+@dataclass(frozen=True)
+class LoadedCombination:
+    """A combination that passed all checks.
+
+    tree, points, digest: as of a search; the tree holds all searches.
+    searches: by name, with the data of the combination.    grid: which of them take part where.
+    """
+
+    spec: CombinationSpec
+    tree: Mapping
+    points: tuple[GridPoint, ...]
+    digest: str
+    searches: dict[str, LoadedSearch]
+    grid: CombinedGrid
+
+    def place_of(self, *path: str | int) -> Place:
+        """Where a value stands, or the closest thing above it that stands anywhere."""
+        return _closest(self.tree, path)
+
+    def searches_at(self, point: GridPoint) -> dict[str, GridPoint]:
+        """The searches that take part at a point of the combination, each with its own point there."""
+        return self.grid.searches[point.name]
+
+
+def _closest(node: Node, path: tuple[str | int, ...]) -> Place:
+    for step in path:
+        below = child(node, step)
+        if below is None:
+            break
+        node = below
+    return node.place
 
 
 def load_search(path: Path | str, *, overrides: Iterable[str] = (), root: Path | None = None) -> LoadedSearch:
@@ -72,14 +100,74 @@ def load_search(path: Path | str, *, overrides: Iterable[str] = (), root: Path |
     the folder named `specs`, or the one with a `.git` or `pyproject.toml`, above the file, or else that of the file.
     Raises SpecError with all problems, InputFileError if the file itself cannot be read.
     """
-    path = Path(path)
-    tree, problems = resolve(path, overrides=overrides, root=root)
+    return _checked_search(*resolve(Path(path), overrides=overrides, root=root))
+
+
+def load_combination(path: Path | str, *, overrides: Iterable[str] = (), root: Path | None = None) -> LoadedCombination:
+    """Read, resolve and check a combination spec and all its searches. Arguments and errors as of `load_search`."""
+    return _checked_combination(*resolve(Path(path), overrides=overrides, root=root))
+
+
+def load_spec(
+    path: Path | str, *, overrides: Iterable[str] = (), root: Path | None = None
+) -> LoadedSearch | LoadedCombination:
+    """A search or a combination, as its `schema:` says; a search, if it says nothing. Otherwise as `load_search`."""
+    tree, problems = resolve(Path(path), overrides=overrides, root=root)
+    return _checked_combination(tree, problems) if is_combination(tree) else _checked_search(tree, problems)
+
+
+def is_combination(tree: Mapping) -> bool:
+    """Whether a tree calls itself a combination."""
+    kind = tree.get("schema")
+    return isinstance(kind, Scalar) and str(kind.value).startswith("combination/")
+
+
+def _checked_search(tree: Mapping, problems: list[Problem]) -> LoadedSearch:
     spec, more = validate(SearchSpec, tree)
     more += cross_check(tree)
     if problems or more or spec is None:
         raise SpecError(_without_consequences(problems, more))
     points = expand_grid(spec.grid, spec.channels, spec.grid_where)
     return LoadedSearch(spec, tree, points, digest_of(plain(tree)))
+
+
+def _checked_combination(tree: Mapping, problems: list[Problem]) -> LoadedCombination:
+    spec, more = validate(CombinationSpec, tree)
+    trees = _searches_in(tree)
+    for name, below in trees.items():
+        more += [_below_search(problem, name) for problem in cross_check(below)]
+    if spec is not None and not problems and not more:
+        more = [placed(tree, at, reason) for at, reason in findings(spec)]
+    if problems or more or spec is None:
+        raise SpecError(_without_consequences(problems, more))
+    searches = {}
+    for index, (name, search) in enumerate(spec.searches.items()):
+        below, points = trees[name], expand_grid(search.grid, search.channels, search.grid_where)
+        own = search.model_copy(update={"data": _data_of(spec, index)})
+        searches[name] = LoadedSearch(own, below, points, digest_of(plain(below)))
+    try:
+        grid = combined_grid(spec, searches)
+    except GridError as error:
+        raise SpecError((placed(tree, error.at, str(error)),)) from None
+    for name, member in searches.items():
+        own_points = [found[name] for found in grid.searches.values() if name in found]
+        more += [_below_search(problem, name) for problem in missing_values(member.spec, member.tree, own_points)]
+    if more:
+        raise SpecError(tuple(more))
+    return LoadedCombination(spec, tree, grid.points, digest_of(plain(tree)), searches, grid)
+
+
+def _searches_in(tree: Mapping) -> dict[str, Mapping]:
+    below = tree.get("searches")
+    entries = below.entries if isinstance(below, Mapping) else {}
+    return {name: node for name, (_, node) in entries.items() if isinstance(node, Mapping)}
+
+
+def _data_of(spec: CombinationSpec, index: int) -> PseudoData | AsimovData:
+    """The data of a search of a combination: independent of those of the others."""
+    if isinstance(spec.data, PseudoData):
+        return PseudoData(kind="pseudo", seed=(spec.data.seed + index) % 2**63)
+    return spec.data
 
 
 def load_experiment(path: Path | str, *, root: Path | None = None) -> Experiment:
@@ -120,11 +208,12 @@ def digest_of(value: object) -> str:
 def _without_consequences(causes: list[Problem], others: list[Problem]) -> tuple[Problem, ...]:
     """All problems but those at or below a place where something was refused already: a null, or an unread file."""
     places = [cause.path.removesuffix(".csv").split(".columns")[0].split(".units")[0] for cause in causes]
+    without_base = any(place.split(".")[-1] == "extends" for place in places)
     kept = [
         other
         for other in others
         if not any(_is_at_or_below(other.path, place) for place in places if place)
-        and not ("extends" in places and other.message.startswith("missing"))  # the other file may have it
+        and not (without_base and other.message.startswith("missing"))  # the other file may have it
     ]
     # A fault in a table that two parts refer to is one fault.
     once = {(p.file, p.line, p.column, p.message): p for p in reversed([*causes, *kept])}
@@ -142,6 +231,11 @@ def _below_experiment(problem: Problem, reference: Scalar) -> Problem:
     return replace(problem, path=f"experiment.{problem.path}" if problem.path else "experiment")
 
 
+def _below_search(problem: Problem, name: str) -> Problem:
+    """A problem within a search of a combination, with its path in the combination."""
+    return replace(problem, path=f"searches.{name}.{problem.path}" if problem.path else f"searches.{name}")
+
+
 class _Resolver:
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -152,12 +246,15 @@ class _Resolver:
         """The tree of a file, merged into the one that it extends."""
         parsed: Parsed = load_tree(path)
         self.problems.extend(parsed.problems)
-        tree = _without(parsed.root, _EDITOR_KEY)
+        return self._extended(parsed.root, (*chain, path.resolve()))
+
+    def _extended(self, tree: Mapping, chain: tuple[Path, ...]) -> Mapping:
+        """A tree merged into the one that it extends; `chain` are the files on the way to it."""
+        tree = _without(tree, _EDITOR_KEY)
         base = tree.entries.get("extends")
         if base is None:
             return tree
         tree = _without(tree, "extends")
-        chain = (*chain, path.resolve())
         target = self._target(base[1], ("extends",))
         if target is None:
             return tree
@@ -173,6 +270,9 @@ class _Resolver:
             return tree
         if isinstance(tree.get("experiment"), Mapping):
             below = self._with_experiment(below)  # changes of some of its values need the others
+        for name, changes in _searches_in(tree).items():
+            if "extends" not in changes.entries:
+                below = self._with_search(below, name, with_experiment="experiment" in changes.entries)
         return self._merged(below, tree, ())
 
     def _merged(
@@ -213,6 +313,34 @@ class _Resolver:
         below = self._loaded(target, (), entry[1], ("experiment",)) if target else None
         self.problems[known:] = [_below_experiment(problem, entry[1]) for problem in self.problems[known:]]
         return tree if below is None else tree.with_entry("experiment", entry[0], below)
+
+    def _with_search(self, tree: Mapping, name: str, *, with_experiment: bool) -> Mapping:
+        """The tree of a combination with all of one search in place of its path, or of its changes to another."""
+        searches = tree.get("searches")
+        entry = searches.entries.get(name) if isinstance(searches, Mapping) else None
+        if entry is None:
+            return tree
+        assert isinstance(searches, Mapping)
+        key_place, node = entry
+        known = len(self.problems)
+        below: Mapping | None = None
+        if isinstance(node, Mapping):
+            below = self._extended(node, ())
+        else:
+            target = self._target(node, ())
+            below = None if target is None else self._loaded(target, (), node, ())
+        if below is not None and with_experiment:
+            below = self._with_experiment(below)
+        self.problems[known:] = [_below_search(problem, name) for problem in self.problems[known:]]
+        if below is None:
+            return tree
+        return tree.with_entry("searches", tree.entries["searches"][0], searches.with_entry(name, key_place, below))
+
+    def _with_searches(self, tree: Mapping) -> Mapping:
+        searches = tree.get("searches")
+        for name in searches.entries if isinstance(searches, Mapping) else ():
+            tree = self._with_search(tree, name, with_experiment=True)
+        return tree
 
     def _loaded(self, target: Path, chain: tuple[Path, ...], node: Node, path: tuple[str | int, ...]) -> Mapping | None:
         try:
@@ -267,6 +395,8 @@ class _Resolver:
             return tree
         if steps[0] == "experiment" and len(steps) > 1:
             tree = self._with_experiment(tree)
+        if steps[0] == "searches" and len(steps) > 2:
+            tree = self._with_search(tree, str(steps[1]), with_experiment=steps[2] == "experiment" and len(steps) > 3)
         replaced = self._replaced(tree, steps, node, place, ())
         if isinstance(replaced, Mapping) and steps[-1] != "source" and _is_number(node):
             owner = _owner_of_source(replaced, steps)
@@ -305,7 +435,7 @@ class _Resolver:
     def references(self, node: Node, path: tuple[str | int, ...]) -> Node:
         """The tree with the experiment file and all CSV files read in."""
         if isinstance(node, Mapping):
-            node = self._with_experiment(node) if not path else node
+            node = self._with_searches(self._with_experiment(node)) if not path else node
             if "csv" in node.entries:
                 return self._csv(node, path)
             entries = {

@@ -72,12 +72,6 @@ PlainLaw = Literal[
 ]
 # Productions whose weights are cross sections at lowest order, without a coupling that is not known.
 WITH_CROSS_SECTION = ("three-photons", "two-photons", "leptons-photon")
-# The law of the production that a model means.
-MODEL_LAWS = {
-    "alp-photon": "photon-pseudoscalar",
-    "z-prime-invisible": "leptons-vector",
-    "l-mu-l-tau-invisible": "leptons-vector",
-}
 
 
 class DipoleLaw(SpecModel):
@@ -270,12 +264,12 @@ def chain_of(
     point: Mapping[str, float],
     *,
     sqrt_s: float,
-    model: str | None = None,
+    law: str | None = None,
     photon_cuts: tuple[float, float] = (0.1, 0.99),
 ) -> Topology:
     """The chain of a sample at a point of the grid (GeV); KinematicsError with the reason if it is not possible.
 
-    The mass of X is `m_X` of the grid, or that of `masses`. model: its law is the default of the production.
+    The mass of X is `m_X` of the grid, or that of `masses`. law: of the production, where `laws` names none.
     photon_cuts: least energy, GeV, and largest |cos| of simulated photons, for a process that `needs_photon_cuts`.
     """
     masses = {name: mass.at(point) for name, mass in sample.masses.items()}
@@ -288,11 +282,8 @@ def chain_of(
     laws = {name: _law(choice, point) for name, choice in sample.laws.items()}
     if needs_photon_cuts(sample):
         laws[INITIAL] = Law(name="three-photons", min_energy=photon_cuts[0], max_cos=photon_cuts[1])
-    if model is not None:
-        name = MODEL_LAWS[model]
-        if laws.setdefault(INITIAL, Law(name=name)).name != name:
-            msg = f"the law of e+ e- is {laws[INITIAL].name!r}, but the model {model!r} means {name!r}"
-            raise KinematicsError(msg)
+    if law is not None:
+        laws.setdefault(INITIAL, Law(name=law))
     ctaus = {name: ctau.at(point) for name, ctau in sample.lifetimes.items()}
     topology = _without_widths(parse_chain(sample.process, masses=masses, ctaus=ctaus, laws=laws), sample.narrow)
     check_energy(topology, sqrt_s)

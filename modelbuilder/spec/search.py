@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from modelbuilder.errors import KinematicsError
-from modelbuilder.spec.base import Name, Source, SpecModel, WholeNumber, refusal
+from modelbuilder.spec.base import FileName, Name, Source, SpecModel, WholeNumber, refusal
 from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.experiment import ConstantEfficiency, Experiment
 from modelbuilder.spec.functions import (
@@ -23,6 +22,7 @@ from modelbuilder.spec.functions import (
     RelativeSizeOfMass,
     parsed,
 )
+from modelbuilder.spec.interpretations import Interpretations
 from modelbuilder.spec.methods import Method, Prior
 from modelbuilder.spec.observables import FUNCTIONS, arguments_of, unit_of
 from modelbuilder.spec.plane import EventsInPlane, Nodes, PlaneChannel, kind_of_channel, kind_of_expectation
@@ -131,11 +131,8 @@ class GridAxis(SpecModel):
 
 
 class Signal(Simulated, HasSource):
-    """The process that is searched for, and the model that its limit is turned into."""
+    """The process that is searched for."""
 
-    model: Literal["alp-photon", "z-prime-invisible", "l-mu-l-tau-invisible"] | None = Field(
-        None, description="cross section as a function of mass and coupling; without it there is no limit on a coupling"
-    )
     events: WholeNumber = Field(
         0,
         ge=1000,
@@ -585,7 +582,7 @@ class SearchSpec(SpecModel):
     """One search, complete."""
 
     schema_: Literal["search/1"] = Field(alias="schema", description="the version of this format: search/1")
-    name: str = Field(description="short name for files, such as belle2-alp-gammagamma-2018")
+    name: FileName = Field(description="short name for files, such as belle2-alp-gammagamma-2018")
     title: str
     papers: list[str] = Field(default_factory=list, description="such as arXiv:2007.13071")
     notes: str | None = Field(None, description="what a reader should know about the inputs")
@@ -594,6 +591,7 @@ class SearchSpec(SpecModel):
     radiation: Radiation
     seed: WholeNumber = Field(1, ge=0, lt=2**63, description="of the simulation")
     signal: Signal
+    interpretations: Interpretations
     grid: dict[Name, GridAxis] = Field(
         min_length=1, max_length=2, description="the mass hypotheses, by grid variable; one mass or two"
     )
@@ -612,17 +610,15 @@ class SearchSpec(SpecModel):
     statistics: Statistics
     data: Data = Field(description="the data that limits are found for, such as {kind: pseudo, seed: 1}")
 
-    @model_validator(mode="after")
-    def _name_for_files(self) -> SearchSpec:
-        if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,79}", self.name):
-            reason = f"found {self.name!r}; use letters, digits, '-', '_' and '.', so that it can name a file"
-            raise refusal(reason, ("name",))
-        return self
-
     @property
     def grid_variables(self) -> tuple[str, ...]:
         """The names of the masses that are scanned, such as `m_a`."""
         return tuple(self.grid)
+
+    @property
+    def grid_variable(self) -> str:
+        """The name of the one mass that is scanned; of a grid of two masses, the first."""
+        return self.grid_variables[0]
 
     @property
     def in_plane(self) -> bool:

@@ -1,17 +1,19 @@
-"""A search in a few lines of text."""
+"""A search or a combination in a few lines of text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from modelbuilder.spec.base import SOURCE_LABELS, source_label
-from modelbuilder.spec.load import LoadedSearch
+from modelbuilder.spec.combination import shared_systematics
+from modelbuilder.spec.grid import GridPoint
+from modelbuilder.spec.load import LoadedCombination, LoadedSearch
 from modelbuilder.spec.plane import PlaneChannel
 from modelbuilder.spec.search import Background, BernsteinShape, PseudoData
 from modelbuilder.spec.tree import Scalar, walk
 
 
-def count_sources(search: LoadedSearch) -> dict[str, int]:
+def count_sources(search: LoadedSearch | LoadedCombination) -> dict[str, int]:
     """How many inputs of the spec carry each source label."""
     labels = [
         source_label(str(node.value))
@@ -21,27 +23,55 @@ def count_sources(search: LoadedSearch) -> dict[str, int]:
     return {label: labels.count(label) for label in SOURCE_LABELS}
 
 
-def counted_sources(search: LoadedSearch) -> str:
+def counted_sources(search: LoadedSearch | LoadedCombination) -> str:
     """`7 read, 3 review, ...`"""
     return ", ".join(f"{number} {label}" for label, number in count_sources(search).items() if number)
 
 
-def grid_lines(search: LoadedSearch) -> list[str]:
-    """One line per grid point: index, name, mass, channel."""
+def grid_lines(search: LoadedSearch | LoadedCombination) -> list[str]:
+    """One line per grid point: index, name, mass, and the channel, or the searches that take part with theirs."""
+
+    def last(point: GridPoint) -> str:
+        if isinstance(search, LoadedSearch):
+            return point.channel
+        return ", ".join(f"{name} {own.channel}" for name, own in search.searches_at(point).items())
+
     return [
-        f"{point.index:5d}  {point.name:16}  {'  '.join(f'{mass:9.4f} GeV' for mass in point.masses)}  {point.channel}"
+        f"{point.index:5d}  {point.name:16}  {'  '.join(f'{mass:9.4f} GeV' for mass in point.masses)}  {last(point)}"
         for point in search.points
     ]
 
 
-def summary_lines(search: LoadedSearch) -> list[str]:
-    """What the search is, in the order of the analysis."""
-    return list(_summary(search))
+def summary_lines(search: LoadedSearch | LoadedCombination) -> list[str]:
+    """What the search or combination is, in the order of the analysis."""
+    return list(_summary(search) if isinstance(search, LoadedSearch) else _summary_of_combination(search))
+
+
+def _summary_of_combination(combination: LoadedCombination) -> Iterator[str]:
+    spec, points = combination.spec, combination.points
+    yield f"{spec.name}: {spec.title}"
+    yield f"papers       {', '.join(spec.papers) or 'none'}"
+    for name, search in combination.searches.items():
+        number = sum(name in combination.searches_at(point) for point in points)
+        beams, luminosity = search.spec.experiment.beams, search.spec.luminosity
+        yield (
+            f"search       {name}: {search.spec.name}, {search.spec.experiment.title}, sqrt(s) = {beams.sqrt_s:.4f} GeV, "
+            f"{luminosity.value:g} fb^-1, {number} points"
+        )
+    for name in spec.shared_interpretations:
+        models = dict.fromkeys(search.interpretations[name].text for search in spec.searches.values())
+        what = "coupling" if name == spec.parameter else "also"
+        yield f"{what:12} {name}: {' and '.join(models)}"
+    yield f"grid         {len(points)} points, {points[0].mass:g} to {points[-1].mass:g} GeV"
+    for low, high in combination.grid.gaps:
+        yield f"gap          {low:g} to {high:g} GeV"
+    for name, owners in shared_systematics(spec).items():
+        yield f"shared       {name}: {', '.join(owners)}"
+    yield from _last_lines(combination)
 
 
 def _summary(search: LoadedSearch) -> Iterator[str]:
     spec = search.spec
-    data = f"pseudo-data, seed {spec.data.seed}" if isinstance(spec.data, PseudoData) else "Asimov data"
     yield f"{spec.name}: {spec.title}"
     yield f"papers       {', '.join(spec.papers) or 'none'}"
     yield f"experiment   {spec.experiment.title}, sqrt(s) = {spec.experiment.beams.sqrt_s:.4f} GeV"
@@ -51,7 +81,9 @@ def _summary(search: LoadedSearch) -> Iterator[str]:
     if spec.signal.events:
         per = "point" if nodes is None else f"node, {len(nodes.pairs)} nodes"
         simulated = f"{spec.signal.events} events per {per}"
-    yield f"signal       {spec.signal.process}; model {spec.signal.model or 'none'}, {simulated}"
+    yield f"signal       {spec.signal.process}; {simulated}"
+    for name, interpretation in spec.interpretations.items():
+        yield f"coupling     {name}: {interpretation.text}"
     ranges = [(min(axis), max(axis)) for axis in zip(*(point.masses for point in search.points), strict=True)]
     named = zip(spec.grid_variables, ranges, strict=True)
     texts = [f"{f'{name} ' if len(ranges) > 1 else ''}{low:g} to {high:g} GeV" for name, (low, high) in named]
@@ -77,6 +109,12 @@ def _summary(search: LoadedSearch) -> Iterator[str]:
     for name, systematic in spec.systematics.items():
         on = getattr(systematic, "on", None) or [getattr(systematic, "of", "all with a rate from simulation")]
         yield f"systematic   {name}: {systematic.kind} on {', '.join(on)}"
+    yield from _last_lines(search)
+
+
+def _last_lines(search: LoadedSearch | LoadedCombination) -> Iterator[str]:
+    spec = search.spec
+    data = f"pseudo-data, seed {spec.data.seed}" if isinstance(spec.data, PseudoData) else "Asimov data"
     level = f"{100 * spec.statistics.confidence_level:g} % CL"
     toys = spec.statistics.toys
     with_toys = "" if toys is None else f", {toys.number} toys {toys.use.replace('-', ' ')}"

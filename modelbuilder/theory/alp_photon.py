@@ -1,13 +1,16 @@
-"""Axion-like particle that couples to photons only, L = -(g/4) a F Ftilde.
+"""Axion-like particle made by its coupling to photons, L = -(g/4) a F Ftilde: a -> gamma gamma, or invisible.
 
-Sources: Dolan, Ferber, Hearty, Kahlhoefer, Schmidt-Hoberg, arXiv:1709.00009, Eqs. (2) and (5).
+Sources: Dolan, Ferber, Hearty, Kahlhoefer, Schmidt-Hoberg, arXiv:1709.00009, Eqs. (2) and (5); physics notes,
+sections 1 and 2.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from modelbuilder.theory.constants import ALPHA, HBARC, HBARC_SQUARED
+from modelbuilder.theory.model import Model, Parameter, Parameters
 
 
 def cross_section(sqrt_s: float, mass: float, coupling: float) -> float:
@@ -21,18 +24,71 @@ def cross_section(sqrt_s: float, mass: float, coupling: float) -> float:
     return HBARC_SQUARED * ALPHA * coupling**2 / 24.0 * (1.0 - (mass / sqrt_s) ** 2) ** 3
 
 
-def coupling_from_cross_section(sqrt_s: float, mass: float, cross_section_fb: float) -> float:
-    """g_agammagamma in GeV^-1 that gives this cross section (fb); infinite where the process is not possible."""
-    unit = cross_section(sqrt_s, mass, 1.0)
-    return math.sqrt(cross_section_fb / unit) if unit > 0.0 else math.inf
-
-
 def width(mass: float, coupling: float) -> float:
     """Gamma(a -> gamma gamma) in GeV: g^2 m^3 / (64 pi). Source: arXiv:1709.00009, Eq. (2)."""
     return coupling**2 * mass**3 / (64.0 * math.pi)
+
+
+def invisible_width(mass: float, fermion_mass: float, coupling: float) -> float:
+    """Gamma(a -> chi chibar) in GeV for L = i g_chi a chibar gamma5 chi: g_chi^2 m/(8 pi) sqrt(1 - 4 m_chi^2/m^2).
+
+    Recalled (physics notes, section 2); the width of a pseudoscalar into leptons has the same form.
+    """
+    ratio = (fermion_mass / mass) ** 2
+    return coupling**2 * mass / (8.0 * math.pi) * math.sqrt(1.0 - 4.0 * ratio) if ratio < 0.25 else 0.0
 
 
 def decay_length(sqrt_s: float, mass: float, coupling: float) -> float:
     """Mean decay length in the centre-of-mass frame, cm: (p/m) hbar c / Gamma, in e+e- -> gamma a."""
     momentum = (sqrt_s**2 - mass**2) / (2.0 * sqrt_s)
     return momentum / mass * HBARC / width(mass, coupling)
+
+
+def _photons(sqrt_s: float, masses: tuple[float, ...], coupling: float, _: Parameters) -> float:
+    return cross_section(sqrt_s, masses[0], coupling)
+
+
+def _invisible(sqrt_s: float, masses: tuple[float, ...], coupling: float, parameters: Parameters) -> float:
+    return cross_section(sqrt_s, masses[0], coupling) * float(parameters["branching_fraction"])
+
+
+def _escaping(sqrt_s: float, masses: tuple[float, ...], coupling: float, parameters: Parameters) -> float:
+    (mass,) = masses
+    produced = cross_section(sqrt_s, mass, coupling)
+    if produced == 0.0 or mass == 0.0:
+        return produced
+    return produced * math.exp(-float(parameters["length"]) / decay_length(sqrt_s, mass, coupling))
+
+
+PROMPT = Model(
+    coupling="g_agammagamma_per_gev",
+    unit="GeV^-1",
+    symbol=r"$g_{a\gamma\gamma}$ [GeV$^{-1}$]",
+    law="photon-pseudoscalar",
+    power=2,
+    cross_section=_photons,
+)
+"""a -> gamma gamma with a branching fraction of 1, all of it where the detector is."""
+
+INVISIBLE = replace(
+    PROMPT,
+    cross_section=_invisible,
+    parameters={
+        "branching_fraction": Parameter(
+            kind="fraction", description="of the decays to a dark sector, at every mass and coupling", default=1.0
+        )
+    },
+)
+"""Single photon: a decays to a dark sector."""
+
+ESCAPING = replace(
+    PROMPT,
+    power=None,
+    cross_section=_escaping,
+    parameters={"length": Parameter(kind="length", description="from the collision to where a photon is last seen")},
+)
+"""Single photon: a -> gamma gamma behind the detector, exp(-L/(beta gamma c tau)) with beta gamma = p/m of the e+e- frame.
+
+The boost of asymmetric beams, which changes beta gamma by a quarter between forward and backward, is left out. The
+coupling makes more a, which decay earlier: excluded is an interval, up to where they no longer escape.
+"""

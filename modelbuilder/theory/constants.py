@@ -22,3 +22,21 @@ TAU_MASS = 1.77693
 
 HIGGS_VACUUM_VALUE = 246.22
 """v in GeV: the vacuum expectation value to which Yukawa couplings m/v refer."""
+
+HBAR = 6.582119569e-25
+"""GeV s, CODATA 2018."""
+
+FERMI = 1.1663788e-5
+"""G_F in GeV^-2, PDG, recalled."""
+
+W_MASS = 80.37
+"""GeV, PDG, recalled."""
+
+TAU_LIFETIME = 290.3e-15
+"""s, PDG, recalled."""
+
+SIN2_EFFECTIVE = 0.2312
+"""sin^2 theta_W of the couplings of Z to leptons, PDG, recalled."""
+
+SIN2_ON_SHELL = 0.2229
+"""1 - m_W^2/m_Z^2, CODATA 2018, recalled: that of the coupling of an ALP to W and B before they mix."""

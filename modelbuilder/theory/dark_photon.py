@@ -1,15 +1,16 @@
-"""Dark photon A' with kinetic mixing: L = -eps e A'_mu J_em^mu.
+"""Dark photon A' with kinetic mixing, L = -eps e A'_mu J_em^mu, that decays to Standard Model particles or dark matter.
 
 Sources: physics notes, sections 7c, 8c and the table of branching fractions made with Darkcast (Ilten, Soreq, Williams,
-Xue, arXiv:1801.04847), which is shipped in `data`; the cross sections are tested against
-integrals of the amplitude.
+Xue, arXiv:1801.04847), which is shipped in `data`; the cross sections are tested against integrals of the amplitude.
+y = eps^2 alpha_D (m_chi/m_A')^4: physics notes, section 7c.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
@@ -22,22 +23,35 @@ from modelbuilder.theory.constants import (
     MUON_MASS,
     TAU_MASS,
 )
+from modelbuilder.theory.model import Model, Parameter, Parameters
 
 TABLE = "dark_photon_branching_fractions.csv"
+NEUTRAL_PION_MASS = 0.1349768
+"""GeV, PDG 2024: below it A' has no hadronic decay, A' -> pi0 gamma being the first that opens."""
+
+CONTINUED_TO = 11.0
+"""GeV: so far the ratio of hadronic and leptonic width of the last point of the table is taken to hold.
+
+Derived: below the open b threshold at 10.56 GeV it changes by a few per cent; resonances are not in it.
+"""
 
 
 def cross_section(sqrt_s: float, mass: float, coupling: float, max_cos: float) -> float:
-    """e+e- -> gamma A' with |cos theta*| of the photon below max_cos < 1, fb, at lowest order; zero above threshold.
+    """e+e- -> gamma A' with |cos theta*| of the photon below max_cos, fb, at lowest order; zero above threshold.
 
     coupling: eps. (2 pi alpha^2 eps^2/s)(1 - x) {2 (L - c0) + 4x/(1 - x)^2 L}, L = ln((1 + c0)/(1 - c0)), x = m^2/s:
-    the integral of the angular law of massless electrons.
+    the integral of the angular law of massless electrons. Close to the beams their mass matters: with max_cos = 1, and
+    where the integral exceeds it, `total_cross_section`.
     """
     if mass >= sqrt_s:
         return 0.0
+    if max_cos == 1.0:
+        return total_cross_section(sqrt_s, mass, coupling)
     x = (mass / sqrt_s) ** 2
     logarithm = 2.0 * math.atanh(max_cos)
     bracket = 2.0 * (logarithm - max_cos) + 4.0 * x / (1.0 - x) ** 2 * logarithm
-    return _unit(sqrt_s) * coupling**2 * (1.0 - x) * bracket
+    within = _unit(sqrt_s) * coupling**2 * (1.0 - x) * bracket
+    return min(within, total_cross_section(sqrt_s, mass, coupling))
 
 
 def total_cross_section(sqrt_s: float, mass: float, coupling: float) -> float:
@@ -52,12 +66,6 @@ def total_cross_section(sqrt_s: float, mass: float, coupling: float) -> float:
     return _unit(sqrt_s) * coupling**2 * 2.0 * (1.0 + x**2) / (1.0 - x) * logarithm
 
 
-def coupling_from_cross_section(sqrt_s: float, mass: float, cross_section_fb: float, max_cos: float) -> float:
-    """eps that gives this cross section (fb) within |cos theta*| < max_cos; infinite where the process is closed."""
-    unit = cross_section(sqrt_s, mass, 1.0, max_cos)
-    return math.sqrt(cross_section_fb / unit) if unit > 0.0 else math.inf
-
-
 def lepton_width(mass: float, lepton_mass: float, coupling: float) -> float:
     """Gamma(A' -> l+ l-), GeV: alpha eps^2 m/3 (1 + 2r) sqrt(1 - 4r), r = m_l^2/m^2."""
     ratio = (lepton_mass / mass) ** 2
@@ -67,18 +75,20 @@ def lepton_width(mass: float, lepton_mass: float, coupling: float) -> float:
 
 
 def hadron_width(mass: float, coupling: float) -> float:
-    """Gamma(A' -> hadrons), GeV, linear in mass between the points of the table, an error outside of it.
+    """Gamma(A' -> hadrons), GeV, linear in mass between the points of the table; an error above 11 GeV.
 
     From Darkcast: measured below 2 GeV, perturbative above. The points are 1 to 5 MeV apart at best, so that omega and
-    phi are only sketched and J/psi, psi(2S) and Y are absent.
+    phi are only sketched and J/psi, psi(2S) and Y are absent. Beyond the last point, 10.2 GeV: see CONTINUED_TO.
     """
     masses, widths = _hadron_table()
-    if not masses[0] <= mass <= masses[-1]:
-        msg = f"dark photon of {mass:g} GeV: the table of hadronic widths covers {masses[0]:g} to {masses[-1]:g} GeV"
+    if mass <= NEUTRAL_PION_MASS:
+        return 0.0
+    if mass > CONTINUED_TO:
+        msg = f"dark photon of {mass:g} GeV: hadronic widths are known up to {CONTINUED_TO:g} GeV"
         raise KinematicsError(msg)
-    upper = next(i for i, m in enumerate(masses) if m >= mass)
-    if upper == 0 or masses[upper] == mass:
-        return widths[upper] * coupling**2
+    if mass >= masses[-1]:
+        return widths[-1] * mass / masses[-1] * coupling**2
+    upper = bisect_left(masses, mass)
     fraction = (mass - masses[upper - 1]) / (masses[upper] - masses[upper - 1])
     return (widths[upper - 1] + fraction * (widths[upper] - widths[upper - 1])) * coupling**2
 
@@ -106,6 +116,12 @@ def widths(mass: float, coupling: float) -> Widths:
         taus=lepton_width(mass, TAU_MASS, coupling),
         hadrons=hadron_width(mass, coupling),
     )
+
+
+def branching_fraction(mass: float, decay: str) -> float:
+    """Of a visible A' into `electrons`, `muons`, `taus` or `hadrons`; 0 below 2 m_e, where nothing is open."""
+    found = widths(mass, 1.0)
+    return float(getattr(found, decay)) / found.total if found.total > 0.0 else 0.0
 
 
 def decay_length(mass: float, coupling: float) -> float:
@@ -170,3 +186,71 @@ def _hadron_table() -> tuple[tuple[float, ...], tuple[float, ...]]:
     rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
     masses = tuple(float(row["m_GeV"]) for row in rows)
     return masses, tuple(float(row["BR_hadronic_total"]) * float(row["Gamma_total_eps1_GeV"]) for row in rows)
+
+
+def mixing_of_dark_matter(y: float, dark_alpha: float, mass_ratio: float) -> float:
+    """eps of y = eps^2 alpha_D (m_chi/m_A')^4.    mass_ratio: m_A'/m_chi."""
+    return math.sqrt(y / dark_alpha) * mass_ratio**2
+
+
+MAX_COS = Parameter(
+    kind="fraction",
+    description="largest |cos theta*| of the photon in the cross section that is limited; 1: all angles",
+)
+
+
+def _invisible(sqrt_s: float, masses: tuple[float, ...], coupling: float, parameters: Parameters) -> float:
+    return cross_section(sqrt_s, masses[0], coupling, float(parameters["max_cos"]))
+
+
+def _dark_matter(sqrt_s: float, masses: tuple[float, ...], coupling: float, parameters: Parameters) -> float:
+    ratio = float(parameters["mass_ratio"])
+    if ratio <= 2.0:
+        return 0.0
+    epsilon = mixing_of_dark_matter(coupling, float(parameters["alpha_d"]), ratio)
+    return cross_section(sqrt_s, masses[0], epsilon, float(parameters["max_cos"]))
+
+
+def _visible(sqrt_s: float, masses: tuple[float, ...], coupling: float, parameters: Parameters) -> float:
+    produced = cross_section(sqrt_s, masses[0], coupling, float(parameters["max_cos"]))
+    return produced * branching_fraction(masses[0], str(parameters["decay"])) if produced > 0.0 else 0.0
+
+
+INVISIBLE = Model(
+    coupling="epsilon",
+    unit="",
+    symbol=r"$\varepsilon$",
+    law="photon-vector",
+    power=2,
+    cross_section=_invisible,
+    parameters={"max_cos": MAX_COS},
+)
+"""e+e- -> gamma A' with A' -> dark sector only."""
+
+DARK_MATTER = replace(
+    INVISIBLE,
+    coupling="y",
+    symbol="$y$",
+    power=1,
+    cross_section=_dark_matter,
+    parameters={
+        "alpha_d": Parameter(kind="number", description="alpha_D = g_D^2/(4 pi), such as 0.1 or 0.5"),
+        "mass_ratio": Parameter(kind="number", description="m_A'/m_chi, such as 3; above 2, or A' has no dark decay"),
+        "max_cos": MAX_COS,
+    },
+)
+"""The same with A' -> chi chibar as the only decay, in y = eps^2 alpha_D (m_chi/m_A')^4; the mass is that of A'."""
+
+VISIBLE = replace(
+    INVISIBLE,
+    cross_section=_visible,
+    parameters={
+        "decay": Parameter(
+            kind="choice",
+            description="decay that is searched for",
+            choices=("electrons", "muons", "taus", "hadrons"),
+        ),
+        "max_cos": MAX_COS,
+    },
+)
+"""e+e- -> gamma A' with decays to Standard Model particles only, all of them prompt."""

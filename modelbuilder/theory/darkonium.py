@@ -6,9 +6,8 @@ physics notes, section 10, which nobody has checked against that paper: use it f
 
 from __future__ import annotations
 
-import math
-
 from modelbuilder.theory import dark_photon
+from modelbuilder.theory.model import Model, Parameter, Parameters
 
 
 def effective_mixing(mass: float, photon_mass: float, coupling: float, dark_alpha: float) -> float:
@@ -27,9 +26,26 @@ def cross_section(
     return dark_photon.cross_section(sqrt_s, mass, mixing, max_cos)
 
 
-def coupling_from_cross_section(
-    sqrt_s: float, mass: float, photon_mass: float, dark_alpha: float, cross_section_fb: float, max_cos: float
-) -> float:
-    """eps that gives this cross section (fb); infinite where the process is closed."""
-    unit = cross_section(sqrt_s, mass, photon_mass, 1.0, dark_alpha, max_cos)
-    return math.sqrt(cross_section_fb / unit) if unit > 0.0 else math.inf
+def _three_photons(sqrt_s: float, masses: tuple[float, ...], coupling: float, parameters: Parameters) -> float:
+    photon_mass, mass = masses
+    if 3.0 * photon_mass >= mass:
+        return 0.0
+    return cross_section(
+        sqrt_s, mass, photon_mass, coupling, float(parameters["alpha_d"]), float(parameters["max_cos"])
+    )
+
+
+DARKONIUM = Model(
+    coupling="epsilon",
+    unit="",
+    symbol=r"$\varepsilon$",
+    law="photon-vector",
+    power=2,
+    cross_section=_three_photons,
+    masses=("m_Ap", "m_YD"),
+    parameters={
+        "alpha_d": Parameter(kind="number", description="alpha_D = g_D^2/(4 pi)"),
+        "max_cos": dark_photon.MAX_COS,
+    },
+)
+"""e+e- -> gamma Y_D at two masses, Y_D -> A' A' A' with a branching fraction of 1 and all decays of A', prompt."""

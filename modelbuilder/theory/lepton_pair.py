@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from modelbuilder.errors import KinematicsError
 from modelbuilder.theory.constants import ALPHA, HBARC_SQUARED
 
 Kind = Literal["vector", "scalar", "pseudoscalar"]
@@ -37,7 +38,13 @@ def spectrum(sqrt_s: float, lepton_mass: float, mass: float, pair_mass2: Floats,
 
 @cache
 def cross_section(sqrt_s: float, lepton_mass: float, mass: float, kind: Kind) -> float:
-    """e+e- -> l+ l- X in fb per squared coupling; zero below threshold. Masses in GeV, m_X positive."""
+    """e+e- -> l+ l- X in fb per squared coupling; zero below threshold. Masses in GeV.
+
+    Raises KinematicsError for a massless X: of soft ones there is no end.
+    """
+    if mass <= 0.0:
+        msg = f"e+ e- -> l+ l- X with X of {mass:g} GeV: the cross section is finite for positive masses only"
+        raise KinematicsError(msg)
     if 2.0 * lepton_mass + mass >= sqrt_s:
         return 0.0
     nodes, weights = _nodes()

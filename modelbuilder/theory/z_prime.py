@@ -12,19 +12,12 @@ from dataclasses import dataclass
 
 from modelbuilder.theory import lepton_pair
 from modelbuilder.theory.constants import MUON_MASS, TAU_MASS
+from modelbuilder.theory.model import Model, Parameter, Parameters
 
 
 def cross_section(sqrt_s: float, mass: float, coupling: float, lepton_mass: float = MUON_MASS) -> float:
     """e+e- -> l+ l- Z' in fb at lowest order; zero below threshold.    coupling: g'.    lepton_mass: of mu or tau."""
     return lepton_pair.cross_section(sqrt_s, lepton_mass, mass, "vector") * coupling**2
-
-
-def coupling_from_cross_section(
-    sqrt_s: float, mass: float, cross_section_fb: float, lepton_mass: float = MUON_MASS
-) -> float:
-    """g' that gives this cross section (fb); infinite where the process is closed."""
-    unit = cross_section(sqrt_s, mass, 1.0, lepton_mass)
-    return math.sqrt(cross_section_fb / unit) if unit > 0.0 else math.inf
 
 
 def lepton_width(mass: float, lepton_mass: float, coupling: float) -> float:
@@ -61,3 +54,41 @@ def widths(mass: float, coupling: float) -> Widths:
         taus=lepton_width(mass, TAU_MASS, coupling),
         neutrinos=neutrino_width(mass, coupling),
     )
+
+
+def branching_fraction(mass: float, decay: str) -> float:
+    """Of the decay to `invisible` (neutrinos), `muons` or `taus`, without decays to a dark sector."""
+    found = widths(mass, 1.0)
+    return {"invisible": found.neutrinos, "muons": found.muons, "taus": found.taus}[decay] / found.total
+
+
+def _searched_for(sqrt_s: float, masses: tuple[float, ...], coupling: float, parameters: Parameters) -> float:
+    (mass,) = masses
+    decay = str(parameters["decay"])
+    if parameters["invisible_only"] == "yes":
+        fraction = 1.0 if decay == "invisible" else 0.0
+    else:
+        fraction = branching_fraction(mass, decay)
+    return cross_section(sqrt_s, mass, coupling) * fraction
+
+
+L_MU_L_TAU = Model(
+    coupling="gprime",
+    unit="",
+    symbol=r"$g'$",
+    law="leptons-vector",
+    power=2,
+    cross_section=_searched_for,
+    parameters={
+        "decay": Parameter(
+            kind="choice", description="decay that is searched for", choices=("invisible", "muons", "taus")
+        ),
+        "invisible_only": Parameter(
+            kind="choice",
+            description="yes: Z' decays to a light dark sector only, the second benchmark",
+            default="no",
+            choices=("no", "yes"),
+        ),
+    },
+)
+"""e+e- -> mu+ mu- Z' with the decay that is searched for."""

@@ -8,6 +8,7 @@ strength `mu` is of order one where it matters.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from modelbuilder.histograms import bernstein
 from modelbuilder.histograms.templates import FloatArray, PointTemplates, SampleTemplates, Template
 from modelbuilder.spec import photon_reach
 from modelbuilder.spec.grid import GridPoint
+from modelbuilder.spec.interpretations import default_law
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.search import (
     SIGNAL,
@@ -29,6 +31,7 @@ from modelbuilder.spec.search import (
     ShapeSystematic,
     SpuriousSignal,
 )
+from modelbuilder.spec.topology import INITIAL
 from modelbuilder.workspace.lint import LintMessage, lint
 
 POI = "mu"
@@ -73,13 +76,56 @@ class PointWorkspace:
     lint: tuple[LintMessage, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChannelModel:
+    """A channel of HistFactory and its unconstrained parameters, the signal strength first.
+
+    notes: what was left out or changed on the way, and warnings.
+    """
+
+    name: str
+    samples: list[Json]
+    observation: list[float]
+    parameters: list[Json]
+    signal_yield: float
+    background_yield: float
+    notes: tuple[LintMessage, ...]
+
+
 def build_workspace(search: LoadedSearch, point: GridPoint, templates: PointTemplates) -> PointWorkspace:
     """The workspace of one grid point, with its lint messages."""
-    return _Builder(search, point, templates).build()
+    background = np.sum([sample.nominal.values for sample in templates.backgrounds.values()], axis=0)
+    reference = reference_cross_section(templates.signal.nominal.values, background)
+    channel = build_channel(search, point, templates, reference)
+    parameters = [*channel.parameters, *_luminosity(channel.samples, search.spec.luminosity.uncertainty)]
+    workspace = workspace_of([channel], parameters, point.name)
+    return PointWorkspace(
+        workspace=workspace,
+        reference_cross_section=reference,
+        signal_yield=channel.signal_yield,
+        background_yield=channel.background_yield,
+        lint=(*channel.notes, *lint(workspace)),
+    )
+
+
+def build_channel(search: LoadedSearch, point: GridPoint, templates: PointTemplates, reference: float) -> ChannelModel:
+    """The channel of one grid point. reference: cross section of the signal at a strength of 1, fb."""
+    return _Builder(search, point, templates, reference).build()
+
+
+def workspace_of(channels: Sequence[ChannelModel], parameters: list[Json], measurement: str) -> Json:
+    """Channels as a workspace of pyhf."""
+    return {
+        "channels": [{"name": channel.name, "samples": channel.samples} for channel in channels],
+        "measurements": [{"name": measurement, "config": {"poi": POI, "parameters": parameters}}],
+        "observations": [{"name": channel.name, "data": channel.observation} for channel in channels],
+        "version": "1.0.0",
+    }
 
 
 class _Builder:
-    def __init__(self, search: LoadedSearch, point: GridPoint, templates: PointTemplates) -> None:
+    def __init__(self, search: LoadedSearch, point: GridPoint, templates: PointTemplates, reference: float) -> None:
+        self.reference = reference
         self.search = search
         self.spec: SearchSpec = search.spec
         self.point = point
@@ -87,9 +133,8 @@ class _Builder:
         self.background = np.sum([sample.nominal.values for sample in templates.backgrounds.values()], axis=0)
         self.messages: list[LintMessage] = []
 
-    def build(self) -> PointWorkspace:
-        reference = reference_cross_section(self.templates.signal.nominal.values, self.background)
-        signal = self.templates.signal.scaled(reference)
+    def build(self) -> ChannelModel:
+        signal = self.templates.signal.scaled(self.reference)
         parameters: list[Json] = [_parameter(POI, 1.0, POI_BOUND)]
         samples = [self._signal(signal)]
         for name, background in self.spec.backgrounds.items():
@@ -105,21 +150,16 @@ class _Builder:
                     self._note("warning", "photons-not-simulated", name, text, "backgrounds", name, "laws")
         self._add_finite_simulation(samples)
         samples.extend(self._spurious_signals(signal))
-        parameters.extend(self._luminosity(samples))
-        channel = self.point.channel
-        workspace = {
-            "channels": [{"name": channel, "samples": samples}],
-            "measurements": [{"name": self.point.name, "config": {"poi": POI, "parameters": parameters}}],
-            "observations": [{"name": channel, "data": _floats(self.templates.observation)}],
-            "version": "1.0.0",
-        }
         self._check_window()
-        return PointWorkspace(
-            workspace=workspace,
-            reference_cross_section=reference,
-            signal_yield=reference * self.spec.luminosity.value * self.templates.efficiency,
+        self._check_laws()
+        return ChannelModel(
+            name=self.point.channel,
+            samples=samples,
+            observation=_floats(self.templates.observation),
+            parameters=parameters,
+            signal_yield=self.reference * self.spec.luminosity.value * self.templates.efficiency,
             background_yield=float(self.background.sum()),
-            lint=(*self.messages, *lint(workspace)),
+            notes=tuple(self.messages),
         )
 
     def _signal(self, signal: SampleTemplates) -> Json:
@@ -197,7 +237,7 @@ class _Builder:
             if isinstance(systematic, LuminositySystematic) and self._follows_luminosity(sample, systematic):
                 modifiers.append({"name": "lumi", "type": "lumi", "data": None})
             elif isinstance(systematic, RateSystematic) and sample in systematic.on:
-                modifiers.append(_normsys(name, systematic.size.at(self.point.values)))
+                modifiers.append(normsys(name, systematic.size.at(self.point.values)))
             elif isinstance(systematic, ShapeSystematic) and sample in systematic.on:
                 modifiers.extend(self._histosys(name, sample, found))
         return modifiers
@@ -253,13 +293,6 @@ class _Builder:
             samples.append({"name": name, "data": [0.0] * len(values), "modifiers": [modifier]})
         return samples
 
-    def _luminosity(self, samples: list[Json]) -> list[Json]:
-        if not any(modifier["type"] == "lumi" for sample in samples for modifier in sample["modifiers"]):
-            return []
-        sigma = self.spec.luminosity.uncertainty
-        bounds = [[max(0.0, 1.0 - 5.0 * sigma), 1.0 + 5.0 * sigma]]
-        return [{"name": "lumi", "inits": [1.0], "bounds": bounds, "auxdata": [1.0], "sigmas": [sigma]}]
-
     def _check_window(self) -> None:
         spectrum: Template = self.templates.signal.nominal
         inside = spectrum.total / max(self.spec.luminosity.value * self.templates.efficiency, 1e-300)
@@ -277,6 +310,18 @@ class _Builder:
             text = f"the simulation leaves {100 * error:.0f} % uncertainty in the peak; raise signal.events"
             self._note("warning", "few-simulated-events", SIGNAL, text, "signal", "events")
 
+    def _check_laws(self) -> None:
+        """Models whose production is another one than that which is simulated: their efficiency may be another one."""
+        law = self.spec.signal.laws.get(INITIAL)
+        simulated = default_law(self.spec.interpretations) if law is None else getattr(law, "law", law)
+        for name, interpretation in self.spec.interpretations.items():
+            if interpretation.theory.law != simulated:
+                text = (
+                    f"the production is simulated with the law {simulated!r}, that of {interpretation.model} is "
+                    f"{interpretation.theory.law!r}; {name} has the efficiency of the former"
+                )
+                self._note("warning", "other-law", SIGNAL, text, "interpretations", name)
+
     def _note(self, severity: Any, rule: str, sample: str, text: str, *path: str) -> None:
         place = str(self.search.place_of(*path))
         self.messages.append(
@@ -286,10 +331,19 @@ class _Builder:
         )
 
 
+def _luminosity(samples: list[Json], sigma: float) -> list[Json]:
+    """The parameter of the luminosity, if something depends on it."""
+    if not any(modifier["type"] == "lumi" for sample in samples for modifier in sample["modifiers"]):
+        return []
+    bounds = [[max(0.0, 1.0 - 5.0 * sigma), 1.0 + 5.0 * sigma]]
+    return [{"name": "lumi", "inits": [1.0], "bounds": bounds, "auxdata": [1.0], "sigmas": [sigma]}]
+
+
 def reference_cross_section(signal: FloatArray, background: FloatArray) -> float:
     """A cross section in fb, one digit, that is of the size of the expected limit: two standard deviations + 3 events.
 
-    signal: events per fb in each bin.    background: expected events. Zero signal gives 1.
+    signal: events per fb in each bin; or per unit of anything else that it is proportional to.
+    background: expected events. Zero signal gives 1.
     """
     total = float(signal.sum())
     if total <= 0.0:
@@ -305,7 +359,7 @@ def _parameter(name: str, init: float, upper: float) -> Json:
     return {"name": name, "inits": [float(init)], "bounds": [[0.0, float(upper)]]}
 
 
-def _normsys(name: str, size: float) -> Json:
+def normsys(name: str, size: float) -> Json:
     """A relative uncertainty; the lower factor is the inverse of the upper, so that the yield stays positive."""
     return {"name": name, "type": "normsys", "data": {"hi": 1.0 + size, "lo": 1.0 / (1.0 + size)}}
 

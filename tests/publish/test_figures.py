@@ -94,6 +94,22 @@ def test_a_gap_of_the_grid_splits_the_curve(search: LoadedSearch) -> None:
     assert len(figures.limit_curve(search, coarse, "cross_section_fb", "cls").segments) == 2
 
 
+def test_upper_edges(search: LoadedSearch) -> None:
+    """Catches an interval that looks open: both edges are drawn, and fit below the legend; no line where there is none."""
+    rows = [row(mass) for mass in (1.0, 4.0)]
+    edges = {"cross_section_fb_observed_upper_edge": 700.0, "cross_section_fb_expected_upper_edge": 900.0}
+    curve = figures.limit_curve(search, [rows[0] | edges, rows[1]], "cross_section_fb", "cls")
+    assert np.array_equal(curve.upper_edges, [[700.0, math.nan], [900.0, math.nan]], equal_nan=True)
+    assert figures.ceiling_of(curve) == pytest.approx(12.0 * 900.0)
+    drawn = []
+    for chosen in (curve, figures.limit_curve(search, rows, "cross_section_fb", "cls")):
+        _, axes = plt.subplots()
+        figures.draw_limits(axes, chosen, [], 1.0)
+        drawn.append([np.asarray(line.get_ydata()).tolist()[0] for line in axes.lines])
+    assert {700.0, 900.0} <= set(drawn[0])
+    assert len(drawn[0]) == len(drawn[1]) + 4  # two lines for each of the two segments
+
+
 def test_floor(search: LoadedSearch) -> None:
     """Catches a logarithmic axis that starts at a limit of 0, or that one tiny limit stretches without end."""
 

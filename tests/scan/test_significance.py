@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from modelbuilder.errors import RunDirectoryError
-from modelbuilder.histograms.simulate import Simulation
 from modelbuilder.histograms.templates import from_uhi_json
 from modelbuilder.inference.scan_significance import toy_scans
 from modelbuilder.scan.run import run_search
-from modelbuilder.scan.significance import _SharedToys, scan_significance
+from modelbuilder.scan.significance import Windows, _SharedToys, scan_significance
 from modelbuilder.scan.store import load_run
 from modelbuilder.spec.load import LoadedSearch
 
@@ -38,9 +37,9 @@ def neighbours(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def region(neighbours: Path) -> _SharedToys:
     search, _ = load_run(neighbours)
-    simulation = Simulation(search)
-    ((name, points),) = simulation.points_by_region(search.points).items()
-    return _SharedToys(search, neighbours, simulation.regions[name], points)
+    windows = Windows(search)
+    (points,) = windows.groups(search.points).values()
+    return _SharedToys(windows, neighbours, points)
 
 
 def test_windows_are_slices_of_one_set_of_toys(neighbours: Path, region: _SharedToys) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from modelbuilder.inference.choice import LimitRequest
+from modelbuilder.scan.limited import cells_of, proportional
 from modelbuilder.scan.store import load_run
-from modelbuilder.scan.table import MU, columns, limits_of, to_csv, to_json
+from modelbuilder.scan.table import MU, columns, to_csv, to_json
 from modelbuilder.scan.target import limit_of, targets_at
 
 BANDS = ["observed", "expected_m2", "expected_m1", "expected", "expected_p1", "expected_p2"]
@@ -110,7 +111,12 @@ def test_units_and_descriptions(small_run: Path) -> None:
 def test_missing_is_empty() -> None:
     """Catches NaN, None or a shifted column for a point that failed."""
     head = columns(["m_a"], (MU,))
-    good = {"point": "p1", "m_a_gev": 1.0, "status": "ok", **limits_of(MU, 0.1, [1.0, 2.0, 3.0, 4.0, 1e-17])}
+    good = {
+        "point": "p1",
+        "m_a_gev": 1.0,
+        "status": "ok",
+        **cells_of([proportional(MU, 1.0)], 0.1, [1.0, 2.0, 3.0, 4.0, 1e-17])[0],
+    }
     bad = {"point": "p2", "m_a_gev": 2.0, "status": "not-converged"}
     text = to_csv(head, [good, bad])
     first, second, third = text.splitlines()

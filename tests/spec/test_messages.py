@@ -727,7 +727,7 @@ CASES: list[tuple[str, str, str, str, list[str]]] = [
         "A",
         '    source: "assumption: together with the cuts, without radiation, about 20 % and 34 % at the two ends, both recalled"\n',
         "",
-        ["A:15:1: signal.source: missing; say where the numbers come from, for example `source: assumption`"],
+        ["A:16:1: signal.source: missing; say where the numbers come from, for example `source: assumption`"],
     ),
     (
         "syst nosource",

@@ -17,7 +17,6 @@ from modelbuilder.errors import KinematicsError
 from modelbuilder.spec.check_file import check_file
 from modelbuilder.spec.load import load_experiment, load_search
 from modelbuilder.spec.process import (
-    MODEL_LAWS,
     WITH_CROSS_SECTION,
     FinalState,
     PhotonLaw,
@@ -29,8 +28,9 @@ from modelbuilder.spec.process import (
     hypotheses,
     seen_kinds,
 )
-from modelbuilder.spec.search import Cut, Signal, Varied
+from modelbuilder.spec.search import Cut, Varied
 from modelbuilder.spec.topology import LAWS, Law, parse_chain
+from modelbuilder.theory.models import MODELS
 
 SEARCH = "specs/belle2/zprime.yaml"
 FILES = {"Z": SEARCH, "E": "specs/experiments/belle2.yaml"}
@@ -505,15 +505,8 @@ def test_laws_of_the_language_are_those_of_the_engine() -> None:
     """Catches a law that the engine knows and a spec cannot name, and the reverse."""
     named = {*get_args(PlainLaw), *get_args(PhotonLaw.model_fields["law"].annotation), "dipole", "dark-current"}
     assert named == set(LAWS)
-    assert set(MODEL_LAWS.values()) <= set(LAWS)
+    assert {model.law for model in MODELS.values()} <= set(LAWS)
     assert set(WITH_CROSS_SECTION) <= set(LAWS)
-
-
-def test_models_have_a_law() -> None:
-    """Catches a model of the language without the law of its production."""
-    annotation = Signal.model_fields["model"].annotation
-    models = {name for part in get_args(annotation) for name in get_args(part)}
-    assert models == set(MODEL_LAWS)
 
 
 def test_hypotheses() -> None:
@@ -522,17 +515,14 @@ def test_hypotheses() -> None:
     assert hypotheses("e+ e- -> gamma eta_prime, eta_prime -> gamma gamma") == []
 
 
-def test_a_model_means_a_law(specs: Path) -> None:
-    """Catches a law that contradicts the model, which would give a coupling from the wrong angular distribution."""
+def test_the_law_of_a_model_is_the_default(specs: Path) -> None:
+    """Catches a law of the spec that a model overrides, and a model whose law is not used."""
     signal = load_search(specs).spec.signal
-    assert (
-        chain_of(signal, {"m_a": 1.0}, sqrt_s=10.58, model="alp-photon").vertices[0].law.name == "photon-pseudoscalar"
-    )
-    other = signal.model_copy(update={"laws": {"e+ e-": "phase-space"}})
-    with pytest.raises(
-        KinematicsError, match="is 'phase-space', but the model 'alp-photon' means 'photon-pseudoscalar'"
-    ):
-        chain_of(other, {"m_a": 1.0}, sqrt_s=10.58, model="alp-photon")
+    for laws, name in (({}, "photon-pseudoscalar"), ({"e+ e-": "phase-space"}, "phase-space")):
+        chain = chain_of(
+            signal.model_copy(update={"laws": laws}), {"m_a": 1.0}, sqrt_s=10.58, law="photon-pseudoscalar"
+        )
+        assert chain.vertices[0].law.name == name
 
 
 def test_masses_and_lifetimes_follow_the_grid(specs: Path) -> None:

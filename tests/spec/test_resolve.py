@@ -209,7 +209,7 @@ def test_place_of_what_is_not_there(specs: Path) -> None:
     """Catches a default value for which a message has no place."""
     search = load_search(specs)
     assert str(search.place_of("signal", "efficiency", "interpolation")) == f"{ALP}:20"
-    assert str(search.place_of("signal", "nonsense", 3)) == f"{ALP}:16"
+    assert str(search.place_of("signal", "nonsense", 3)) == f"{ALP}:17"
 
 
 # --- digest

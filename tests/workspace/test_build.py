@@ -114,6 +114,21 @@ def test_polynomial(point_at: Points, mass: float) -> None:
         assert start * sum(found.samples[name]["data"]) == pytest.approx(coefficient, rel=1e-9, abs=1e-9)
 
 
+def test_a_model_with_another_production_is_warned_of(point_at: Points) -> None:
+    """Catches a coupling that is found with the efficiency of another process, without a word."""
+
+    def found(*overrides: str) -> list[str]:
+        lint = point_at(3.0, *overrides).built.lint
+        return [message.message for message in lint if message.rule == "other-law"]
+
+    assert found() == []
+    (text,) = found("interpretations.gprime={model: l-mu-l-tau, decay: invisible}")
+    assert text == (
+        "the production is simulated with the law 'photon-pseudoscalar', that of l-mu-l-tau is 'leptons-vector'; "
+        "gprime has the efficiency of the former"
+    )
+
+
 @pytest.mark.parametrize("mass", MASSES)
 def test_yields_are_linear_in_mu(point_at: Points, mass: float) -> None:
     """Invariant: catches a signal that acts on anything but its own sample."""

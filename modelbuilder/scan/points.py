@@ -1,0 +1,247 @@
+"""The grid points of a search or of a combination: what a run makes of each, the same way for both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from modelbuilder.histograms.simulate import RegionTemplates, Simulation
+from modelbuilder.histograms.templates import PointTemplates, histograms, to_uhi_json
+from modelbuilder.scan.limited import Limited, agreeing, proportional
+from modelbuilder.scan.point import (
+    MadePoint,
+    build_point,
+    coupling_of,
+    data_label,
+    head_of,
+    in_a_model,
+    limited_of,
+    quantities_of,
+)
+from modelbuilder.scan.table import CROSS_SECTION, MU, Quantity, Row, columns, tail_of_combination
+from modelbuilder.spec.grid import GridPoint
+from modelbuilder.spec.load import LoadedCombination, LoadedSearch
+from modelbuilder.spec.search import SIGNAL
+from modelbuilder.workspace.build import build_channel, reference_cross_section
+from modelbuilder.workspace.combine import combine
+
+if TYPE_CHECKING:
+    import hist
+
+Loaded = LoadedSearch | LoadedCombination
+
+
+class Shared(Protocol):
+    """What points share: backgrounds and data. It goes to the processes that work on them."""
+
+    @property
+    def points_at_a_time(self) -> int:
+        """Points of one task: many, where each takes little time."""
+
+    def files(self) -> Iterable[tuple[str, str]]:
+        """Names and texts, for the folder of templates."""
+
+
+class Points(Protocol):
+    """Makes the points of one spec. simulations: by search, as `searches_of`."""
+
+    @property
+    def simulations(self) -> Mapping[str, Simulation]: ...
+
+    def shared(self, points: list[GridPoint]) -> Shared:
+        """Simulate the backgrounds and the data that these points need."""
+
+    def made(self, point: GridPoint, shared: Any) -> MadePoint:
+        """Build the workspace of a point, with its signal; the same whichever other points there are."""
+
+
+@dataclass(frozen=True)
+class Backgrounds:
+    """As `Shared`, by the name of their file."""
+
+    regions: Mapping[str, RegionTemplates]
+    points_at_a_time: int = 1
+
+    def files(self) -> Iterator[tuple[str, str]]:
+        """As `Shared`."""
+        for name, templates in self.regions.items():
+            region = templates.region
+            found = histograms(templates.backgrounds, templates.observation, region.axis, region.binning.edges)
+            yield f"background_{name}.json", to_uhi_json(found)
+
+
+def points_of(loaded: Loaded, *, n_threads: int = 1) -> Points:
+    """That of a search or of a combination. n_threads: of one simulation; the result does not depend on it."""
+    if isinstance(loaded, LoadedCombination):
+        return PointsOfCombination(loaded, n_threads=n_threads)
+    if loaded.spec.in_plane:
+        from modelbuilder.scan.plane import PointsInPlane
+
+        return PointsInPlane(loaded, n_threads=n_threads)
+    return PointsOfSearch(loaded, n_threads=n_threads)
+
+
+def columns_of(loaded: Loaded) -> list[dict[str, str]]:
+    """The columns of the table of limits."""
+    variables = loaded.spec.grid_variables
+    if isinstance(loaded, LoadedSearch):
+        return columns(variables, quantities_of(loaded.spec))
+    first = next(iter(loaded.spec.searches.values()))
+    coupling = coupling_of(loaded.spec.parameter, first.interpretations[loaded.spec.parameter])
+    return columns(variables, quantities_of_combination(loaded), tail_of_combination(coupling))
+
+
+def searches_of(loaded: Loaded) -> dict[str, LoadedSearch]:
+    """The searches of a combination by name; a search alone has the empty name."""
+    return {"": loaded} if isinstance(loaded, LoadedSearch) else loaded.searches
+
+
+def experiments_of(loaded: Loaded) -> str:
+    """For people: `Belle II`, or `BaBar + Belle II`."""
+    return " + ".join(dict.fromkeys(search.spec.experiment.title for search in searches_of(loaded).values()))
+
+
+def searches_at(loaded: Loaded, point: GridPoint) -> dict[str, GridPoint]:
+    """The searches that take part at a point, by the same names, each with its own point there."""
+    return {"": point} if isinstance(loaded, LoadedSearch) else loaded.searches_at(point)
+
+
+class PointsOfSearch:
+    """As `Points`."""
+
+    def __init__(self, search: LoadedSearch, *, n_threads: int = 1) -> None:
+        self.search = search
+        self.simulation = Simulation(search, n_threads=n_threads)
+        self.simulations = {"": self.simulation}
+
+    def shared(self, points: list[GridPoint]) -> Backgrounds:
+        """As `Points`."""
+        regions = {region.name: region for region in map(self.simulation.region_of, points)}
+        return Backgrounds({name: self.simulation.background(region) for name, region in regions.items()})
+
+    def made(self, point: GridPoint, shared: Backgrounds) -> MadePoint:
+        """As `Points`."""
+        region = shared.regions[self.simulation.region_of(point).name]
+        signal, efficiency = self.simulation.signal(region.region, point)
+        found = build_point(self.search, point, region.at(point, signal, efficiency))
+        return MadePoint(
+            point=point,
+            workspace=found.built.workspace,
+            lint=found.built.lint,
+            templates=_histograms(found.templates),
+            head=head_of(self.search.spec, found),
+            limited=limited_of(self.search.spec, found),
+        )
+
+
+class PointsOfCombination:
+    """As `Points`; the name of a search stands before those of its regions and templates."""
+
+    def __init__(self, combination: LoadedCombination, *, n_threads: int = 1) -> None:
+        self.combination = combination
+        self.simulations: dict[str, Simulation] = {}
+        for name, search in combination.searches.items():
+            own = tuple(found[name] for found in combination.grid.searches.values() if name in found)
+            self.simulations[name] = Simulation(search, points=own, n_threads=n_threads)
+
+    def _regions(self, point: GridPoint) -> dict[str, str]:
+        """The file of the background of each search that takes part."""
+        own = self.combination.searches_at(point).items()
+        return {name: f"{name}_{self.simulations[name].region_of(found).name}" for name, found in own}
+
+    def shared(self, points: list[GridPoint]) -> Backgrounds:
+        """As `Points`."""
+        found: dict[str, RegionTemplates] = {}
+        for point in points:
+            for name, file in self._regions(point).items():
+                if file not in found:
+                    simulation = self.simulations[name]
+                    found[file] = simulation.background(simulation.region_of(self.combination.searches_at(point)[name]))
+        return Backgrounds(found)
+
+    def made(self, point: GridPoint, shared: Backgrounds) -> MadePoint:
+        """As `Points`.
+
+        The reference is a power of the coupling, of one digit, with which the searches together expect to see about
+        as many events as a limit leaves; each signal is normalised to the cross section that this coupling gives it.
+        """
+        combination, spec = self.combination, self.combination.spec
+        own = combination.searches_at(point)
+        templates: dict[str, PointTemplates] = {}
+        per_coupling: dict[str, float] = {}
+        for name, file in self._regions(point).items():
+            region = shared.regions[file]
+            signal, efficiency = self.simulations[name].signal(region.region, own[name])
+            templates[name] = region.at(own[name], signal, efficiency)
+            per_coupling[name] = _cross_section(combination.searches[name], spec.parameter, own[name])
+        signals = [per_coupling[name] * found.signal.nominal.values for name, found in templates.items()]
+        expected = [sum(one.nominal.values for one in found.backgrounds.values()) for found in templates.values()]
+        size = reference_cross_section(np.concatenate(signals), np.concatenate(expected))
+        references = {name: size * cross_section for name, cross_section in per_coupling.items()}
+        channels = {
+            name: build_channel(combination.searches[name], own[name], found, references[name])
+            for name, found in templates.items()
+        }
+        built = combine(spec, channels, point.name)
+        power = next(iter(combination.searches.values())).spec.interpretations[spec.parameter].theory.power
+        assert power is not None
+        head: Row = {
+            "point": point.name,
+            **{f"{variable}_gev": mass for variable, mass in point.coordinates},
+            "channel": point.channel,
+            "confidence_level": spec.statistics.confidence_level,
+            "data": data_label(spec.data),
+            "background_events": built.background_yield,
+            "searches": " ".join(own),
+            f"reference_{spec.parameter}": size ** (1.0 / power),
+        }
+        return MadePoint(
+            point=point,
+            workspace=built.workspace,
+            lint=built.lint,
+            templates={
+                f"{name}/{sample}": one
+                for name, found in templates.items()
+                for sample, one in _histograms(found).items()
+            },
+            head=head,
+            limited=self._limited(own, references),
+        )
+
+    def _limited(self, own: Mapping[str, GridPoint], references: Mapping[str, float]) -> list[Limited]:
+        """references: of each search that takes part, fb at a signal strength of 1."""
+        combination, spec = self.combination, self.combination.spec
+        limited = [proportional(MU, 1.0)]
+        if spec.has_one_cross_section:
+            limited.append(proportional(CROSS_SECTION, next(iter(references.values()))))
+        for name in spec.shared_interpretations:
+            in_each = [
+                in_a_model(combination.searches[search].spec, name, point, references[search])
+                for search, point in own.items()
+            ]
+            limited.append(agreeing(in_each))
+        return limited
+
+
+def quantities_of_combination(combination: LoadedCombination) -> tuple[Quantity, ...]:
+    """What a limit is given on: the coupling, and what is known of it in all searches."""
+    spec = combination.spec
+    first = next(iter(spec.searches.values()))
+    cross_section = (CROSS_SECTION,) if spec.has_one_cross_section else ()
+    couplings = (coupling_of(name, first.interpretations[name]) for name in spec.shared_interpretations)
+    return (MU, *cross_section, *couplings)
+
+
+def _cross_section(search: LoadedSearch, name: str, point: GridPoint) -> float:
+    """Of the signal for a coupling of 1 in an interpretation, fb."""
+    found = search.spec.interpretations[name]
+    sqrt_s = search.spec.experiment.beams.sqrt_s
+    return found.theory.cross_section(sqrt_s, found.masses_at(point.values), 1.0, found.parameters)
+
+
+def _histograms(templates: PointTemplates) -> dict[str, hist.Hist[Any]]:
+    samples = {SIGNAL: templates.signal, **templates.backgrounds}
+    return histograms(samples, templates.observation, templates.axis, templates.edges)
