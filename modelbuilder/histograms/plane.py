@@ -17,7 +17,7 @@ import numpy as np
 
 from modelbuilder.errors import UserError
 from modelbuilder.histograms.binning import Peak
-from modelbuilder.histograms.ellipses import Ellipses, PlaneEvents, measure_peak, sums_in_ellipses
+from modelbuilder.histograms.ellipses import Ellipses, PlaneEvents, measure_core, sums_in_ellipses
 from modelbuilder.histograms.simulate import Simulation
 from modelbuilder.histograms.stated import pseudo_counts
 from modelbuilder.histograms.templates import Axis, FloatArray, PointTemplates, SampleTemplates, Template
@@ -44,7 +44,7 @@ class NodeMeasurement:
     """What is measured of the signal at its nodes; arrays of n_nodes.
 
     masses: shape (n, 2), GeV.    parameters: shape (n, 7), the columns PARAMETERS: efficiency before the window, relative
-    to the cross section without radiation; part inside of the ellipse; medians less the masses, in widths; logarithms of
+    to the cross section without radiation; part inside of the ellipse; means less the masses, in widths; logarithms of
     the widths, in the units of the observables; artanh of the correlation.
     effective: number of events that pass, (sum w)^2 / sum w^2.
     closure: efficiency within the ellipse as interpolated without this node, over what is measured in that ellipse;
@@ -193,12 +193,12 @@ class PlaneSimulation:
                 f" at least {LEAST_AT_A_NODE:.0f} are needed to measure the resolutions, raise signal.events or move the node"
             )
             raise UserError(msg)
-        peak = measure_peak(events.x, events.y, events.weights)
+        core = measure_core(events.x, events.y, events.weights)
         expected = [one.at(mass) for one, mass in zip(self.peaks, place.masses, strict=True)]
-        ellipse = self._ellipses(np.array([peak.medians]), np.array([peak.stdevs]), np.array([peak.correlation]))
+        ellipse = self._ellipses(np.array([core.means]), np.array([core.stdevs]), np.array([core.correlation]))
         inside = float(events.weights[ellipse.contain(0, events.x, events.y)].sum()) / total
-        biases = [(m - e) / s for m, e, s in zip(peak.medians, expected, peak.stdevs, strict=True)]
-        return [total, inside, *biases, *np.log(peak.stdevs).tolist(), math.atanh(peak.correlation)], effective
+        biases = [(m - e) / s for m, e, s in zip(core.means, expected, core.stdevs, strict=True)]
+        return [total, inside, *biases, *np.log(core.stdevs).tolist(), math.atanh(core.correlation)], effective
 
     def _closure(self, nodes: NodeMeasurement, index: int, events: PlaneEvents) -> float:
         others = np.arange(len(nodes.masses)) != index
@@ -341,9 +341,10 @@ def nodes_csv(nodes: NodeMeasurement, variables: Sequence[str], units: Sequence[
     head += [f"{what}_{variable}" for what in ("bias", "stdev") for variable in variables]
     head += ["correlation", "effective_events", "closure"]
     first = (
-        "# Signal at its nodes. efficiency: of the simulated selection; inside: part of it within the ellipse; bias: median less the\n"
-        f"# mass, and stdev: half of the central 68.3 %, both of the observables, in {' and '.join(units)}; closure: efficiency\n"
-        "# within the ellipse as interpolated from the other nodes, over the simulated one; empty for the outermost nodes.\n"
+        "# Signal at its nodes. efficiency: of the simulated selection, with radiation; inside: the part of it within the\n"
+        "# ellipse; bias: mean less the mass, and stdev: both of the core of the peak and of the observables, in\n"
+        f"# {' and '.join(units)}; closure: efficiency within the ellipse as interpolated from the other nodes, over the\n"
+        "# simulated one; empty for the outermost nodes.\n"
     )
     stdevs = np.exp(nodes.parameters[:, 4:6])
     columns = [*nodes.masses.T, *nodes.parameters[:, :2].T, *(nodes.parameters[:, 2:4] * stdevs).T, *stdevs.T]
