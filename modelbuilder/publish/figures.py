@@ -64,14 +64,25 @@ class LimitCurve:
 
 def limit_curve(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: str, method: str) -> LimitCurve:
     """The limits on `quantity` (a column name without its band) from the rows of a run."""
-    variable = search.spec.grid_variable
     chosen = [row for row in rows if row["method"] == method]
+    confidence = search.spec.statistics.confidence_level
+    return limit_curve_of(chosen, search.spec.grid_variable, quantity, method, confidence, _gaps(search))
+
+
+def limit_curve_of(
+    chosen: Sequence[Mapping[str, Any]],
+    variable: str,
+    quantity: str,
+    method: str,
+    confidence_level: float,
+    gaps: Sequence[tuple[float, float]],
+) -> LimitCurve:
+    """The limits of some rows along one of their masses, which rises."""
 
     def column(name: str) -> FloatArray:
         return np.array([math.nan if row.get(name) is None else float(row[name]) for row in chosen])
 
     mass = column(f"{variable}_gev")
-    gaps = _gaps(search)
     cuts = [
         i + 1
         for i, (a, b) in enumerate(itertools.pairwise(mass.tolist()))
@@ -80,7 +91,7 @@ def limit_curve(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: str
     limits = [0, *cuts, len(mass)]
     return LimitCurve(
         method=method,
-        confidence_level=search.spec.statistics.confidence_level,
+        confidence_level=confidence_level,
         mass=mass,
         observed=column(f"{quantity}_observed"),
         bands=np.array([column(f"{quantity}_{band}") for band in BANDS]),
@@ -313,6 +324,10 @@ def draw_limit_figures(search: Loaded, run: Path, rows: Sequence[Mapping[str, An
     if not any(row["status"] == "ok" for row in rows):
         msg = f"{run}: no point has a limit; there is nothing to draw"
         raise RunDirectoryError(msg)
+    if isinstance(search, LoadedSearch) and search.spec.in_plane:
+        from modelbuilder.publish.plane import draw_plane_figures
+
+        return draw_plane_figures(search, run, rows)
     written = []
     for quantity, ylabel in limited_quantities(search).items():
         for method in search.spec.statistics.methods:
@@ -325,6 +340,9 @@ def draw_point_figures(search: Loaded, run: Path, row: Mapping[str, Any]) -> lis
     """Templates and post-fit spectrum of one point, in a combination of each search that takes part, and the pulls."""
     from modelbuilder.inference import diagnostics
 
+    if isinstance(search, LoadedSearch) and search.spec.in_plane:
+        msg = f"{run}: its windows in the plane are one number each, without a spectrum to draw; see templates/windows.csv"
+        raise RunDirectoryError(msg)
     name = str(row["point"])
     folder = run / FIGURES
     point = next(point for point in search.points if point.name == name)

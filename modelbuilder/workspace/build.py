@@ -16,7 +16,6 @@ import numpy as np
 
 from modelbuilder.histograms import bernstein
 from modelbuilder.histograms.templates import FloatArray, PointTemplates, SampleTemplates, Template
-from modelbuilder.spec import photon_reach
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import default_law
 from modelbuilder.spec.load import LoadedSearch
@@ -146,7 +145,7 @@ class _Builder:
             samples.extend(new)
             parameters.extend(rates)
             if isinstance(background, Background):
-                for text in photon_reach.warnings_of(background, self.spec.final_state, self.spec.experiment):
+                for text in self.search.missing_photons[name]:
                     self._note("warning", "photons-not-simulated", name, text, "backgrounds", name, "laws")
         self._add_finite_simulation(samples)
         samples.extend(self._spurious_signals(signal))
