@@ -543,7 +543,7 @@ def search_rows(n_events: int, rounds: int) -> list[dict[str, Any]]:
     """One sample at one mass: a nominal detector, and all variations of the search."""
     rows: list[dict[str, Any]] = []
     for name, mass in (("zprime_invisible_2018", 3.0), ("alp_gammagamma_2018", 3.0)):
-        looker = Looker(load_search(SPECS / f"{name}.yaml"), mass=mass, n_events=n_events)
+        looker = Looker(load_search(SPECS / f"{name}.yaml"), masses=(mass,), n_events=n_events)
         nominal = looker.simulation.detector
         detectors = {NOMINAL: nominal}
         for key, (vary, size) in looker.simulation.variations("signal", looker.point.values).items():

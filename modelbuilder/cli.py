@@ -230,7 +230,7 @@ def simulate(
     point: Annotated[
         str | None,
         typer.Option(
-            "--point", metavar="MASS", help="Mass in GeV, on the grid or not; default: the middle of the grid."
+            "--point", metavar="MASS", help="Mass in GeV, or two as 4,1; on the grid or not; default: the middle."
         ),
     ] = None,
     sample: Annotated[
@@ -260,7 +260,7 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Look at one sample: cut flow with efficiencies, an observable with its resolution, events."""
-    from modelbuilder.histograms.look import Looker, parse_lifetimes, parse_mass
+    from modelbuilder.histograms.look import Looker, parse_lifetimes, parse_masses
     from modelbuilder.kinematics.shards import available_threads
     from modelbuilder.spec.load import LoadedCombination
 
@@ -273,12 +273,12 @@ def simulate(
             f"{spec}: is a combination; look at one of its searches, {', '.join(search.searches)}, in a file of its own"
         )
         raise UserError(msg)
-    mass = None if point is None else parse_mass(point)
+    masses = None if point is None else parse_masses(point)
     threads = available_threads(jobs)
     looker = Looker(
         search,
         sample=sample,
-        mass=mass,
+        masses=masses,
         observable=observable,
         lifetimes=None if lifetime is None else parse_lifetimes(lifetime),
         n_events=events,
@@ -925,12 +925,14 @@ def _row_of(search: Loaded, rows: list[dict[str, Any]], name: str) -> dict[str, 
     for row in rows:
         if row["point"] == name:
             return row
-    variable = f"{search.spec.grid_variable}_gev"
+    variable, *others = (f"{variable}_gev" for variable in search.spec.grid_variables)
     try:
-        mass = float(name)
+        mass = None if others else float(name)
     except ValueError:
+        mass = None
+    if mass is None:
         msg = f"no grid point is called {name!r} in this run; there is for example {rows[0]['point']}"
-        raise InputFileError(msg) from None
+        raise InputFileError(msg)
     masses = [row[variable] for row in rows]
     if not min(masses) <= mass <= max(masses):
         msg = f"{name} GeV lies outside of this run, which goes from {min(masses):g} to {max(masses):g} GeV"

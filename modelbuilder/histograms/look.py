@@ -20,9 +20,10 @@ from modelbuilder.histograms.templates import Axis, FloatArray, Template, axis_o
 from modelbuilder.kinematics.cuts import Step
 from modelbuilder.kinematics.observables import evaluate_entries
 from modelbuilder.kinematics.sample import NOMINAL, AtLifetime, ChainSample, drawn_lifetimes
-from modelbuilder.spec.grid import DECIMALS, GridError, GridPoint, channel_of, point_name
+from modelbuilder.spec.grid import DECIMALS, GridError, GridPoint, channel_of, point_name, text_of
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.observables import Observable, arguments_of
+from modelbuilder.spec.plane import PlaneChannel
 from modelbuilder.spec.problems import nearest
 from modelbuilder.spec.process import hypotheses
 from modelbuilder.spec.quantities import ENERGY, LENGTH, parse_quantity
@@ -65,7 +66,7 @@ class Look:
 
     def lines(self) -> list[str]:
         """In words: the process, the cut flow, the peak."""
-        at = f" at {self.point.variable} = {self.point.mass:g} GeV" if self.sample == SIGNAL else ""
+        at = f" at {self.point.text}" if self.sample == SIGNAL else ""
         yield_lines = [f"{self.sample}: {self.process}{at}, {self.n_events} events", ""]
         width = max(len(step.text) for step in self.flow)
         yield_lines.append(f"  {'':{width}}  {'efficiency':>21}  {'of the step before':>18}")
@@ -127,7 +128,7 @@ class Look:
             "sample": self.sample,
             "process": self.process,
             "point": self.point.name,
-            self.point.variable + "_gev": self.point.mass,
+            **{f"{variable}_gev": mass for variable, mass in self.point.coordinates},
             "channel": self.point.channel,
             "events": self.n_events,
             "cut_flow": [
@@ -161,8 +162,8 @@ class Look:
 class Looker:
     """Looks at samples of a search.
 
-    sample: `signal` or the name of a background.    mass: of the hypothesis, GeV, on the grid or not; None for the
-    middle of the grid. A background has no mass, but its cuts and its observable may depend on it.
+    sample: `signal` or the name of a background.    masses: of the hypothesis, GeV, on the grid or not; None for the
+    middle of the grid. A background has none, but its cuts and its observable may depend on it.
     observable: as in a spec; None for that of the channel.
     lifetimes: a species and the ctau, cm, at which its efficiency is wanted as well.
 
@@ -174,7 +175,7 @@ class Looker:
         search: LoadedSearch,
         *,
         sample: str = SIGNAL,
-        mass: float | None = None,
+        masses: tuple[float, ...] | None = None,
         observable: str | None = None,
         lifetimes: tuple[str, tuple[float, ...]] | None = None,
         n_events: int,
@@ -187,9 +188,9 @@ class Looker:
         if sample != SIGNAL and sample not in self.spec.backgrounds:
             msg = f"there is no sample {sample!r}{nearest(sample, [SIGNAL, *self.spec.backgrounds])}"
             raise UserError(msg)
-        self.point = point_at(search, mass)
+        self.point = point_at(search, masses)
         self.simulation = Simulation(search, n_threads=n_threads)
-        self.observable = observable or self.spec.channels[self.point.channel].observable
+        self.observable = observable or self._observables_of_channel()[0]
         self.cuts = [cut for cut in self.spec.selection if cut.where is None or cut.where.holds(self.point.values)]
         self.own_point = self.point if sample == SIGNAL else None
         self.chain: ChainSample = self.simulation.chain_sample(sample, self.cuts, self.own_point, n_events=n_events)
@@ -319,7 +320,15 @@ class Looker:
         if self.sample != SIGNAL or kind is None or " / " in self.observable:
             return None
         peak: Peak = self.simulation.peak(self.observable, self.point)
-        return peak.at(self.point.mass)
+        if len(self.point.masses) == 1:
+            return peak.at(self.point.mass)
+        texts = [" ".join(text.split()) for text in self._observables_of_channel()]
+        own = " ".join(self.observable.split())
+        return peak.at(self.point.masses[texts.index(own)]) if own in texts else None
+
+    def _observables_of_channel(self) -> tuple[str, ...]:
+        channel = self.spec.channels[self.point.channel]
+        return channel.observables if isinstance(channel, PlaneChannel) else (channel.observable,)
 
     def _units(self) -> dict[str, str]:
         units = {"event": "1", "weight": "1" if self.chain.weight_unit == "1" else self.chain.weight_unit}
@@ -385,25 +394,30 @@ def _momenta(name: str, momenta: FloatArray) -> dict[str, FloatArray]:
     return {f"{name} {component}": momenta[:, i] for i, component in enumerate(("E", "px", "py", "pz"))}
 
 
-def point_at(search: LoadedSearch, mass: float | None) -> GridPoint:
-    """The grid point of a mass in GeV, or one that is not on the grid; the middle of the grid for None."""
-    if mass is None:
+def point_at(search: LoadedSearch, masses: tuple[float, ...] | None) -> GridPoint:
+    """The grid point of masses in GeV, or one that is not on the grid; the middle of the grid for None."""
+    if masses is None:
         return search.points[len(search.points) // 2]
-    mass = round(mass, DECIMALS)
-    variable = search.spec.grid_variable
+    variables = search.spec.grid_variables
+    if len(masses) != len(variables):
+        msg = (
+            f"--point: found {len(masses)} of the masses {', '.join(variables)}; write one number for each, with commas"
+        )
+        raise UserError(msg)
+    values = {variable: round(mass, DECIMALS) for variable, mass in zip(variables, masses, strict=True)}
     for point in search.points:
-        if point.mass == mass:
+        if point.values == values:
             return point
     largest = search.spec.experiment.beams.sqrt_s
-    if not 0.0 < mass < largest:
-        msg = f"{variable} = {mass:g} GeV: it must lie between 0 and the collision energy, {largest:.4g} GeV"
+    if not all(0.0 < mass < largest for mass in values.values()):
+        msg = f"{text_of(values)}: it must lie between 0 and the collision energy, {largest:.4g} GeV"
         raise UserError(msg)
     try:
-        channel = channel_of(search.spec.channels, {variable: mass})
+        channel = channel_of(search.spec.channels, values)
     except GridError as error:
-        msg = f"{variable} = {mass:g} GeV: {error}"
+        msg = f"{text_of(values)}: {error}"
         raise UserError(msg) from None
-    return GridPoint(-1, point_name(variable, mass), variable, mass, channel)
+    return GridPoint(-1, point_name(values), tuple(values.items()), channel)
 
 
 def parse_lifetimes(text: str) -> tuple[str, tuple[float, ...]]:
@@ -423,8 +437,12 @@ def parse_lifetimes(text: str) -> tuple[str, tuple[float, ...]]:
     return species, ctaus
 
 
-def parse_mass(text: str) -> float:
-    """A mass in GeV from `3`, `3 GeV` or `300 MeV`; UserError if it is none."""
+def parse_masses(text: str) -> tuple[float, ...]:
+    """Masses in GeV from `3`, `3 GeV`, `300 MeV`, or for two of them `4, 1 GeV`; UserError if it is none."""
+    return tuple(_parse_mass(part.strip()) for part in text.split(","))
+
+
+def _parse_mass(text: str) -> float:
     try:
         return float(text)
     except ValueError:

@@ -44,6 +44,7 @@ from modelbuilder.spec.search import (
     SecondObservable,
     ShapeSystematic,
     Signal,
+    Spectrum,
     StatedBackground,
 )
 from modelbuilder.spec.topology import Topology, known_particle, visible_places
@@ -146,7 +147,7 @@ class Simulation:
         for channel, holding in found:
             number = sum(region.channel == channel for region in regions.values()) + 1
             name = f"{channel}_{number}" if several.count(channel) > 1 else channel
-            asked = self.spec.channels[channel]
+            asked = self.spec.line(channel)
             regions[name] = Region(
                 name=name,
                 channel=channel,
@@ -173,14 +174,14 @@ class Simulation:
         return {name: self._binning(name) for name in dict.fromkeys(point.channel for point in self.search.points)}
 
     def _binning(self, name: str) -> FineBinning:
-        channel = self.spec.channels[name]
+        channel = self.spec.line(name)
         if channel.bins is not None:
             return fixed_binning(*channel.limits, channel.bins)
         assert channel.window is not None
         assert channel.bin_width is not None
         points = [point for point in self.search.points if point.channel == name]
         masses = np.array([point.mass for point in points])
-        variable = self.spec.grid_variable
+        (variable,) = self.spec.grid_variables
         shared = {"bin_width": channel.bin_width, "window": channel.window, "largest_mass": self.beams.sqrt_s}
         resolution = channel.resolution or channel.resolution2
         assert resolution is not None
@@ -218,9 +219,7 @@ class Simulation:
                     counts += pseudo_counts(templates[name].nominal.values, seed=self.spec.data.seed, stream=stream)
                 continue
             sample = self.sample(name, region)
-            scale = self.spec.luminosity.value * background.efficiency.value / background.events
-            if background.cross_section is not None:
-                scale *= background.cross_section.value / self._produced(name)
+            scale = self.scale(name)
             wanted = scale > 0.0 and not isinstance(self.spec.data, AsimovData)
             data = DataRequest(scale=scale, seed=self.spec.data.seed) if wanted else None  # type: ignore[union-attr]
             edges, second = region.binning.edges, None if region.second is None else region.second.edges
@@ -234,9 +233,19 @@ class Simulation:
             counts = np.sum([sample.nominal.values for sample in templates.values()], axis=0)
         return RegionTemplates(region=region, backgrounds=templates, observation=counts)
 
+    def scale(self, name: str) -> float:
+        """Expected events of a simulated background for a weight of one, before the selection."""
+        background = self.spec.backgrounds[name]
+        assert isinstance(background, Background)
+        scale = self.spec.luminosity.value * background.efficiency.value / background.events
+        if background.cross_section is not None:
+            scale *= background.cross_section.value / self._produced(name)
+        return scale
+
     def _stated(self, background: StatedBackground, region: Region) -> SampleTemplates:
         spectrum = background.expected[region.channel]
-        points, densities = spectrum.density(self.spec.channels[region.channel].observable)
+        assert isinstance(spectrum, Spectrum)
+        points, densities = spectrum.density(self.spec.line(region.channel).observable)
         scale = self.spec.luminosity.value * (1.0 if background.efficiency is None else background.efficiency.value)
         values = scale * expected_events(points, densities, region.binning.edges)
         if spectrum.second is not None:
@@ -265,7 +274,7 @@ class Simulation:
         """The signal at a grid point, or a background, with the cuts of a region."""
         spec, process = self.spec, self._process(name)
         topology = self._topology(name, point)
-        channel = spec.channels[region.channel]
+        channel = spec.line(region.channel)
         observable, second = channel.observable, channel.second
         candidates = candidates_of(topology, self._final_state, process.taken_for)
         varied = [s.vary for s in self._shape_systematics(name).values()]

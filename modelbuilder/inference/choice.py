@@ -16,6 +16,7 @@ from modelbuilder.inference.results import LimitMethod
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from modelbuilder.inference.bayesian import BayesianLimit
     from modelbuilder.inference.results import Discovery, UpperLimit
     from modelbuilder.spec.methods import Method, Prior
 
@@ -153,6 +154,11 @@ def _bayesian(likelihood: CompiledLikelihood, calculator: AsymptoticCalculator, 
         n_toys=request.band_toys,
         n_threads=request.n_threads,
     )
+    return bayesian_found(limit, calculator.discovery())
+
+
+def bayesian_found(limit: BayesianLimit, discovery: Discovery) -> FoundLimit:
+    """A Bayesian limit as that of any method."""
     details: dict[str, Any] = {
         "prior": limit.prior,
         "marginalisation": limit.marginalisation,
@@ -164,7 +170,7 @@ def _bayesian(likelihood: CompiledLikelihood, calculator: AsymptoticCalculator, 
     return FoundLimit(
         observed=limit.observed,
         expected=limit.expected,
-        discovery=calculator.discovery(),
+        discovery=discovery,
         warnings=limit.warnings,
         details=details,
     )

@@ -582,7 +582,7 @@ class _Packer:
         starts = [_starts([len(entries) for entries in lists]) for lists in (factors, shapes, spots)]
         acting = (factor_parameter, shape_parameter, spot_parameter)
         active, slots = _active(_starts(per_channel), starts, acting)
-        coefficients = _coefficients(ratios)
+        coefficients = normsys_coefficients(ratios)
         up, down = (np.concatenate(parts) if parts else np.zeros(0) for parts in (ups, downs))
         bent, bends, always = self._bent(
             nominal, starts, acting, coefficients, np.array(shape_offset, dtype=np.int64), up, down
@@ -737,7 +737,7 @@ def _ratios(modifier: Mapping[str, Any], where: str) -> tuple[float, float]:
     return high, low
 
 
-def _coefficients(ratios: Sequence[tuple[float, float]]) -> Array:
+def normsys_coefficients(ratios: Sequence[tuple[float, float]]) -> Array:
     """Per factor: ln hi, ln lo, and the coefficients of code 4; shape (n_factors, 8)."""
     high, low = np.array(ratios, dtype=float).reshape(-1, 2).T
     up, down = np.log(high), np.log(low)

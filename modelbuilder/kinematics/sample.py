@@ -377,12 +377,12 @@ class ChainSample:
             np.zeros(len(edges) + 1),
         )
         if thinning is not None:
-            counts = self._counts(found.weights, piece, thinning)
+            counts = self.counts(found.weights, piece, thinning)
             repeats = [len(observable.entries) for observable in observables]
             sums.counts, _ = fill_entries(found.entries, np.repeat(counts, repeats, axis=0), edges)
         return sums
 
-    def _counts(self, weights: Floats, piece: int, thinning: Thinning) -> Floats:
+    def counts(self, weights: Floats, piece: int, thinning: Thinning) -> Floats:
         """How often each candidate is in the data: the same uniform number in all selections of the same sample."""
         key = stream_key(thinning.seed, f"{self.stream}/data")
         bits = np.random.Philox(key=np.array(key, dtype=np.uint64), counter=np.array([0, piece, 0, 0], dtype=np.uint64))

@@ -20,7 +20,6 @@ from modelbuilder.publish import style
 from modelbuilder.scan.points import experiments_of, searches_at, searches_of
 from modelbuilder.scan.store import FIGURES, TEMPLATES, WORKSPACES
 from modelbuilder.scan.table import BANDS, UPPER_EDGE
-from modelbuilder.spec.combination import CombinationSpec
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import UNIT_SUFFIXES, Interpretation
 from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
@@ -69,14 +68,25 @@ class LimitCurve:
 
 def limit_curve(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: str, method: str) -> LimitCurve:
     """The limits on `quantity` (a column name without its band) from the rows of a run."""
-    variable = search.spec.grid_variable
     chosen = [row for row in rows if row["method"] == method]
+    confidence = search.spec.statistics.confidence_level
+    return limit_curve_of(chosen, search.spec.grid_variable, quantity, method, confidence, _gaps(search))
+
+
+def limit_curve_of(
+    chosen: Sequence[Mapping[str, Any]],
+    variable: str,
+    quantity: str,
+    method: str,
+    confidence_level: float,
+    gaps: Sequence[tuple[float, float]],
+) -> LimitCurve:
+    """The limits of some rows along one of their masses, which rises."""
 
     def column(name: str) -> FloatArray:
         return np.array([math.nan if row.get(name) is None else float(row[name]) for row in chosen])
 
     mass = column(f"{variable}_gev")
-    gaps = _gaps(search)
     cuts = [
         i + 1
         for i, (a, b) in enumerate(itertools.pairwise(mass.tolist()))
@@ -85,7 +95,7 @@ def limit_curve(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: str
     limits = [0, *cuts, len(mass)]
     return LimitCurve(
         method=method,
-        confidence_level=search.spec.statistics.confidence_level,
+        confidence_level=confidence_level,
         mass=mass,
         observed=column(f"{quantity}_observed"),
         bands=np.array([column(f"{quantity}_{band}") for band in BANDS]),
@@ -166,7 +176,7 @@ def limit_figure(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: st
             axes.set_xlim(low - room, high + room)
         for edge in _channel_edges(search):
             axes.axvline(edge, color="0.5", lw=1, ls=(0, (1, 3)))
-        axes.set_xlabel(f"{_mass_symbol(spec)} [GeV]")
+        axes.set_xlabel(f"{mass_symbol(spec.grid_variable)} [GeV]")
         axes.set_ylabel(f"{ylabel}")
         level = f"{100 * curve.confidence_level:g}% CL upper limit, {METHOD_NAMES[curve.method]}"
         axes.legend(title=level, title_fontsize=11, loc="upper left", ncols=2)
@@ -285,7 +295,7 @@ def spectrum_figure(
     import mplhep
 
     spec = search.spec
-    axis = axis_of(spec.channels[channel or str(row["channel"])].observable)
+    axis = axis_of(spec.line(channel or str(row["channel"])).observable)
     with style.house_style():
         figure, (axes, below) = plt.subplots(2, 1, sharex=True, height_ratios=(3, 1), figsize=(7, 6.2))
         figure.subplots_adjust(hspace=0.06)
@@ -321,9 +331,9 @@ def spectrum_figure(
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(0.0, 1.5 * float(np.max(np.append(spectrum.observed + np.sqrt(spectrum.observed), 1.0))))
         when = "after the fit" if spectrum.fitted else "before the fit"
-        mass = row[f"{spec.grid_variable}_gev"]
+        hypothesis = ", ".join(f"{mass_symbol(name)} = {row[f'{name}_gev']:g} GeV" for name in spec.grid_variables)
         axes.legend(
-            title=f"{_mass_symbol(spec)} = {mass:g} GeV, {when}",
+            title=f"{hypothesis}, {when}",
             title_fontsize=11,
             fontsize=10.5,
             ncols=2,
@@ -342,7 +352,7 @@ def slices_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, An
     import mplhep
 
     spec = search.spec
-    channel = spec.channels[str(row["channel"])]
+    channel = spec.line(str(row["channel"]))
     assert channel.second is not None
     axis, second = axis_of(channel.observable), axis_of(channel.second.observable)
     number = spectrum.n_second
@@ -390,7 +400,7 @@ def slices_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, An
         figure.supylabel("events per bin", fontsize=14, x=0.06 if columns > 2 else 0.02)
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(
-            handles, labels, title=f"{second.label} in slices; {_mass_symbol(spec)} = {mass:g} GeV, {when}",
+            handles, labels, title=f"{second.label} in slices; {mass_symbol(spec.grid_variable)} = {mass:g} GeV, {when}",
             title_fontsize=11, fontsize=10.5, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 0.93), frameon=False,
         )  # fmt: skip
         style.label(grid[0, 0], spec.experiment.title, data_text(spec.data) if columns > 1 else "", "")
@@ -420,6 +430,10 @@ def draw_limit_figures(search: Loaded, run: Path, rows: Sequence[Mapping[str, An
     if not any(row["status"] == "ok" for row in rows):
         msg = f"{run}: no point has a limit; there is nothing to draw"
         raise RunDirectoryError(msg)
+    if isinstance(search, LoadedSearch) and search.spec.in_plane:
+        from modelbuilder.publish.plane import draw_plane_figures
+
+        return draw_plane_figures(search, run, rows)
     written = []
     for quantity, ylabel in limited_quantities(search).items():
         if all(row.get(f"{quantity}_{band}") is None for row in rows for band in ("observed", *BANDS)):
@@ -434,6 +448,9 @@ def draw_point_figures(search: Loaded, run: Path, row: Mapping[str, Any]) -> lis
     """Templates and post-fit spectrum of one point, in a combination of each search that takes part, and the pulls."""
     from modelbuilder.inference import diagnostics
 
+    if isinstance(search, LoadedSearch) and search.spec.in_plane:
+        msg = f"{run}: its windows in the plane are one number each, without a spectrum to draw; see templates/windows.csv"
+        raise RunDirectoryError(msg)
     name = str(row["point"])
     folder = run / FIGURES
     point = next(point for point in search.points if point.name == name)
@@ -510,8 +527,9 @@ def _data_name(data: Data) -> str:
     return "pseudo-data" if isinstance(data, PseudoData) else "Asimov data"
 
 
-def _mass_symbol(spec: SearchSpec | CombinationSpec) -> str:
-    return rf"$m_{{{spec.grid_variable.removeprefix('m_')}}}$"
+def mass_symbol(variable: str) -> str:
+    """For an axis: `$m_{Ap}$` for m_Ap."""
+    return rf"$m_{{{variable.removeprefix('m_')}}}$"
 
 
 def _cross_section_symbol(spec: SearchSpec) -> str:

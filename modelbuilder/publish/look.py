@@ -19,7 +19,7 @@ def draw_look(path: Path, search: LoadedSearch, look: Look) -> list[Path]:
             experiment=search.spec.experiment.title,
             search=search.spec.name,
             process=look.process,
-            point=f"{look.point.variable} = {look.point.mass:g} GeV" if look.sample == SIGNAL else "",
+            point=look.point.text if look.sample == SIGNAL else "",
             label=look.axis.label,
             unit=look.axis.unit,
             edges=look.edges,

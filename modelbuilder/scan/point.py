@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelbuilder.errors import FitFailure, WorkspaceError
-from modelbuilder.histograms.simulate import RegionTemplates, Simulation
 from modelbuilder.histograms.templates import PointTemplates
 from modelbuilder.scan.limited import Limited, cells_of, proportional
 from modelbuilder.scan.table import CROSS_SECTION, MU, VISIBLE_CROSS_SECTION, YIELD, Quantity, Row
@@ -35,7 +34,8 @@ if TYPE_CHECKING:
 class MadePoint:
     """A grid point of a search or of a combination, ready for its limits.
 
-    templates: by their name in the file of the point.    head: the cells of its rows that no limit changes.
+    templates: by their name in the file of the point; none, if there is no such file.
+    head: the cells of its rows that no limit changes.    is_count: one bin of many alike, whose limit has a fast way.
     """
 
     point: GridPoint
@@ -44,6 +44,7 @@ class MadePoint:
     templates: Mapping[str, hist.Hist[Any]]
     head: Row
     limited: Sequence[Limited]
+    is_count: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +56,8 @@ class BuiltPoint:
     built: PointWorkspace
 
 
-def build_point(search: LoadedSearch, simulation: Simulation, region: RegionTemplates, point: GridPoint) -> BuiltPoint:
-    """Simulate the signal of a grid point and build its workspace."""
-    signal, efficiency = simulation.signal(region.region, point)
-    templates = region.at(point, signal, efficiency)
+def build_point(search: LoadedSearch, point: GridPoint, templates: PointTemplates) -> BuiltPoint:
+    """Build the workspace of a grid point."""
     return BuiltPoint(point=point, templates=templates, built=build_workspace(search, point, templates))
 
 
@@ -105,7 +104,8 @@ def data_label(data: Data) -> str:
 def limit_rows(spec: SearchSpec | CombinationSpec, made: MadePoint) -> list[Row]:
     """One row per method; a fit that failed leaves its name in `status` and the numbers empty."""
     from modelbuilder.inference import AsymptoticCalculator
-    from modelbuilder.inference.choice import find_limit, open_likelihood
+    from modelbuilder.inference.choice import bayesian_found, find_limit, open_likelihood
+    from modelbuilder.inference.counting import counting_limit
 
     head, methods = made.head, spec.statistics.methods
     errors = [message for message in made.lint if message.severity == "error"]
@@ -118,7 +118,12 @@ def limit_rows(spec: SearchSpec | CombinationSpec, made: MadePoint) -> list[Row]
         return [{**head, "method": method, "status": failure.reason} for method in methods]
 
     def limits(method: Method) -> FoundLimit:
-        return find_limit(likelihood, request_of(spec, method, made.point), calculator=calculator)
+        request = request_of(spec, method, made.point)
+        if made.is_count and method == "bayesian" and request.prior == "flat":
+            limit = counting_limit(made.workspace, confidence_level=request.confidence_level)
+            if limit is not None:
+                return bayesian_found(limit, calculator.discovery())
+        return find_limit(likelihood, request, calculator=calculator)
 
     return [_row(made.limited, limits, method, head, notes) for method in methods]
 
@@ -144,7 +149,7 @@ def head_of(spec: SearchSpec, found: BuiltPoint) -> Row:
     """The cells of its rows that no limit changes."""
     return {
         "point": found.point.name,
-        f"{found.point.variable}_gev": found.point.mass,
+        **{f"{variable}_gev": mass for variable, mass in found.point.coordinates},
         "channel": found.point.channel,
         "confidence_level": spec.statistics.confidence_level,
         "data": data_label(spec.data),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from modelbuilder.histograms.simulate import RegionTemplates, Simulation
-from modelbuilder.histograms.templates import PointTemplates, histograms
+from modelbuilder.histograms.templates import PointTemplates, histograms, to_uhi_json
 from modelbuilder.scan.limited import Limited, agreeing, proportional
 from modelbuilder.scan.point import (
     MadePoint,
@@ -31,34 +32,64 @@ if TYPE_CHECKING:
     import hist
 
 
+class Shared(Protocol):
+    """What points share: backgrounds and data. It goes to the processes that work on them."""
+
+    @property
+    def points_at_a_time(self) -> int:
+        """Points of one task: many, where each takes little time."""
+
+    def files(self) -> Iterable[tuple[str, str]]:
+        """Names and texts, for the folder of templates."""
+
+
 class Points(Protocol):
-    """Makes the points of one spec. simulations: by search, as `searches_of`. Backgrounds go by the name of their file."""
+    """Makes the points of one spec. simulations: by search, as `searches_of`."""
 
     @property
     def simulations(self) -> Mapping[str, Simulation]: ...
 
-    def backgrounds(self, points: Iterable[GridPoint]) -> dict[str, RegionTemplates]:
+    def shared(self, points: list[GridPoint]) -> Shared:
         """Simulate the backgrounds and the data that these points need."""
 
-    def made(self, point: GridPoint, backgrounds: Mapping[str, RegionTemplates]) -> MadePoint:
-        """Simulate the signal of a point and build its workspace."""
+    def made(self, point: GridPoint, shared: Any) -> MadePoint:
+        """Build the workspace of a point, with its signal; the same whichever other points there are."""
+
+
+@dataclass(frozen=True)
+class Backgrounds:
+    """As `Shared`, by the name of their file."""
+
+    regions: Mapping[str, RegionTemplates]
+    points_at_a_time: int = 1
+
+    def files(self) -> Iterator[tuple[str, str]]:
+        """As `Shared`."""
+        for name, templates in self.regions.items():
+            region = templates.region
+            found = histograms(templates.backgrounds, templates.observation, region.axis, region.binning.edges)
+            yield f"background_{name}.json", to_uhi_json(found)
 
 
 def points_of(loaded: Loaded, *, n_threads: int = 1) -> Points:
     """That of a search or of a combination. n_threads: of one simulation; the result does not depend on it."""
     if isinstance(loaded, LoadedCombination):
         return PointsOfCombination(loaded, n_threads=n_threads)
+    if loaded.spec.in_plane:
+        from modelbuilder.scan.plane import PointsInPlane
+
+        return PointsInPlane(loaded, n_threads=n_threads)
     return PointsOfSearch(loaded, n_threads=n_threads)
 
 
 def columns_of(loaded: Loaded) -> list[dict[str, str]]:
     """The columns of the table of limits."""
-    variable = loaded.spec.grid_variable
+    variables = loaded.spec.grid_variables
     if isinstance(loaded, LoadedSearch):
-        return columns(variable, quantities_of(loaded.spec))
+        return columns(variables, quantities_of(loaded.spec))
     first = next(iter(loaded.spec.searches.values()))
     coupling = coupling_of(loaded.spec.parameter, first.interpretations[loaded.spec.parameter])
-    return columns(variable, quantities_of_combination(loaded), tail_of_combination(coupling))
+    return columns(variables, quantities_of_combination(loaded), tail_of_combination(coupling))
 
 
 def searches_of(loaded: Loaded) -> dict[str, LoadedSearch]:
@@ -84,15 +115,16 @@ class PointsOfSearch:
         self.simulation = Simulation(search, n_threads=n_threads)
         self.simulations = {"": self.simulation}
 
-    def backgrounds(self, points: Iterable[GridPoint]) -> dict[str, RegionTemplates]:
+    def shared(self, points: list[GridPoint]) -> Backgrounds:
         """As `Points`."""
         regions = {region.name: region for region in map(self.simulation.region_of, points)}
-        return {name: self.simulation.background(region) for name, region in regions.items()}
+        return Backgrounds({name: self.simulation.background(region) for name, region in regions.items()})
 
-    def made(self, point: GridPoint, backgrounds: Mapping[str, RegionTemplates]) -> MadePoint:
+    def made(self, point: GridPoint, shared: Backgrounds) -> MadePoint:
         """As `Points`."""
-        region = backgrounds[self.simulation.region_of(point).name]
-        found = build_point(self.search, self.simulation, region, point)
+        region = shared.regions[self.simulation.region_of(point).name]
+        signal, efficiency = self.simulation.signal(region.region, point)
+        found = build_point(self.search, point, region.at(point, signal, efficiency))
         return MadePoint(
             point=point,
             workspace=found.built.workspace,
@@ -118,7 +150,7 @@ class PointsOfCombination:
         own = self.combination.searches_at(point).items()
         return {name: f"{name}_{self.simulations[name].region_of(found).name}" for name, found in own}
 
-    def backgrounds(self, points: Iterable[GridPoint]) -> dict[str, RegionTemplates]:
+    def shared(self, points: list[GridPoint]) -> Backgrounds:
         """As `Points`."""
         found: dict[str, RegionTemplates] = {}
         for point in points:
@@ -126,9 +158,9 @@ class PointsOfCombination:
                 if file not in found:
                     simulation = self.simulations[name]
                     found[file] = simulation.background(simulation.region_of(self.combination.searches_at(point)[name]))
-        return found
+        return Backgrounds(found)
 
-    def made(self, point: GridPoint, backgrounds: Mapping[str, RegionTemplates]) -> MadePoint:
+    def made(self, point: GridPoint, shared: Backgrounds) -> MadePoint:
         """As `Points`.
 
         The reference is a power of the coupling, of one digit, with which the searches together expect to see about
@@ -139,7 +171,7 @@ class PointsOfCombination:
         templates: dict[str, PointTemplates] = {}
         per_coupling: dict[str, float] = {}
         for name, file in self._regions(point).items():
-            region = backgrounds[file]
+            region = shared.regions[file]
             signal, efficiency = self.simulations[name].signal(region.region, own[name])
             templates[name] = region.at(own[name], signal, efficiency)
             per_coupling[name] = _cross_section(combination.searches[name], spec.parameter, own[name])
@@ -156,7 +188,7 @@ class PointsOfCombination:
         assert power is not None
         head: Row = {
             "point": point.name,
-            f"{point.variable}_gev": point.mass,
+            **{f"{variable}_gev": mass for variable, mass in point.coordinates},
             "channel": point.channel,
             "confidence_level": spec.statistics.confidence_level,
             "data": data_label(spec.data),

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from modelbuilder.errors import ModelBuilderError, WorkspaceError
-from modelbuilder.histograms.simulate import RegionTemplates
-from modelbuilder.histograms.templates import histograms, to_uhi_json
+from modelbuilder.histograms.templates import to_uhi_json
 from modelbuilder.kinematics.shards import available_threads
 from modelbuilder.scan.point import limit_rows
-from modelbuilder.scan.points import points_of, searches_of
+from modelbuilder.scan.points import Shared, points_of, searches_of
 from modelbuilder.scan.store import TEMPLATES, RunDirectory, write_atomically
 from modelbuilder.spec.grid import GridPoint, spread
 from modelbuilder.spec.load import Loaded
@@ -73,15 +72,17 @@ def run_search(
         missing = [point for point in chosen if point.name not in run.done]
         if missing:
             progress("compiling and simulating the backgrounds", resumed, len(chosen))
-            backgrounds = points_of(search, n_threads=_jobs(jobs)).backgrounds(missing)
-            for name, templates in backgrounds.items():
-                _write_region(run, name, templates)
-            tasks = _Tasks(search, backgrounds, run, limits=limits)
+            shared = points_of(search, n_threads=_jobs(jobs)).shared(missing)
+            for name, text in shared.files():
+                write_atomically(run.path / TEMPLATES / name, text)
+            tasks = _Tasks(search, shared, run, limits=limits)
+            number = resumed
             try:
                 with closing(tasks.results(missing, _jobs(jobs))) as results:
-                    for number, entry in enumerate(results, start=resumed + 1):
+                    for entries in results:
                         if limits:
-                            run.append(entry)
+                            run.append(entries)
+                        number += len(entries)
                         progress("limits" if limits else "workspaces", number, len(chosen))
             except BaseException:
                 run.finish(complete=False)  # the tables of what there is
@@ -94,12 +95,6 @@ def _jobs(jobs: int | None) -> int:
     return max(1, available_threads(jobs or None))
 
 
-def _write_region(run: RunDirectory, name: str, templates: RegionTemplates) -> None:
-    region = templates.region
-    found = histograms(templates.backgrounds, templates.observation, region.axis, region.binning.edges, region.second)
-    write_atomically(run.path / TEMPLATES / f"background_{name}.json", to_uhi_json(found))
-
-
 def _summary(run: RunDirectory, chosen: tuple[GridPoint, ...], resumed: int) -> Summary:
     entries = [run.done[point.name] for point in chosen if point.name in run.done]
     failed = {e["point"]: row["status"] for e in entries for row in e["rows"] if row["status"] != "ok"}
@@ -109,24 +104,25 @@ def _summary(run: RunDirectory, chosen: tuple[GridPoint, ...], resumed: int) -> 
 
 
 class _Tasks:
-    """The work of all points; in this process, or in others that each hold what the points share."""
+    """The work of all points, in groups; in this process, or in others that each hold what the points share."""
 
-    def __init__(
-        self, search: Loaded, backgrounds: dict[str, RegionTemplates], run: RunDirectory, *, limits: bool
-    ) -> None:
-        self.search, self.backgrounds, self.run, self.limits = search, backgrounds, run, limits
+    def __init__(self, search: Loaded, shared: Shared, run: RunDirectory, *, limits: bool) -> None:
+        self.search, self.shared, self.run, self.limits = search, shared, run, limits
 
-    def results(self, points: list[GridPoint], jobs: int) -> Generator[dict[str, Any], None, None]:
-        shared = (self.search, self.backgrounds, self.run.path, self.limits)
-        if jobs == 1 or len(points) == 1:
+    def results(self, points: list[GridPoint], jobs: int) -> Generator[list[dict[str, Any]], None, None]:
+        """The entries of each group, as they come."""
+        shared = (self.search, self.shared, self.run.path, self.limits)
+        size = self.shared.points_at_a_time
+        groups = [points[first : first + size] for first in range(0, len(points), size)]
+        if jobs == 1 or len(groups) == 1:
             worker = _Worker(*shared)
-            for point in points:
-                yield worker.entry(point)
+            for group in groups:
+                yield worker.entries(group)
             return
         context = multiprocessing.get_context("spawn")
         others = set(multiprocessing.active_children())
-        with ProcessPoolExecutor(min(jobs, len(points)), context, _start_worker, shared) as pool:
-            futures: list[Future[dict[str, Any]]] = [pool.submit(_entry, point) for point in points]
+        with ProcessPoolExecutor(min(jobs, len(groups)), context, _start_worker, shared) as pool:
+            futures: list[Future[list[dict[str, Any]]]] = [pool.submit(_entries, group) for group in groups]
             try:
                 for future in as_completed(futures):
                     yield future.result()
@@ -142,18 +138,21 @@ class _Tasks:
 
 
 class _Worker:
-    def __init__(self, search: Loaded, backgrounds: dict[str, RegionTemplates], path: Path, limits: bool) -> None:
-        self.spec, self.backgrounds, self.limits = search.spec, backgrounds, limits
+    def __init__(self, search: Loaded, shared: Shared, path: Path, limits: bool) -> None:
+        self.spec, self.shared, self.limits = search.spec, shared, limits
         self.points = points_of(search)
         self.run = RunDirectory(path, search)
         self.disk = ThreadPoolExecutor(1)
 
-    def entry(self, point: GridPoint) -> dict[str, Any]:
-        """Everything about a point: its files are written, its rows returned."""
-        made = self.points.made(point, self.backgrounds)
+    def entries(self, points: list[GridPoint]) -> list[dict[str, Any]]:
+        """Everything about points: their files are written, their rows returned."""
+        return [self._entry(point) for point in points]
+
+    def _entry(self, point: GridPoint) -> dict[str, Any]:
+        made = self.points.made(point, self.shared)
         # a disk takes its time to make files safe, in which the limits are found
-        text = to_uhi_json(made.templates)
-        written = self.disk.submit(self.run.write_point_files, point.name, made.workspace, text)
+        templates = to_uhi_json(made.templates) if made.templates else ""
+        written = self.disk.submit(self.run.write_point_files, point.name, made.workspace, templates)
         rows = limit_rows(self.spec, made) if self.limits else []
         written.result()
         return {"point": point.name, "rows": rows, "lint": [str(message) for message in made.lint]}
@@ -176,5 +175,5 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _entry(point: GridPoint) -> dict[str, Any]:
-    return _worker[0].entry(point)
+def _entries(points: list[GridPoint]) -> list[dict[str, Any]]:
+    return _worker[0].entries(points)

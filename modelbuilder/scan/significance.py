@@ -110,6 +110,9 @@ def scan_significance(path: Path, *, n_toys: int, seed: int, n_threads: int = 1)
     toys cannot be fitted.
     """
     loaded, rows = load_run(path)
+    if isinstance(loaded, LoadedSearch) and loaded.spec.in_plane:
+        msg = f"{path}: its windows overlap in a plane; a global significance is worked out along one mass only"
+        raise RunDirectoryError(msg)
     q0 = {row["point"]: float(row["local_significance"]) ** 2 for row in rows if row["status"] == "ok"}
     points = [point for point in loaded.points if point.name in q0]
     if len(points) < 2:

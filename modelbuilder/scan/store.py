@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -37,14 +37,15 @@ _TEMPORARY = ".tmp"
 _VERSIONED = ("numpy", "numba", "scipy", "pyhf", "hist", "boost-histogram")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that it is either absent, or the old one, or complete."""
+def write_atomically(path: Path, text: str, *, through: bool = True) -> None:
+    """Write a file so that it is either absent, or the old one, or complete; `through` also when the power fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
     with temporary.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write(text)
         stream.flush()
-        os.fsync(stream.fileno())
+        if through:
+            os.fsync(stream.fileno())
     temporary.replace(path)
 
 
@@ -166,19 +167,21 @@ class RunDirectory:
             msg = f"{path}: damaged; remove the run directory and start again"
             raise RunDirectoryError(msg) from None
 
-    def append(self, entry: Mapping[str, Any]) -> None:
-        """Record a finished point, for good."""
-        line = json.dumps(entry, allow_nan=False) + "\n"
-        self.done[str(entry["point"])] = dict(entry)  # first: an interrupt during what follows must not cost the point
+    def append(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Record finished points, for good."""
+        lines = [json.dumps(entry, allow_nan=False) + "\n" for entry in entries]
+        for entry in entries:  # first: an interrupt during what follows must not cost the points
+            self.done[str(entry["point"])] = dict(entry)
         with (self.path / JOURNAL).open("a", encoding="utf-8", newline="\n") as stream:
-            stream.write(line)
+            stream.write("".join(lines))
             stream.flush()
             os.fsync(stream.fileno())
 
     def write_point_files(self, name: str, workspace: Mapping[str, Any], templates: str) -> None:
-        """The workspace and the templates of a point."""
-        write_atomically(self.path / WORKSPACES / f"{name}.json", json.dumps(workspace) + "\n")
-        write_atomically(self.path / TEMPLATES / f"{name}.json", templates)
+        """The workspace and the templates of a point; without templates it is one of many, not each written through."""
+        write_atomically(self.path / WORKSPACES / f"{name}.json", json.dumps(workspace) + "\n", through=bool(templates))
+        if templates:
+            write_atomically(self.path / TEMPLATES / f"{name}.json", templates)
 
     def finish(self, *, complete: bool) -> None:
         """Put the journal in the order of the grid, and write the tables; an incomplete run has no time of its end."""

@@ -72,9 +72,10 @@ def tail_of_combination(coupling: Quantity) -> Tail:
     }
 
 
-def columns(variable: str, quantities: Sequence[Quantity], tail: Tail = TAIL) -> list[dict[str, str]]:
+def columns(variables: Sequence[str], quantities: Sequence[Quantity], tail: Tail = TAIL) -> list[dict[str, str]]:
     """All columns in order, each with name, unit and description."""
-    found = [_column("point", "", "name of the grid point"), _column(f"{variable}_gev", "GeV", "mass hypothesis")]
+    found = [_column("point", "", "name of the grid point")]
+    found.extend(_column(f"{variable}_gev", "GeV", "mass hypothesis") for variable in variables)
     found.extend(_column(name, *about) for name, about in _HEAD.items())
     for quantity in quantities:
         for band, text in _BAND_TEXT.items():

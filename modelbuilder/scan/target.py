@@ -134,7 +134,7 @@ def _run_targets(path: Path, pattern: str | None) -> Iterator[Target]:
         raise InputFileError(msg)
     for point in chosen:
         workspace = read_json(path / WORKSPACES / f"{point.name}.json")
-        yield Target(name=point.name, values=(point.mass,), workspace=workspace)
+        yield Target(name=point.name, values=point.masses, workspace=workspace)
 
 
 def _folder_targets(path: Path, pattern: str | None) -> Iterator[Target]:

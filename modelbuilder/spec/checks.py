@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from modelbuilder.errors import KinematicsError, Problem
-from modelbuilder.spec import photon_reach
+from modelbuilder.spec import photon_reach, plane_checks
 from modelbuilder.spec.base import SpecModel
 from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.experiment import Experiment
@@ -22,6 +22,7 @@ from modelbuilder.spec.functions import Bounded
 from modelbuilder.spec.grid import GridError, GridPoint, expand_grid, spread
 from modelbuilder.spec.interpretations import Interpretation, default_law, faults_of_names
 from modelbuilder.spec.observables import arguments_of, has_flight_of, parse_observable
+from modelbuilder.spec.plane import EventsInPlane, PlaneChannel
 from modelbuilder.spec.problems import nearest
 from modelbuilder.spec.process import (
     FinalState,
@@ -39,6 +40,7 @@ from modelbuilder.spec.process import (
 from modelbuilder.spec.search import (
     SIGNAL,
     AnyBackground,
+    AnyChannel,
     Background,
     BernsteinShape,
     Channel,
@@ -91,26 +93,34 @@ def _sound_parts(tree: Mapping) -> dict[str, Any]:
     return parts
 
 
-_WITH_VARIABLES = ("signal", "selection", "channels", "backgrounds", "systematics")
+_WITH_VARIABLES = ("signal", "grid_where", "selection", "channels", "backgrounds", "systematics")
 
 
 def _on_the_grid(parts: dict[str, Any]) -> Iterator[Finding]:
     """The name of the grid, the variables of all conditions and functions, the points; adds `points` if they are sound."""
     if "grid" not in parts:
         return
-    variable: str = next(iter(parts["grid"]))
+    variables: tuple[str, ...] = tuple(parts["grid"])
     if "signal" in parts:
         named = [f"m_{name}" for name in hypotheses(parts["signal"].process) if name not in parts["signal"].masses]
-        if variable not in named:
+        wrong = [variable for variable in variables if variable not in named]
+        for variable in wrong:
             yield ("grid", variable), f"found {variable!r}; {_names_of_masses(named)}"
+        if wrong:
             return  # under a wrong name nothing else would fit either
-    unknown = {name: list(_unknown_variables(parts[name], name, variable)) for name in _WITH_VARIABLES if name in parts}
+    unknown = {
+        name: list(_unknown_variables(parts[name], name, variables)) for name in _WITH_VARIABLES if name in parts
+    }
     for findings in unknown.values():
         yield from findings
-    if "channels" not in parts or unknown["channels"]:
+    if "channels" not in parts or unknown["channels"] or unknown.get("grid_where"):
+        return
+    planes = list(plane_checks.grid_fits(variables, parts["channels"]))
+    if planes:
+        yield from planes
         return
     try:
-        parts["points"] = expand_grid(variable, parts["grid"][variable], parts["channels"])
+        parts["points"] = expand_grid(parts["grid"], parts["channels"], parts.get("grid_where"))
     except GridError as error:
         yield error.at, str(error)
         return
@@ -127,11 +137,11 @@ def _names_of_masses(names: list[str]) -> str:
     return f"the masses of the signal process are named {', '.join(names)}"
 
 
-def _unknown_variables(part: object, name: str, known: str) -> Iterator[Finding]:
+def _unknown_variables(part: object, name: str, known: tuple[str, ...]) -> Iterator[Finding]:
     for path, value in _leaves(part, (name,)):
         if isinstance(value, Condition | Bounded):
-            for variable in sorted(value.variables - {known}):
-                yield path, f"found the variable {variable!r}{nearest(variable, {known})}"
+            for variable in sorted(value.variables - set(known)):
+                yield path, f"found the variable {variable!r}{nearest(variable, known)}"
 
 
 def missing_values(spec: SearchSpec, tree: Mapping, points: list[GridPoint]) -> list[Problem]:
@@ -177,19 +187,20 @@ def placed(tree: Mapping, path: Path, message: str) -> Problem:
 def _masses_are_possible(points: tuple[GridPoint, ...], experiment: Experiment) -> Iterator[Finding]:
     largest = experiment.beams.sqrt_s
     for point in points:
-        if point.mass >= largest:
-            reason = (
-                f"found a grid point at {point.mass:g} GeV; it must lie below the collision energy, {largest:.4g} GeV"
-            )
-            yield ("grid", point.variable), reason
-            return
+        for variable, mass in point.coordinates:
+            if mass >= largest:
+                reason = (
+                    f"found a grid point at {mass:g} GeV; it must lie below the collision energy, {largest:.4g} GeV"
+                )
+                yield ("grid", variable), reason
+                return
 
 
 def _orders_are_whole(points: tuple[GridPoint, ...], backgrounds: dict[str, AnyBackground]) -> Iterator[Finding]:
     for name, background in backgrounds.items():
         if not isinstance(background.shape, BernsteinShape):
             continue
-        if not background.shape.bernstein.variables <= {points[0].variable}:
+        if not background.shape.bernstein.variables <= set(points[0].values):
             continue  # reported already
         for point in points:
             try:
@@ -197,14 +208,13 @@ def _orders_are_whole(points: tuple[GridPoint, ...], backgrounds: dict[str, AnyB
             except ValueError:
                 break
             if order != round(order) or not 0 <= order <= MAX_ORDER:
-                reason = (
-                    f"found the order {order:g} at {point.mass:g} GeV; expected a whole number from 0 to {MAX_ORDER}"
-                )
+                where = point.text if len(point.masses) > 1 else f"{point.mass:g} GeV"
+                reason = f"found the order {order:g} at {where}; expected a whole number from 0 to {MAX_ORDER}"
                 yield ("backgrounds", name, "shape", "bernstein"), reason
                 break
 
 
-def _expectations_fit(backgrounds: dict[str, AnyBackground], channels: dict[str, Channel]) -> Iterator[Finding]:
+def _expectations_fit(backgrounds: dict[str, AnyBackground], channels: dict[str, AnyChannel]) -> Iterator[Finding]:
     """The stated spectra: one for each channel, in the unit of its observable."""
     for name, background in backgrounds.items():
         if not isinstance(background, StatedBackground):
@@ -214,12 +224,19 @@ def _expectations_fit(backgrounds: dict[str, AnyBackground], channels: dict[str,
             if channel not in channels:
                 yield (*path, channel), f"found {channel!r}, which is not a channel{nearest(channel, channels)}"
                 continue
+            asked = channels[channel]
             try:
-                spectrum.density(channels[channel].observable)
+                if isinstance(asked, PlaneChannel) and isinstance(spectrum, EventsInPlane):
+                    spectrum.area(asked.observables)
+                elif isinstance(asked, PlaneChannel) or isinstance(spectrum, EventsInPlane):
+                    yield (*path, channel), plane_checks.wrong_expectation(asked)
+                else:
+                    spectrum.density(asked.observable)
             except PydanticCustomError as error:
                 context = error.context or {}
                 yield (*path, channel, *context["at"]), str(context["reason"])
-            yield from _shares_fit(spectrum, channels[channel], (*path, channel))
+            if isinstance(asked, Channel) and isinstance(spectrum, Spectrum):
+                yield from _shares_fit(spectrum, asked, (*path, channel))
         for channel in channels:
             if channel not in background.expected:
                 yield path, f"missing: {channel}; say what is expected in each channel"
@@ -239,10 +256,12 @@ def _shares_fit(spectrum: Spectrum, channel: Channel, path: Path) -> Iterator[Fi
         yield (*path, "second"), reason
 
 
-def _rates_can_be_told(backgrounds: dict[str, AnyBackground], channels: dict[str, Channel]) -> Iterator[Finding]:
+def _rates_can_be_told(backgrounds: dict[str, AnyBackground], channels: dict[str, AnyChannel]) -> Iterator[Finding]:
     """One count does not know a free rate, and a polynomial has one axis."""
     for name, background in backgrounds.items():
         for channel_name, channel in channels.items():
+            if isinstance(channel, PlaneChannel):
+                continue  # has checks of its own
             if channel.count and background.rate == "free":
                 reason = (
                     f"found free, but {channel_name} counts events, and one number cannot tell a background from a signal;"
@@ -335,12 +354,12 @@ def _processes_are_possible(
     final_state: FinalState | None,
     radiation: Radiation,
     selection: list[Cut],
-    channels: dict[str, Channel],
+    channels: dict[str, AnyChannel],
     points: tuple[GridPoint, ...],
 ) -> Iterator[Finding]:
     """Every chain, its particles in the final state, and the observables of them; nothing is simulated for it."""
     sqrt_s = experiment.beams.sqrt_s
-    if points[-1].mass >= sqrt_s:
+    if any(max(point.masses) >= sqrt_s for point in points):
         return  # reported already
     simulated = {name: one for name, one in backgrounds.items() if isinstance(one, Background)}
     law = default_law(interpretations)
@@ -350,7 +369,7 @@ def _processes_are_possible(
             chains[SIGNAL] = chain_of(signal, point.values, sqrt_s=sqrt_s, law=law)
         except KinematicsError as error:
             chains.pop(SIGNAL, None)
-            text = f"at {point.variable} = {point.mass:g} GeV: {error}"
+            text = f"at {point.text}: {error}"
             if law is not None and INITIAL not in signal.laws and repr(law) in text:
                 text += "; it is the law of the first of `interpretations`, `laws` of the signal may name another"
             yield ("signal", "process"), text
@@ -360,7 +379,7 @@ def _processes_are_possible(
         try:
             check_law_numbers(chains[SIGNAL], sqrt_s=sqrt_s, isr=radiation.acts_on(signal, chains[SIGNAL]))
         except KinematicsError as error:
-            yield (SIGNAL, "laws"), f"at {point.variable} = {point.mass:g} GeV: {error}"
+            yield (SIGNAL, "laws"), f"at {point.text}: {error}"
             break
     for name, background in simulated.items():
         path: Path = ("backgrounds", name)
@@ -456,7 +475,8 @@ def _photons_are_covered(
 
 def _some(points: tuple[GridPoint, ...]) -> tuple[GridPoint, ...]:
     """The ends of the grid, and some points between: what is possible changes at thresholds only."""
-    return spread(points, 200)
+    heaviest = max(points, key=lambda point: sum(point.masses))
+    return tuple(dict.fromkeys((*spread(points, 200), heaviest)))
 
 
 def _depends_on_the_grid(background: Background) -> bool:
@@ -470,18 +490,20 @@ def _lifetimes_of(chain: Topology, name: str) -> list[float]:
 
 
 def _windows_have_a_resolution(
-    channels: dict[str, Channel], points: tuple[GridPoint, ...], experiment: Experiment
+    channels: dict[str, AnyChannel], points: tuple[GridPoint, ...], experiment: Experiment
 ) -> Iterator[Finding]:
     """Windows reach beyond the grid, and bins are made for all masses that the observable may have."""
     for name, channel in channels.items():
+        if isinstance(channel, PlaneChannel):
+            continue
         key = "resolution" if channel.resolution is not None else "resolution2"
         function = channel.resolution or channel.resolution2
         own = [point for point in points if point.channel == name]
-        if channel.window is None or function is None or not own or not function.variables <= {own[0].variable}:
+        if channel.window is None or function is None or not own or not function.variables <= set(own[0].values):
             continue
         try:
             for step in range(101):
-                function.at({own[0].variable: 0.01 * step * experiment.beams.sqrt_s})
+                function.at(dict.fromkeys(own[0].values, 0.01 * step * experiment.beams.sqrt_s))
         except ValueError as error:
             yield ("channels", name, key), f"windows reach further than the grid: {error}"
 
@@ -493,7 +515,7 @@ def _final_state(
     final_state: FinalState | None,
     experiment: Experiment,
     selection: list[Cut],
-    channels: dict[str, Channel],
+    channels: dict[str, AnyChannel],
 ) -> Iterator[Finding]:
     """What can be wrong with the final state, the cuts and the observables of one sample."""
     own: Path = (SIGNAL,) if sample == SIGNAL else ("backgrounds", sample)
@@ -522,6 +544,9 @@ def _final_state(
     ]
     single: set[Path] = set()
     for name, channel in channels.items():
+        if isinstance(channel, PlaneChannel):
+            wanted += [(("channels", name, "plane", variable), text, None) for variable, text in channel.plane.items()]
+            continue
         wanted.append((("channels", name, "observable"), channel.observable, None))
         if channel.count:
             single.add(wanted[-1][0])
@@ -574,4 +599,5 @@ _CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     _processes_are_possible,
     _windows_have_a_resolution,
     _samples_exist,
+    *plane_checks.CHECKS,
 )

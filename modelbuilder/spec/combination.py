@@ -62,6 +62,11 @@ class CombinationSpec(SpecModel):
         return next(iter(self.grid))
 
     @property
+    def grid_variables(self) -> tuple[str, ...]:
+        """The same, as of a search."""
+        return tuple(self.grid)
+
+    @property
     def shared_interpretations(self) -> list[str]:
         """The interpretations that all searches have, `parameter` first."""
         first, *others = self.searches.values()
@@ -104,14 +109,14 @@ def combined_grid(spec: CombinationSpec, searches: Mapping[str, LoadedSearch]) -
     """The grid points at which a search takes part. Raises GridError."""
     variable = spec.grid_variable
     axis = spec.grid[variable]
-    masses = expand_axis(variable, axis, lambda mass, step: mass + step * _resolution(variable, searches, mass))
+    masses = expand_axis(variable, axis, lambda mass: _resolution(variable, searches, mass))
     kept: list[GridPoint] = []
     members: dict[str, dict[str, GridPoint]] = {}
     gaps = [(gap.low, gap.high) for gap in axis.gaps]
     previous: float | None = None
     empty = False
     for mass in masses:
-        name = point_name(variable, mass)
+        name = point_name({variable: mass})
         found = {
             member: _member_point(member, search, mass)
             for member, search in searches.items()
@@ -123,7 +128,7 @@ def combined_grid(spec: CombinationSpec, searches: Mapping[str, LoadedSearch]) -
         if empty and previous is not None:
             gaps.append((previous, mass))
         previous, empty = mass, False
-        kept.append(GridPoint(len(kept), name, variable, mass, ALL))
+        kept.append(GridPoint(len(kept), name, ((variable, mass),), ALL))
         members[name] = found
     if not kept:
         msg = f"no search has a grid where this one has points, {masses[0]:g} to {masses[-1]:g} GeV"
@@ -140,7 +145,7 @@ def _member_point(member: str, search: LoadedSearch, mass: float) -> GridPoint:
     if all(point.channel != channel for point in search.points):
         msg = f"at {mass:g} GeV it is the channel {channel}, in which this search has no point of its own"
         raise GridError(("searches", member, "channels", channel), msg)
-    return GridPoint(0, point_name(variable, mass), variable, mass, channel)
+    return GridPoint(0, point_name({variable: mass}), ((variable, mass),), channel)
 
 
 def _resolution(variable: str, searches: Mapping[str, LoadedSearch], mass: float) -> float:
@@ -156,7 +161,7 @@ def _resolution(variable: str, searches: Mapping[str, LoadedSearch], mass: float
         _, name, mass = min(ends)
         there = [name]
     try:
-        return resolution_at(searches[there[0]].spec.channels, {variable: mass})
+        return resolution_at(searches[there[0]].spec.channels, variable, mass)
     except GridError as error:
         raise GridError(("searches", there[0], *error.at), str(error)) from None
 
@@ -169,6 +174,9 @@ def findings(spec: CombinationSpec) -> Iterator[Finding]:
         if start is not None:
             reason = f"{start + '_'!r} is how the parameters of {start} begin; choose another name"
             yield path, reason
+        if len(search.grid) > 1:
+            yield (*path, "grid"), "it scans two masses; the searches of a combination scan one"
+            return
         if search.grid_variable != spec.grid_variable:
             reason = f"it scans {search.grid_variable}, the combination {spec.grid_variable}; all searches scan the same mass"
             yield (*path, "grid"), reason

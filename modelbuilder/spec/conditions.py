@@ -1,6 +1,7 @@
 """Conditions on the mass hypothesis: `m_a < 6.85 GeV`, `0.2 GeV <= m_a < 0.5 GeV`, joined by `and`.
 
-A closed grammar that is parsed, never evaluated as code.
+Each side is a sum of grid variables, multiples of them and energies: `m_hp < m_Ap`, `m_Ap + m_hp < 10.5 GeV`,
+`2 m_Ap < m_hp`. A closed grammar that is parsed, never evaluated as code.
 """
 
 from __future__ import annotations
@@ -26,16 +27,29 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
 }
 _SPLIT = re.compile(r"(<=|>=|<|>)")
+_PLUS = re.compile(r"(?<![0-9.][eE])\+")  # not the sign of an exponent
 _VARIABLE = re.compile(r"[a-zA-Z][a-zA-Z0-9_]{0,30}")
+_MULTIPLE = re.compile(r"(?P<factor>[0-9]+(\.[0-9]*)?) *(?P<variable>m_[a-zA-Z0-9_]{1,30})")
 EXAMPLE = "m_a <= 4 GeV"
 _MAX_LENGTH = 200
 
 
 @dataclass(frozen=True)
+class Sum:
+    """factor * variable + ... + constant, in GeV."""
+
+    terms: tuple[tuple[float, str], ...]
+    constant: float
+
+    def at(self, point: Mapping[str, float]) -> float:
+        return sum(factor * point[variable] for factor, variable in self.terms) + self.constant
+
+
+@dataclass(frozen=True)
 class Comparison:
-    left: str | float
+    left: Sum
     symbol: str
-    right: str | float
+    right: Sum
 
 
 @dataclass(frozen=True)
@@ -48,13 +62,10 @@ class Condition:
     @property
     def variables(self) -> frozenset[str]:
         sides = (side for comparison in self.comparisons for side in (comparison.left, comparison.right))
-        return frozenset(side for side in sides if isinstance(side, str))
+        return frozenset(variable for side in sides for _, variable in side.terms)
 
     def holds(self, point: Mapping[str, float]) -> bool:
-        def value(side: str | float) -> float:
-            return point[side] if isinstance(side, str) else side
-
-        return all(_OPERATORS[c.symbol](value(c.left), value(c.right)) for c in self.comparisons)
+        return all(_OPERATORS[c.symbol](c.left.at(point), c.right.at(point)) for c in self.comparisons)
 
     def __str__(self) -> str:
         return self.text
@@ -72,7 +83,7 @@ class Condition:
                 raise refusal(shape)
             sides = [_side(token.strip(), text) for token in tokens[::2]]
             for left, symbol, right in zip(sides, tokens[1::2], sides[1:], strict=False):
-                if isinstance(left, str) == isinstance(right, str):
+                if not left.terms and not right.terms:
                     reason = f"found {shown(text)}; compare a grid variable with an energy, as in {EXAMPLE!r}"
                     raise refusal(reason)
                 comparisons.append(Comparison(left, symbol, right))
@@ -89,11 +100,19 @@ class Condition:
         return {"type": "string", "description": f"a condition on the mass, such as {EXAMPLE!r}", "examples": [EXAMPLE]}
 
 
-def _side(token: str, text: str) -> str | float:
-    if _VARIABLE.fullmatch(token):
-        return token
-    try:
-        return parse_quantity(token, ENERGY)
-    except ValueError as error:
-        reason = f"found {shown(text)}: {error}"
-        raise refusal(reason) from None
+def _side(token: str, text: str) -> Sum:
+    terms: list[tuple[float, str]] = []
+    constant = 0.0
+    for part in (part.strip() for part in _PLUS.split(token)):
+        multiple = _MULTIPLE.fullmatch(part)
+        if multiple is not None:
+            terms.append((float(multiple["factor"]), multiple["variable"]))
+        elif _VARIABLE.fullmatch(part):
+            terms.append((1.0, part))
+        else:
+            try:
+                constant += parse_quantity(part, ENERGY)
+            except ValueError as error:
+                reason = f"found {shown(text)}: {error}"
+                raise refusal(reason) from None
+    return Sum(tuple(terms), constant)

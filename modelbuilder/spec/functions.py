@@ -5,6 +5,7 @@ A field says of which dimension its values are, with `FunctionIn`; the forms bel
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from pydantic_core import PydanticCustomError, core_schema
 from modelbuilder.spec.base import PlainNumber, Source, SpecModel, refusal
 from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.quantities import ENERGY, ENERGY_SQUARED, LENGTH, NUMBER_OF, Quantity
+from modelbuilder.spec.triangles import ON_THE_EDGE, Triangles
 
 Interpolation = Literal["linear", "logarithmic", "monotone-cubic", "step"]
 
@@ -40,10 +42,10 @@ class ConstantForm(SpecModel):
 
 
 class TableForm(SpecModel):
-    """Pairs of mass and value, interpolated."""
+    """Pairs of mass and value, interpolated; or two masses and a value in each place, for a grid of two masses."""
 
     table: dict[str, list[RawValue]] = Field(
-        description="two lists of the same length: one named after a grid variable, one named `value`",
+        description="lists of the same length: one, or two, named after grid variables, and one named `value`",
         examples=[{"m_a": ["0.2 GeV", "9.7 GeV"], "value": [0.55, 0.85]}],
     )
     interpolation: Interpolation = Field("linear", description="between the points; logarithmic: in the value")
@@ -63,14 +65,14 @@ class PolynomialForm(SpecModel):
 
 
 class CsvForm(SpecModel):
-    """Two columns of a CSV file with a header line; lines that begin with # are comments."""
+    """Columns of a CSV file with a header line; lines that begin with # are comments."""
 
     csv: str = Field(description="path of the file, relative to this one")
     columns: dict[str, str] = Field(
-        description="the column of the grid variable and that of `value`",
+        description="the columns of the grid variables, one or two, and that of `value`",
         examples=[{"m_a": "m_GeV", "value": "sigma_MeV"}],
     )
-    units: dict[str, str] = Field(description="the units of both", examples=[{"m_a": "GeV", "value": "MeV"}])
+    units: dict[str, str] = Field(description="the unit of each", examples=[{"m_a": "GeV", "value": "MeV"}])
     interpolation: Interpolation = "linear"
     outside: Literal["error", "nearest"] = "error"
     source: Source | None = None
@@ -187,6 +189,37 @@ class Table:
 
 
 @dataclass(frozen=True)
+class PlaneTable:
+    """Values at pairs of masses; linear, in the value or in its logarithm, over triangles between them."""
+
+    both: tuple[str, str]
+    masses: tuple[tuple[float, ...], tuple[float, ...]]
+    values: tuple[float, ...]
+    interpolation: Interpolation
+    outside: Literal["error", "nearest"]
+    source: str | None = None
+
+    @property
+    def variables(self) -> frozenset[str]:
+        return frozenset(self.both)
+
+    @functools.cached_property
+    def _triangles(self) -> Triangles:
+        return Triangles(np.array(self.masses).T)
+
+    def at(self, point: Mapping[str, float]) -> float:
+        found = self._triangles.at(np.array([[point[name] for name in self.both]]))
+        if found.outside[0] > ON_THE_EDGE and self.outside == "error":
+            pair = {name: point[name] for name in self.both}
+            msg = f"{_text(pair)} lies outside of the table; add points, or say `outside: nearest`"
+            raise ValueError(msg)
+        values = np.array(self.values)
+        if self.interpolation == "logarithmic":
+            return float(np.exp(found.of(np.log(values))[0]))
+        return float(found.of(values)[0])
+
+
+@dataclass(frozen=True)
 class Polynomial:
     variable: str
     coefficients: tuple[float, ...]
@@ -288,33 +321,59 @@ class FunctionIn:
             raise refusal(reason, ("csv",))
         return self._table(form)
 
-    def _table(self, form: TableForm) -> Table:
+    def _table(self, form: TableForm) -> Table | PlaneTable:
         variables = [key for key in form.table if key != "value"]
-        if len(variables) != 1 or "value" not in form.table:
+        if len(variables) not in (1, 2) or "value" not in form.table:
             keys = ", ".join(form.table) or "nothing"
-            reason = f"found the lists {keys}; expected one named after a grid variable and one named `value`"
+            reason = f"found the lists {keys}; expected one or two named after grid variables and one named `value`"
             raise refusal(reason, ("table",))
-        variable = variables[0]
-        masses = tuple(
-            parsed(_MASS, mass, ("table", variable, index)) for index, mass in enumerate(form.table[variable])
-        )
+        masses = [
+            tuple(parsed(_MASS, mass, ("table", name, index)) for index, mass in enumerate(form.table[name]))
+            for name in variables
+        ]
         values = tuple(
             parsed(self.quantity, value, ("table", "value", index)) for index, value in enumerate(form.table["value"])
         )
-        if len(masses) != len(values) or len(masses) < 2:
-            numbers = f"{len(masses)} of {variable} and {len(values)} of value"
+        if any(len(column) != len(values) for column in masses):
+            numbers = " and ".join(f"{len(form.table[name])} of {name}" for name in (*variables, "value"))
             reason = f"found lists of different lengths, {numbers}; each mass needs one value"
-            if len(masses) == len(values):
-                reason = f"found lists of length {len(masses)}; expected two masses at least; a constant needs no table"
             raise refusal(reason, ("table",))
-        for index in range(1, len(masses)):
-            if masses[index] <= masses[index - 1]:
-                reason = f"found {masses[index]:g} GeV after {masses[index - 1]:g} GeV; masses must rise"
-                raise refusal(reason, ("table", variable, index))
+        if len(values) < 2:
+            reason = f"found lists of length {len(values)}; expected two masses at least; a constant needs no table"
+            raise refusal(reason, ("table",))
         if form.interpolation == "logarithmic" and min(values) <= 0.0:
             reason = f"found the value {min(values):g}; logarithmic interpolation needs values above 0"
             raise refusal(reason, ("table", "value", values.index(min(values))))
-        return Table(variable, masses, values, form.interpolation, form.outside, form.source)
+        if len(variables) == 2:
+            return self._plane_table(form, (variables[0], variables[1]), (masses[0], masses[1]), values)
+        (variable,), (rising,) = variables, masses
+        for index in range(1, len(rising)):
+            if rising[index] <= rising[index - 1]:
+                reason = f"found {rising[index]:g} GeV after {rising[index - 1]:g} GeV; masses must rise"
+                raise refusal(reason, ("table", variable, index))
+        return Table(variable, rising, values, form.interpolation, form.outside, form.source)
+
+    @staticmethod
+    def _plane_table(
+        form: TableForm,
+        variables: tuple[str, str],
+        masses: tuple[tuple[float, ...], tuple[float, ...]],
+        values: tuple[float, ...],
+    ) -> PlaneTable:
+        if form.interpolation not in ("linear", "logarithmic"):
+            reason = f"found {form.interpolation}; between pairs of masses it is linear or logarithmic"
+            raise refusal(reason, ("interpolation",))
+        pairs = list(zip(*masses, strict=True))
+        for index, pair in enumerate(pairs):
+            if pair in pairs[:index]:
+                reason = f"found {pair[0]:g} GeV and {pair[1]:g} GeV twice; each pair of masses needs one value"
+                raise refusal(reason, ("table", variables[0], index))
+        table = PlaneTable(variables, masses, values, form.interpolation, form.outside, form.source)
+        try:
+            table.at(dict(zip(variables, pairs[0], strict=True)))
+        except ValueError as error:
+            raise refusal(str(error), ("table",)) from None
+        return table
 
 
 def parsed(quantity: Quantity, value: Any, at: tuple[str | int, ...]) -> float:
@@ -333,6 +392,8 @@ PositiveSquaredEnergyOfMass = Annotated[Function, FunctionIn(Quantity(ENERGY_SQU
 EnergyOfMass = Annotated[Function, FunctionIn(Quantity(ENERGY, low=0.0))]
 LengthOfMass = Annotated[Function, FunctionIn(Quantity(LENGTH, low=0.0))]
 IntegerOfMass = Annotated[Function, FunctionIn(Quantity(NUMBER_OF, low=0.0))]
+CountOfMass = Annotated[Function, FunctionIn(Quantity(NUMBER_OF, low=0.0))]
+CorrelationOfMass = Annotated[Function, FunctionIn(Quantity(NUMBER_OF, low=-0.99, high=0.99))]
 
 
 class HasSource(SpecModel):

@@ -6,10 +6,21 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
-from modelbuilder.spec.search import Channel, GridAxis, ListedPoints, LogarithmicSteps, Segment, StepInEnergy
+from modelbuilder.spec.conditions import Condition
+from modelbuilder.spec.plane import PlaneChannel
+from modelbuilder.spec.search import (
+    AnyChannel,
+    Channel,
+    GridAxis,
+    ListedPoints,
+    LogarithmicSteps,
+    Segment,
+    StepInEnergy,
+)
 
 DECIMALS = 4  # grid points are multiples of 0.1 MeV: short names, exact in every file
 MAX_POINTS = 100_000  # in one segment
@@ -18,17 +29,39 @@ _PARTS = 20  # of a step that is integrated
 
 @dataclass(frozen=True)
 class GridPoint:
-    """One mass hypothesis. `values` are the grid variables in GeV; `name` is one that pyhf accepts."""
+    """One mass hypothesis, or one of two masses. `coordinates` are the grid variables in order, each with its value in
+    GeV; `name` is one that pyhf accepts.
+    """
 
     index: int
     name: str
-    variable: str
-    mass: float
+    coordinates: tuple[tuple[str, float], ...]
     channel: str
 
     @property
     def values(self) -> dict[str, float]:
-        return {self.variable: self.mass}
+        return dict(self.coordinates)
+
+    @property
+    def masses(self) -> tuple[float, ...]:
+        """In the order of the grid, GeV."""
+        return tuple(mass for _, mass in self.coordinates)
+
+    @property
+    def mass(self) -> float:
+        """GeV; only for a grid of one mass."""
+        (mass,) = self.masses
+        return mass
+
+    @property
+    def text(self) -> str:
+        """`m_Ap = 4 GeV, m_hp = 1 GeV`."""
+        return text_of(self.values)
+
+
+def text_of(point: Mapping[str, float]) -> str:
+    """`m_Ap = 4 GeV, m_hp = 1 GeV`."""
+    return ", ".join(f"{name} = {value:g} GeV" for name, value in point.items())
 
 
 class GridError(ValueError):
@@ -39,88 +72,144 @@ class GridError(ValueError):
         super().__init__(reason)
 
 
-def point_name(variable: str, mass: float) -> str:
-    """`m_a_0p2000` for 0.2 GeV."""
-    return f"{variable}_{mass:.{DECIMALS}f}".replace(".", "p")
+def point_name(values: Mapping[str, float]) -> str:
+    """`m_a_0p2000` for 0.2 GeV; `m_Ap_4p0000_m_hp_1p0000` for two masses."""
+    return "_".join(f"{variable}_{mass:.{DECIMALS}f}" for variable, mass in values.items()).replace(".", "p")
 
 
-def channel_of(channels: Mapping[str, Channel], point: Mapping[str, float]) -> str:
+def channel_of(channels: Mapping[str, AnyChannel], point: Mapping[str, float]) -> str:
     """The name of the one channel that fits this point. Raises GridError if none or several do."""
     names = [name for name, channel in channels.items() if channel.where is None or channel.where.holds(point)]
     if len(names) != 1:
-        where = ", ".join(f"{name} = {value:g} GeV" for name, value in point.items())
         found = f"the channels {' and '.join(names)}" if names else "no channel"
-        msg = f"found {found} at {where}; exactly one must hold at each grid point"
+        msg = f"found {found} at {text_of(point)}; exactly one must hold at each grid point"
         raise GridError(("channels", names[-1], "where") if names else ("channels",), msg)
     return names[0]
 
 
-def expand_grid(variable: str, axis: GridAxis, channels: Mapping[str, Channel]) -> tuple[GridPoint, ...]:
-    """All grid points in rising order. Raises GridError."""
+def expand_grid(
+    grid: Mapping[str, GridAxis], channels: Mapping[str, AnyChannel], where: Condition | None = None
+) -> tuple[GridPoint, ...]:
+    """All grid points: in rising order of the first variable, then of the second. Raises GridError.
 
-    def resolution(mass: float) -> float:
-        return resolution_at(channels, {variable: mass})
-
-    masses = expand_axis(variable, axis, lambda mass, step: advanced_in(channels, variable, mass, step, resolution))
+    where: the part of the plane that is kept.    In steps of resolutions the first variable goes with the second at the
+    start of its axis, and the second with the first where it is.
+    """
+    (first, axis), *others = grid.items()
+    values: list[dict[str, float]] = []
+    start = {name: min(_ends(other.segments[0])) for name, other in others}
+    for mass in _axis_masses(first, axis, channels, start):
+        line = [{first: mass}]
+        for second, other in others:
+            masses = _axis_masses(second, other, channels, {first: mass}, where)
+            line = [{first: mass, second: found} for found in masses]
+        values.extend(line)
+    if where is not None:
+        values = [point for point in values if where.holds(point)]
+    if not values:
+        msg = f"found {where}, which leaves no grid points; widen the condition or the segments"
+        raise GridError(("grid_where",), msg)
+    if len(values) > MAX_POINTS:
+        msg = f"found {len(values)} grid points; at most {MAX_POINTS} are possible, take larger steps"
+        raise GridError(("grid",), msg)
     return tuple(
-        GridPoint(index, point_name(variable, mass), variable, mass, channel_of(channels, {variable: mass}))
-        for index, mass in enumerate(masses)
+        GridPoint(index, point_name(point), tuple(point.items()), channel_of(channels, point))
+        for index, point in enumerate(values)
     )
 
 
-def resolution_at(channels: Mapping[str, Channel], point: Mapping[str, float]) -> float:
-    """The standard deviation of the mass, GeV, in the channel of a point. Raises GridError."""
-    name, (mass,) = channel_of(channels, point), point.values()
-    key, function = "resolution", channels[name].resolution
-    if function is None and channels[name].resolution2 is not None:
-        key, function = "resolution2", channels[name].resolution2
+def _axis_masses(
+    variable: str,
+    axis: GridAxis,
+    channels: Mapping[str, AnyChannel],
+    others: Mapping[str, float],
+    where: Condition | None = None,
+) -> list[float]:
+    """The points of one axis of several.
+
+    others: values of the variables that are fixed along it.    where: beyond its end on a line, no points are made.
+    """
+    begun = False
+
+    def beyond(mass: float) -> bool:
+        """Whether the condition held, and does no more: it is a convex set, which a line leaves once."""
+        nonlocal begun
+        holds = where is None or where.holds({**others, variable: mass})
+        begun = begun or holds
+        return begun and not holds
+
+    def counts(mass: float) -> bool:
+        channel = channels[channel_of(channels, {**others, variable: mass})]
+        return isinstance(channel, Channel) and channel.count
+
+    return expand_axis(variable, axis, lambda mass: resolution_at(channels, variable, mass, others), beyond, counts)
+
+
+def resolution_at(
+    channels: Mapping[str, AnyChannel], variable: str, mass: float, others: Mapping[str, float] = MappingProxyType({})
+) -> float:
+    """The standard deviation of a mass, GeV, in the channel of a point. others: its other masses. Raises GridError."""
+    point = {**others, variable: mass}
+    name = channel_of(channels, point)
+    channel = channels[name]
+    key: tuple[str, ...] = ("resolution",)
+    if isinstance(channel, PlaneChannel):
+        function, key = channel.resolution.get(variable), ("resolution", variable)
+    else:
+        function = channel.resolution
+        if function is None and channel.resolution2 is not None:
+            function, key = channel.resolution2, ("resolution2",)
     if function is None:
         msg = "missing; the grid has steps in resolutions, so every channel needs one"
-        raise GridError(("channels", name, key), msg)
+        raise GridError(("channels", name, *key), msg)
     try:
         # d(m^2) = 2 m dm, as long as the mass is not within its resolution of zero
         square = function.at(point)
-        return square if key == "resolution" else min(square / (2.0 * mass), math.sqrt(square))
+        return min(square / (2.0 * mass), math.sqrt(square)) if key == ("resolution2",) else square
     except ValueError as error:
-        raise GridError(("channels", name, key), str(error)) from None
+        raise GridError(("channels", name, *key), str(error)) from None
 
 
-def advanced_in(
-    channels: Mapping[str, Channel], variable: str, mass: float, step: float, resolution: Callable[[float], float]
-) -> float:
-    """The mass a number of resolutions further; in channels that count exactly, so that their windows meet."""
-    if not channels[channel_of(channels, {variable: mass})].count:
-        return mass + step * resolution(mass)
-    for _ in range(_PARTS):
-        middle = mass + 0.5 * step / _PARTS * resolution(mass)
-        mass += step / _PARTS * resolution(middle)
-    return mass
+def expand_axis(
+    variable: str,
+    axis: GridAxis,
+    resolution: Callable[[float], float],
+    beyond: Callable[[float], bool] = lambda mass: False,
+    counts: Callable[[float], bool] = lambda mass: False,
+) -> list[float]:
+    """The masses of an axis in rising order, GeV, rounded. Raises GridError.
 
-
-def expand_axis(variable: str, axis: GridAxis, advanced: Callable[[float, float], float]) -> list[float]:
-    """The masses of an axis in rising order, GeV, rounded. advanced: from a mass, GeV, by a number of resolutions.
-
-    Raises GridError.
+    resolution: of a mass, for steps in units of it, GeV.    beyond: whether a mass, and all above, are not wanted.
+    counts: whether the channel there counts; steps are then exact, so that its windows meet.
     """
+
+    def advanced(mass: float, step: float) -> float:
+        if not counts(mass):
+            return mass + step * resolution(mass)
+        for _ in range(_PARTS):
+            middle = mass + 0.5 * step / _PARTS * resolution(mass)
+            mass += step / _PARTS * resolution(middle)
+        return mass
+
     masses: list[float] = []
     end = 0.0
     for index, segment in enumerate(axis.segments):
-        at = ("grid", variable, "segments", index)
+        path = ("grid", variable, "segments", index)
         first, last = _ends(segment)
         if first > last or (first == last and not isinstance(segment, ListedPoints)):
             msg = f"found a segment from {first:g} GeV to {last:g} GeV, which is empty; `to` must be above `from`"
-            raise GridError(at, msg)
+            raise GridError(path, msg)
         if first < end:
             msg = f"found a segment from {first:g} GeV, but the one before it ends at {end:g} GeV; segments must not overlap"
-            raise GridError(at, msg)
+            raise GridError(path, msg)
         end = last
-        found = [round(mass, DECIMALS) for mass in _masses(segment, advanced, at)]
+        found = [round(mass, DECIMALS) for mass in _masses(segment, advanced, path, beyond)]
         for mass, number in Counter(found).items():
             if number > 1 or mass <= 0.0:
                 msg = (
                     f"found {number} points at {mass:.{DECIMALS}f} GeV; masses are rounded to 0.1 MeV, and must differ"
                 )
-                raise GridError(at, msg if mass > 0.0 else "found a mass below 0.1 MeV, to which masses are rounded")
+                raise GridError(path, msg if mass > 0.0 else "found a mass below 0.1 MeV, to which masses are rounded")
         masses.extend(found)
     for index, gap in enumerate(axis.gaps):
         if gap.low >= gap.high:
@@ -134,10 +223,22 @@ def expand_axis(variable: str, axis: GridAxis, advanced: Callable[[float, float]
 
 
 def spread(points: tuple[GridPoint, ...], number: int | None) -> tuple[GridPoint, ...]:
-    """At most `number` of the points, evenly spread, both ends included; all for None."""
+    """At most `number` of the points, evenly spread, both ends included; all for None.
+
+    In a plane each one is the farthest from those before, with both axes scaled to the same length.
+    """
     if number is None or number >= len(points):
         return points
-    return tuple(points[i] for i in sorted({round(x) for x in np.linspace(0, len(points) - 1, number).tolist()}))
+    if len(points[0].coordinates) == 1:
+        return tuple(points[i] for i in sorted({round(x) for x in np.linspace(0, len(points) - 1, number).tolist()}))
+    masses = np.array([point.masses for point in points])
+    scaled = (masses - masses.min(axis=0)) / np.maximum(np.ptp(masses, axis=0), 10.0**-DECIMALS)
+    chosen = [0]
+    distance = np.full(len(points), math.inf)
+    while len(chosen) < number:
+        distance = np.minimum(distance, np.sum((scaled - scaled[chosen[-1]]) ** 2, axis=1))
+        chosen.append(int(np.argmax(distance)))
+    return tuple(points[i] for i in sorted(chosen))
 
 
 def _ends(segment: Segment) -> tuple[float, float]:
@@ -146,7 +247,13 @@ def _ends(segment: Segment) -> tuple[float, float]:
     return segment.from_, segment.to
 
 
-def _masses(segment: Segment, advanced: Callable[[float, float], float], at: tuple[str | int, ...]) -> list[float]:
+def _masses(
+    segment: Segment,
+    advanced: Callable[[float, float], float],
+    at: tuple[str | int, ...],
+    beyond: Callable[[float], bool],
+) -> list[float]:
+    """advanced: from a mass, by a number of resolutions.    beyond: whether a mass, and all above, are not wanted."""
     if isinstance(segment, ListedPoints):
         return list(segment.values)
     first, last = segment.from_, segment.to
@@ -160,7 +267,10 @@ def _masses(segment: Segment, advanced: Callable[[float, float], float], at: tup
             raise GridError(at, too_many)
         return [first + i * segment.step for i in range(math.floor(number) + 1)]
     masses = [first]
+    beyond(first)
     while (mass := advanced(masses[-1], segment.step)) <= last + tolerance:
+        if beyond(mass):
+            break
         masses.append(mass)
         if len(masses) > MAX_POINTS:
             raise GridError(at, too_many)

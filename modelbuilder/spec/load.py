@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import json
 import os
@@ -12,13 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelbuilder.errors import InputFileError, Problem, SpecError
+from modelbuilder.spec import photon_reach
 from modelbuilder.spec.base import shown
 from modelbuilder.spec.checks import cross_check, missing_values, placed
 from modelbuilder.spec.combination import MAX_SEARCHES, CombinationSpec, CombinedGrid, combined_grid, findings
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.grid import GridError, GridPoint, expand_grid
 from modelbuilder.spec.problems import nearest, validate
-from modelbuilder.spec.search import AsimovData, PseudoData, SearchSpec
+from modelbuilder.spec.search import AsimovData, Background, PseudoData, SearchSpec
 from modelbuilder.spec.tree import (
     Mapping,
     Node,
@@ -54,6 +56,16 @@ class LoadedSearch:
     tree: Mapping
     points: tuple[GridPoint, ...]
     digest: str
+
+    @functools.cached_property
+    def missing_photons(self) -> dict[str, tuple[str, ...]]:
+        """What the simulation of each background leaves out of photons that are not found, in words."""
+        spec = self.spec
+        return {
+            name: tuple(photon_reach.warnings_of(background, spec.final_state, spec.experiment))
+            for name, background in spec.backgrounds.items()
+            if isinstance(background, Background)
+        }
 
     def place_of(self, *path: str | int) -> Place:
         """Where a value stands, or the closest thing above it that stands anywhere."""
@@ -128,8 +140,7 @@ def _checked_search(tree: Mapping, problems: list[Problem]) -> LoadedSearch:
     more += cross_check(tree)
     if problems or more or spec is None:
         raise SpecError(_without_consequences(problems, more))
-    variable = spec.grid_variable
-    points = expand_grid(variable, spec.grid[variable], spec.channels)
+    points = expand_grid(spec.grid, spec.channels, spec.grid_where)
     return LoadedSearch(spec, tree, points, _digest(tree))
 
 
@@ -144,8 +155,7 @@ def _checked_combination(tree: Mapping, problems: list[Problem]) -> LoadedCombin
         raise SpecError(_without_consequences(problems, more))
     searches = {}
     for index, (name, search) in enumerate(spec.searches.items()):
-        variable, below = search.grid_variable, trees[name]
-        points = expand_grid(variable, search.grid[variable], search.channels)
+        below, points = trees[name], expand_grid(search.grid, search.channels, search.grid_where)
         own = search.model_copy(update={"data": _data_of(spec, index)})
         searches[name] = LoadedSearch(own, below, points, _digest(below))
     try:

@@ -26,6 +26,7 @@ from modelbuilder.spec.functions import (
 from modelbuilder.spec.interpretations import Interpretations
 from modelbuilder.spec.methods import Method, Prior
 from modelbuilder.spec.observables import FUNCTIONS, arguments_of, unit_of
+from modelbuilder.spec.plane import EventsInPlane, Nodes, PlaneChannel, kind_of_channel, kind_of_expectation
 from modelbuilder.spec.process import FinalState, Simulated
 from modelbuilder.spec.quantities import (
     ANGLE,
@@ -133,8 +134,21 @@ class GridAxis(SpecModel):
 class Signal(Simulated, HasSource):
     """The process that is searched for."""
 
-    events: WholeNumber = Field(ge=1000, le=1_000_000_000, description="simulated events per grid point")
+    events: WholeNumber = Field(
+        0,
+        ge=1000,
+        le=1_000_000_000,
+        description="simulated events per grid point, or per node; without it there are none",
+    )
+    nodes: Nodes | None = Field(None, description="of a grid of two masses: where the signal is simulated")
     efficiency: Efficiency = Field(description="of everything that the simulated selection does not contain")
+
+    @model_validator(mode="after")
+    def _nodes_have_events(self) -> Signal:
+        if self.nodes is not None and not self.events:
+            reason = "missing; say how many events to simulate at each of the nodes"
+            raise refusal(reason, ("events",))
+        return self
 
 
 class ThresholdTurnOn(SpecModel):
@@ -366,6 +380,11 @@ class Channel(SpecModel):
         return _limits(self.observable, self.range)
 
 
+AnyChannel = Annotated[
+    Annotated[Channel, Tag("a line")] | Annotated[PlaneChannel, Tag("a plane")], Discriminator(kind_of_channel)
+]
+
+
 class BernsteinShape(SpecModel):
     """A polynomial that is positive by construction: one free sample for each Bernstein basis polynomial."""
 
@@ -495,11 +514,17 @@ class Spectrum(SpecModel):
         return tuple(points or [0.0]), tuple(events / per / self.luminosity for events in self._events)
 
 
+Expected = Annotated[
+    Annotated[Spectrum, Tag("a spectrum")] | Annotated[EventsInPlane, Tag("a plane")],
+    Discriminator(kind_of_expectation),
+]
+
+
 class StatedBackground(SpecModel):
     """A background of which nothing is simulated: the spectrum that is expected of it, or a free shape in its place."""
 
     title: str = Field(description="for figures")
-    expected: dict[Name, Spectrum] = Field(
+    expected: dict[Name, Expected] = Field(
         min_length=1, description="by channel: the spectrum that pseudo-data and expected limits are made from"
     )
     efficiency: ConstantEfficiency | None = Field(None, description="of what `expected` does not contain; 1 without")
@@ -659,12 +684,17 @@ class SearchSpec(SpecModel):
     seed: WholeNumber = Field(1, ge=0, lt=2**63, description="of the simulation")
     signal: Signal
     interpretations: Interpretations
-    grid: dict[Name, GridAxis] = Field(min_length=1, max_length=1, description="the mass hypotheses, by grid variable")
+    grid: dict[Name, GridAxis] = Field(
+        min_length=1, max_length=2, description="the mass hypotheses, by grid variable; one mass or two"
+    )
+    grid_where: Condition | None = Field(
+        None, description="the part of the grid that is kept", examples=["m_hp < m_Ap and m_Ap + m_hp < 10.5 GeV"]
+    )
     final_state: FinalState | None = Field(
         None, description="the particles that are looked for; without it all visible ones of the signal"
     )
     selection: list[Cut] = Field(description="a list of cuts, which may be empty: []")
-    channels: dict[Name, Channel] = Field(min_length=1, description="observables and fit windows, by name")
+    channels: dict[Name, AnyChannel] = Field(min_length=1, description="observables and fit windows, by name")
     backgrounds: dict[Name, AnyBackground] = Field(
         description="backgrounds, by name; {} for none, to look at the signal: limits need one"
     )
@@ -676,6 +706,28 @@ class SearchSpec(SpecModel):
     )
 
     @property
+    def grid_variables(self) -> tuple[str, ...]:
+        """The names of the masses that are scanned, such as `m_a`."""
+        return tuple(self.grid)
+
+    @property
     def grid_variable(self) -> str:
-        """The name of the mass that is scanned, such as `m_a`."""
-        return next(iter(self.grid))
+        """The name of the one mass that is scanned; of a grid of two masses, the first."""
+        return self.grid_variables[0]
+
+    @property
+    def in_plane(self) -> bool:
+        """Whether events are counted in ellipses in the plane of two observables."""
+        return any(isinstance(channel, PlaneChannel) for channel in self.channels.values())
+
+    def line(self, channel: str) -> Channel:
+        """A channel with one observable along which the mass lies."""
+        found = self.channels[channel]
+        assert isinstance(found, Channel)
+        return found
+
+    def plane(self, channel: str) -> PlaneChannel:
+        """A channel in the plane of two observables."""
+        found = self.channels[channel]
+        assert isinstance(found, PlaneChannel)
+        return found

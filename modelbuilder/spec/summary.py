@@ -8,6 +8,7 @@ from modelbuilder.spec.base import SOURCE_LABELS, source_label
 from modelbuilder.spec.combination import shared_systematics
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
+from modelbuilder.spec.plane import PlaneChannel
 from modelbuilder.spec.search import Background, BernsteinShape, PseudoData
 from modelbuilder.spec.tree import Scalar, walk
 
@@ -35,7 +36,10 @@ def grid_lines(search: Loaded) -> list[str]:
             return point.channel
         return ", ".join(f"{name} {own.channel}" for name, own in search.searches_at(point).items())
 
-    return [f"{point.index:5d}  {point.name:16}  {point.mass:9.4f} GeV  {last(point)}" for point in search.points]
+    return [
+        f"{point.index:5d}  {point.name:16}  {'  '.join(f'{mass:9.4f} GeV' for mass in point.masses)}  {last(point)}"
+        for point in search.points
+    ]
 
 
 def summary_lines(search: Loaded) -> list[str]:
@@ -68,18 +72,30 @@ def _summary_of_combination(combination: LoadedCombination) -> Iterator[str]:
 
 def _summary(search: LoadedSearch) -> Iterator[str]:
     spec = search.spec
-    first, last = search.points[0], search.points[-1]
     yield f"{spec.name}: {spec.title}"
     yield f"papers       {', '.join(spec.papers) or 'none'}"
     yield f"experiment   {spec.experiment.title}, sqrt(s) = {spec.experiment.beams.sqrt_s:.4f} GeV"
     yield f"luminosity   {spec.luminosity.value:g} fb^-1 +- {100 * spec.luminosity.uncertainty:g} %"
-    yield f"signal       {spec.signal.process}; {spec.signal.events} events per point"
+    nodes = spec.signal.nodes
+    simulated = "not simulated, efficiency stated"
+    if spec.signal.events:
+        per = "point" if nodes is None else f"node, {len(nodes.pairs)} nodes"
+        simulated = f"{spec.signal.events} events per {per}"
+    yield f"signal       {spec.signal.process}; {simulated}"
     for name, interpretation in spec.interpretations.items():
         yield f"coupling     {name}: {interpretation.text}"
-    yield f"grid         {len(search.points)} points, {first.mass:g} to {last.mass:g} GeV"
+    ranges = [(min(axis), max(axis)) for axis in zip(*(point.masses for point in search.points), strict=True)]
+    named = zip(spec.grid_variables, ranges, strict=True)
+    texts = [f"{f'{name} ' if len(ranges) > 1 else ''}{low:g} to {high:g} GeV" for name, (low, high) in named]
+    where = f", where {spec.grid_where}" if spec.grid_where else ""
+    yield f"grid         {len(search.points)} points, {', '.join(texts)}{where}"
     for name, channel in spec.channels.items():
         number = sum(point.channel == name for point in search.points)
-        yield f"channel      {name}: {channel.observable}, {number} points, {channel.where or 'everywhere'}"
+        if isinstance(channel, PlaneChannel):
+            seen = f"{' and '.join(channel.observables)}, in ellipses of {channel.window.ellipse:g} standard deviations"
+        else:
+            seen = channel.observable
+        yield f"channel      {name}: {seen}, {number} points, {channel.where or 'everywhere'}"
     if spec.final_state is not None:
         vetoed = f"; vetoed {', '.join(spec.final_state.vetoed)}" if spec.final_state.vetoed else ""
         yield f"final state  {' '.join(spec.final_state.found)}{vetoed}"

@@ -16,7 +16,6 @@ import numpy as np
 
 from modelbuilder.histograms import bernstein
 from modelbuilder.histograms.templates import FloatArray, PointTemplates, SampleTemplates, Template
-from modelbuilder.spec import photon_reach
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import default_law
 from modelbuilder.spec.load import LoadedSearch
@@ -25,6 +24,7 @@ from modelbuilder.spec.search import (
     AnyBackground,
     Background,
     BernsteinShape,
+    Channel,
     LuminositySystematic,
     RateSystematic,
     SearchSpec,
@@ -149,7 +149,7 @@ class _Builder:
             parameters.extend(rates)
             if isinstance(background, Background):
                 self._check_smoothness(name, found)
-                for text in photon_reach.warnings_of(background, self.spec.final_state, self.spec.experiment):
+                for text in self.search.missing_photons[name]:
                     self._note("warning", "photons-not-simulated", name, text, "backgrounds", name, "laws")
         self._add_finite_simulation(samples)
         samples.extend(self._spurious_signals(signal))
@@ -316,11 +316,9 @@ class _Builder:
             text = f"only {100 * inside:.0f} % of the selected signal lies in the window"
             self._note("warning", "signal-outside-window", SIGNAL, text, "channels", self.point.channel, "window")
         peak = int(np.argmax(spectrum.values))
-        if (
-            self.spec.channels[self.point.channel].second is None
-            and len(spectrum.values) > 1
-            and peak in (0, len(spectrum.values) - 1)
-        ):
+        channel = self.spec.channels[self.point.channel]
+        is_line = isinstance(channel, Channel) and channel.second is None
+        if is_line and len(spectrum.values) > 1 and peak in (0, len(spectrum.values) - 1):
             text = (
                 "the signal peaks in the outermost bin of the window; is the mass within the range of the observable?"
             )

@@ -10,7 +10,7 @@ import pytest
 
 from modelbuilder.errors import UserError
 from modelbuilder.histograms.events_file import read_events
-from modelbuilder.histograms.look import Look, Looker, parse_lifetimes, parse_mass, point_at
+from modelbuilder.histograms.look import Look, Looker, parse_lifetimes, parse_masses, point_at
 from modelbuilder.spec.load import LoadedSearch, load_search
 
 SEARCHES = Path(__file__).parent / "searches"
@@ -38,7 +38,7 @@ def look(name: str, *overrides: str, n_events: int = N, **more: object) -> Look:
 )
 def test_peaks_are_where_the_mass_puts_them(name: str, mass: float, position: float) -> None:
     """Closed form: m, m^2 and sqrt(m^2 - 4 m_mu^2). Catches another observable, unit or hypothesis than was asked for."""
-    found = look(name, "radiation.initial_state=none", mass=mass)
+    found = look(name, "radiation.initial_state=none", masses=(mass,))
     assert found.fit is not None
     assert found.fit.reference == pytest.approx(position, rel=1e-7)
     assert abs(found.fit.location - position) < 0.3 * found.fit.sigma
@@ -49,7 +49,7 @@ def test_a_broad_spectrum_has_its_end_where_kinematics_puts_it() -> None:
     """Closed form: in the rest frame of the tau the electron of tau -> e alpha has one energy; the tag smears it."""
     m_tau, m_alpha = 1.77686, 1.4
     x = (m_tau**2 + 0.000511**2 - m_alpha**2) / m_tau**2
-    found = look("tau_to_e_alpha", "radiation.initial_state=none", mass=m_alpha, n_events=50_000)
+    found = look("tau_to_e_alpha", "radiation.initial_state=none", masses=(m_alpha,), n_events=50_000)
     centres = 0.5 * (found.edges[1:] + found.edges[:-1])
     mean = float(np.sum(centres * found.nominal.values) / found.nominal.total)
     assert mean == pytest.approx(x, rel=0.1)
@@ -57,7 +57,7 @@ def test_a_broad_spectrum_has_its_end_where_kinematics_puts_it() -> None:
 
 def test_histogram_and_flow_are_of_the_same_events() -> None:
     """Invariant: all that passes is in the histogram or outside of it; variations change nominal templates."""
-    found = look("zprime_invisible_2018", mass=3.0)
+    found = look("zprime_invisible_2018", masses=(3.0,))
     passed = found.flow[-1].efficiency * found.n_events
     assert found.nominal.total + found.underflow + found.overflow == pytest.approx(passed)
     assert [step.text for step in found.flow][:3] == [
@@ -79,7 +79,7 @@ def test_cuts_on_a_flight_bind_what_flies() -> None:
     """
     cut = "selection=[{quantity: flight_distance(S), above: 2 cm, source: assumption}]"
     changes = ("signal.lifetimes.S.value=5 cm", "final_state.vertices.S.rho=[0 cm, 60 cm]")
-    flows = [look("b_to_k_scalar", *changes, text, mass=1.0).flow for text in (cut, "selection=[]")]
+    flows = [look("b_to_k_scalar", *changes, text, masses=(1.0,)).flow for text in (cut, "selection=[]")]
     assert [step.text for step in flows[0]] == [*(step.text for step in flows[1]), "flight_distance(S) above 2 cm"]
     assert flows[0][-1].efficiency == pytest.approx(
         flows[1][-1].efficiency * math.exp(-2.0 * 1.0 / (2.5 * 5.0)), rel=0.05
@@ -90,15 +90,15 @@ def test_cuts_on_a_flight_bind_what_flies() -> None:
 
 def test_a_look_at_many_lifetimes() -> None:
     """Catches a table of another sample or of other cuts; the lifetime of the spec gives what the cut flow says."""
-    found = look("b_to_k_scalar", mass=1.0, lifetimes=parse_lifetimes("S = 1 mm, 1 cm, 10 m"))
+    found = look("b_to_k_scalar", masses=(1.0,), lifetimes=parse_lifetimes("S = 1 mm, 1 cm, 10 m"))
     assert [row.ctau for row in found.lifetimes] == [0.1, 1.0, 1000.0]
     own, last = found.lifetimes[1], found.flow[-1]
     assert abs(own.efficiency - last.efficiency) < 4.0 * math.hypot(own.efficiency_stdev, last.efficiency_stdev)
     assert found.as_dict()["lifetimes"][2]["ctau_cm"] == 1000.0
     assert any("c tau of S" in line for line in found.lines())
-    few = look("b_to_k_scalar", mass=1.0, lifetimes=("S", (1e-3, 1e4)), n_events=1500)
+    few = look("b_to_k_scalar", masses=(1.0,), lifetimes=("S", (1e-3, 1e4)), n_events=1500)
     assert any("too few: simulate more" in line for line in few.lines())
-    assert look("b_to_k_scalar", mass=1.0).lifetimes == ()
+    assert look("b_to_k_scalar", masses=(1.0,)).lifetimes == ()
 
 
 @pytest.mark.parametrize(
@@ -122,14 +122,14 @@ def test_refused_lifetimes(text: str, message: str) -> None:
 
 def test_a_cut_belongs_to_its_masses() -> None:
     """Catches a cut that is kept, or dropped, whatever the mass."""
-    texts = [[step.text for step in look("zprime_invisible_2018", mass=mass).flow] for mass in (2.0, 4.0)]
+    texts = [[step.text for step in look("zprime_invisible_2018", masses=(mass,)).flow] for mass in (2.0, 4.0)]
     cut = "recoil_pt_cm(mu+ mu-) above 1 GeV"
     assert [cut in text for text in texts] == [True, False]
 
 
 def test_events_in_a_file(tmp_path: Path) -> None:
     """Invariant: the observable computed again from the momenta in the file; weights add up to the cut flow."""
-    looker = Looker(search("zprime_invisible_2018"), mass=3.0, n_events=N)
+    looker = Looker(search("zprime_invisible_2018"), masses=(3.0,), n_events=N)
     path = tmp_path / "events.parquet"
     number = looker.write_events(path)
     table = read_events(path)
@@ -162,7 +162,7 @@ FARTHER = "backgrounds.mu_mu_gamma.laws={e+ e-: {law: leptons-photon, min_energy
 def test_several_ways_to_find_a_final_state_are_rows_of_their_own(tmp_path: Path) -> None:
     """By hand: two photons, one found: each event may have two rows, one for each photon."""
     path = tmp_path / "events.parquet"
-    looker = Looker(search("single_photon", ONE_CUT), sample="two_photons", mass=1.0, n_events=5000)
+    looker = Looker(search("single_photon", ONE_CUT), sample="two_photons", masses=(1.0,), n_events=5000)
     looker.write_events(path)
     columns = read_events(path).columns
     _, counts = np.unique(columns["event"], return_counts=True)
@@ -173,7 +173,7 @@ def test_several_ways_to_find_a_final_state_are_rows_of_their_own(tmp_path: Path
 def test_decay_points_are_in_the_file(tmp_path: Path) -> None:
     """Invariant: the points lie in the volume that the final state asks for."""
     path = tmp_path / "events.parquet"
-    Looker(search("b_to_k_scalar"), mass=1.0, n_events=2000).write_events(path)
+    Looker(search("b_to_k_scalar"), masses=(1.0,), n_events=2000).write_events(path)
     columns = read_events(path).columns
     rho = np.hypot(columns["S_decay_x"], columns["S_decay_y"])
     assert np.all((rho >= 0.05) & (rho <= 60.0))
@@ -182,16 +182,16 @@ def test_decay_points_are_in_the_file(tmp_path: Path) -> None:
 def test_masses_off_the_grid() -> None:
     """Catches a point that is silently moved to the grid, or one on it that gets other random numbers."""
     loaded = search("zprime_invisible_2018")
-    assert point_at(loaded, loaded.points[3].mass) is loaded.points[3]
+    assert point_at(loaded, loaded.points[3].masses) is loaded.points[3]
     assert point_at(loaded, None) in loaded.points
-    off = point_at(loaded, 3.33333)
+    off = point_at(loaded, (3.33333,))
     assert (off.name, off.mass, off.channel) == ("m_Zp_3p3333", 3.3333, "recoil")
 
 
 @pytest.mark.parametrize(("text", "mass"), [("3", 3.0), ("3 GeV", 3.0), ("300 MeV", 0.3)])
 def test_masses_with_and_without_unit(text: str, mass: float) -> None:
     """By hand."""
-    assert parse_mass(text) == pytest.approx(mass)
+    assert parse_masses(text) == pytest.approx((mass,))
 
 
 def test_what_is_refused() -> None:
@@ -200,13 +200,13 @@ def test_what_is_refused() -> None:
     with pytest.raises(UserError, match=r"there is no sample 'tau_tauu'; did you mean 'tau_tau'"):
         Looker(loaded, sample="tau_tauu", n_events=N)
     with pytest.raises(UserError, match=r"m_Zp = 11 GeV: it must lie between 0 and the collision energy, 10.58 GeV"):
-        Looker(loaded, mass=11.0, n_events=N)
+        Looker(loaded, masses=(11.0,), n_events=N)
     with pytest.raises(UserError, match=r"at least 10\.6113 GeV"):
-        Looker(search("zprime_invisible_2018", "selection=[]", FARTHER), mass=10.4, n_events=N).look()
+        Looker(search("zprime_invisible_2018", "selection=[]", FARTHER), masses=(10.4,), n_events=N).look()
     with pytest.raises(UserError, match=r"mass\(Zp\): Zp is invisible"):
         Looker(loaded, observable="mass(Zp)", n_events=N)
     with pytest.raises(UserError, match="--point: found '3 cm'"):
-        parse_mass("3 cm")
+        parse_masses("3 cm")
     nothing = "selection=[{quantity: energy(mu+), above: 20 GeV, source: assumption}]"
     with pytest.raises(UserError, match="none of the 20000 simulated events of signal passes"):
         Looker(search("zprime_invisible_2018", nothing, FARTHER), n_events=N).look()
@@ -214,7 +214,7 @@ def test_what_is_refused() -> None:
 
 def test_lines_for_a_reader() -> None:
     """Catches a line without unit or error, and a relative efficiency that is not that of the step before."""
-    found = look("zprime_invisible_2018", mass=3.0)
+    found = look("zprime_invisible_2018", masses=(3.0,))
     lines = found.lines()
     assert lines[0] == f"signal: e+ e- -> mu+ mu- Zp, Zp -> invisible at m_Zp = 3 GeV, {N} events"
     assert any(line.startswith("  simulated") and "100.0000 +- 0.0000 %" in line for line in lines)

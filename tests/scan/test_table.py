@@ -110,7 +110,7 @@ def test_units_and_descriptions(small_run: Path) -> None:
 
 def test_missing_is_empty() -> None:
     """Catches NaN, None or a shifted column for a point that failed."""
-    head = columns("m_a", (MU,))
+    head = columns(["m_a"], (MU,))
     good = {
         "point": "p1",
         "m_a_gev": 1.0,

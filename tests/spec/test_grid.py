@@ -33,7 +33,7 @@ def axis(*segments: Mapping[str, Any], gaps: tuple[tuple[str, str], ...] = ()) -
 
 
 def masses(grid: GridAxis, **channels: Channel) -> list[float]:
-    return [point.mass for point in expand_grid("m_a", grid, channels or {"all": channel()})]
+    return [point.mass for point in expand_grid({"m_a": grid}, channels or {"all": channel()})]
 
 
 def steps(first: str, last: str, step: str) -> dict[str, str]:
@@ -97,7 +97,7 @@ def test_names_are_those_of_pyhf(search: LoadedSearch) -> None:
     names = [point.name for point in search.points]
     assert all(PYHF_NAME.match(name) for name in names)
     assert len(set(names)) == len(names)
-    assert names[0] == point_name("m_a", 0.2) == "m_a_0p2000"
+    assert names[0] == point_name({"m_a": 0.2}) == "m_a_0p2000"
     assert [point.index for point in search.points] == list(range(len(names)))
 
 
@@ -165,7 +165,7 @@ NUMBERS = st.integers(1, 90_000).map(lambda n: n / 10_000)
 def test_any_grid_rises_within_its_ends(first: float, width: float, step: float, unit: str) -> None:
     """Invariant: catches a point outside of its segment, a repeated name, and a point that is not rounded."""
     last = round(first + width, DECIMALS)
-    points = expand_grid("m_a", axis(steps(f"{first} GeV", f"{last} GeV", f"{step!r} {unit}")), {"all": channel()})
+    points = expand_grid({"m_a": axis(steps(f"{first} GeV", f"{last} GeV", f"{step!r} {unit}"))}, {"all": channel()})
     found = [point.mass for point in points]
     assert found[0] == first
     assert found[-1] <= last
@@ -179,7 +179,7 @@ def test_any_grid_rises_within_its_ends(first: float, width: float, step: float,
 @settings(max_examples=200, deadline=None, derandomize=True)
 def test_spread_keeps_both_ends(total: int, number: int) -> None:
     """Invariant: catches a short run that loses an end of the grid, a point twice, or has another number of points."""
-    points = tuple(GridPoint(i, point_name("m_a", i + 1.0), "m_a", i + 1.0, "all") for i in range(total))
+    points = tuple(GridPoint(i, point_name({"m_a": i + 1.0}), (("m_a", i + 1.0),), "all") for i in range(total))
     kept = spread(points, number)
     assert (kept[0], kept[-1]) == (points[0], points[-1])
     assert len(kept) == min(number, total)

@@ -450,7 +450,7 @@ CASES: list[tuple[str, str, str, str, list[str]]] = [
         "A",
         "      units: {m_a: GeV, value: MeV}\n",
         "",
-        ["A:48:5: channels.diphoton.resolution.units: missing; expected the units of both"],
+        ["A:48:5: channels.diphoton.resolution.units: missing; expected the unit of each"],
     ),
     (
         "csv unit missing",
@@ -481,7 +481,7 @@ CASES: list[tuple[str, str, str, str, list[str]]] = [
         "columns: {m_a: m_GeV, value: sigma_Mgg_MeV}",
         "columns: {m_a: m_GeV}",
         [
-            "A:49:7: channels.diphoton.resolution.table: found the lists m_a; expected one named after a grid variable and one named `value`"
+            "A:49:7: channels.diphoton.resolution.table: found the lists m_a; expected one or two named after grid variables and one named `value`"
         ],
     ),
     (
@@ -676,7 +676,7 @@ CASES: list[tuple[str, str, str, str, list[str]]] = [
         "A",
         "grid:\n",
         "grid:\n  m_b: {segments: [{values: [1 GeV], source: assumption}]}\n",
-        ["A:23:1: grid: found 2 items; expected at most 1"],
+        ["A:24:3: grid.m_b: found 'm_b'; the mass of the signal process is named 'm_a'"],
     ),
     (
         "step tiny",
@@ -900,7 +900,7 @@ CASES: list[tuple[str, str, str, str, list[str]]] = [
         "table: {m_a",
         "table: {m_a: [1 GeV], m_x",
         [
-            "A:20:5: signal.efficiency.table: found the lists m_a, m_x, value; expected one named after a grid variable and one named `value`"
+            "A:20:5: signal.efficiency.table: found lists of different lengths, 1 of m_a and 2 of m_x and 2 of value; each mass needs one value"
         ],
     ),
     (

@@ -1,0 +1,378 @@
+"""Bayesian limits of counting experiments: workspaces with one bin, whose uncertainties are those of rates.
+
+The count n is Poisson distributed around mu s + b, where s and b depend on nuisance parameters with normal constraints
+(normsys, lumi, staterror). These are integrated over by Gauss rules, and what is left is a sum over points k of closed
+forms. With a flat prior for mu, and Q the regularised upper incomplete gamma function, the limit solves
+
+    sum_k w_k/s_k Q(n + 1, mu s_k + b_k) = (1 - CL) sum_k w_k/s_k Q(n + 1, b_k)
+
+Constraints of one kind of samples are combined first: those of the signal alone to one distribution of its factor, those
+of the backgrounds alone to one of their sum, each replaced by the Gauss rule of its own moments (Lanczos), with as many
+nodes as the count can tell apart.
+
+Expected limits are exact, without toys: the limit rises with n, so its quantiles are the limits at the quantiles of n,
+for background only, with the constraints as they are measured and within their uncertainties. The quantile q is the
+smallest n that at least the share q of all experiments does not exceed.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelbuilder.inference.bayesian import BayesianLimit
+from modelbuilder.inference.bayesian_counting import bayesian_counting_limits
+from modelbuilder.inference.flatten import normsys_coefficients
+from modelbuilder.inference.results import N_SIGMA
+
+if TYPE_CHECKING:
+    Array = NDArray[np.float64]
+
+_NODES = 80  # of Gauss and Legendre, for one constraint
+_LEAST_NODES, _MOST_NODES = 4, 80  # of a combined factor ...
+_MORE_NODES = 3  # ... and of each of its parts
+_MOST_GROUPS = 3  # of constraints that act on different backgrounds, or on signal and backgrounds
+_REACH = 5.0  # bounds of constrained parameters in pyhf, in standard deviations
+_LEFT_OUT = 3e-4  # of the integral, by too few nodes
+_SMALLEST = 1e-250  # of Q: below it the sum is not precise
+
+
+@dataclass(frozen=True, eq=False)
+class _Factor:
+    """A factor with a distribution: values and weights, which sum to 1. Each is itself only, so that rules can be kept."""
+
+    values: Array
+    weights: Array
+
+    def times(self, other: _Factor) -> _Factor:
+        values: Array = np.multiply.outer(self.values, other.values).ravel()
+        weights: Array = np.multiply.outer(self.weights, other.weights).ravel()
+        return _Factor(values, weights)
+
+    @functools.cached_property
+    def spread(self) -> float:
+        """Standard deviation."""
+        mean = float(self.values @ self.weights)
+        return math.sqrt(max(float(self.weights @ np.square(self.values - mean)), 0.0))
+
+    @functools.lru_cache(maxsize=1024)  # noqa: B019  few factors are in use at a time
+    def reduced(self, n: int) -> _Factor:
+        """The Gauss rule with n nodes for the same moments: exact for polynomials up to degree 2n - 1."""
+        if n >= len(self.values):
+            return self
+        scale = float(np.abs(self.values).max())
+        x = self.values / scale
+        basis = np.zeros((n + 1, len(x)))
+        diagonal, beside = np.zeros(n), np.zeros(n)
+        basis[0] = np.sqrt(self.weights)
+        for k in range(n):
+            step = x * basis[k]
+            diagonal[k] = float(step @ basis[k])
+            step -= basis[: k + 1].T @ (basis[: k + 1] @ step)
+            step -= basis[: k + 1].T @ (basis[: k + 1] @ step)  # once more, for rounding errors
+            beside[k] = math.sqrt(float(step @ step))
+            if beside[k] < 1e-13:
+                n = k + 1
+                break
+            basis[k + 1] = step / beside[k]
+        matrix = np.diag(diagonal[:n]) + np.diag(beside[: n - 1], 1) + np.diag(beside[: n - 1], -1)
+        values, vectors = np.linalg.eigh(matrix)
+        return _Factor(values * scale, np.square(vectors[0]))
+
+
+_CERTAIN: NDArray[np.float64] = np.ones(1)
+_ONE = _Factor(_CERTAIN, _CERTAIN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountingModel:
+    """One bin. `signal` and `backgrounds` are events by sample, at mu = 1.
+
+    groups: sets of samples, each with the factors that multiply all of them.
+    """
+
+    poi_name: str
+    observed: float
+    signal: Mapping[str, float]
+    backgrounds: Mapping[str, float]
+    groups: Mapping[frozenset[str], tuple[_Factor, ...]]
+    n_nuisances: int
+
+
+def counting_model(workspace: Mapping[str, Any]) -> CountingModel | None:
+    """The model of a workspace; None where it is another than this module can treat.
+
+    That is: more than one bin; a POI that does not scale the signal alone; free parameters beside it; shapes.
+    """
+    if len(workspace["channels"]) != 1 or len(workspace["measurements"]) != 1:
+        return None
+    samples = workspace["channels"][0]["samples"]
+    config = workspace["measurements"][0]["config"]
+    poi = config["poi"]
+    settings = {entry["name"]: entry for entry in config["parameters"]}
+    if any(len(sample["data"]) != 1 for sample in samples) or any(entry.get("fixed") for entry in settings.values()):
+        return None
+    names = [sample["name"] for sample in samples]
+    scaled: set[str] = set()
+    acting: dict[tuple[str, str], dict[str, Any]] = {}
+    for sample in samples:
+        for modifier in sample["modifiers"]:
+            if modifier["type"] == "normfactor" and modifier["name"] == poi:
+                scaled.add(sample["name"])
+            elif modifier["type"] in ("normsys", "lumi", "staterror"):
+                acting.setdefault((modifier["type"], modifier["name"]), {})[sample["name"]] = modifier["data"]
+            else:
+                return None
+    if not scaled or len(set(names)) < len(names) or any(kind != "lumi" and name in settings for kind, name in acting):
+        return None
+    events = {sample["name"]: float(sample["data"][0]) for sample in samples}
+    groups: dict[frozenset[str], tuple[_Factor, ...]] = {}
+    n_nuisances = 0
+    for (kind, name), data in acting.items():
+        if kind == "normsys" and len({(one["hi"], one["lo"]) for one in data.values()}) > 1:
+            return None
+        factor = _factor(kind, data, events, settings.get(name))
+        if factor is None:
+            continue
+        group = frozenset(data)
+        groups[group] = (*groups.get(group, ()), factor)
+        n_nuisances += 1
+    return CountingModel(
+        poi_name=poi,
+        observed=float(workspace["observations"][0]["data"][0]),
+        signal={name: events[name] for name in names if name in scaled},
+        backgrounds={name: events[name] for name in names if name not in scaled},
+        groups=groups,
+        n_nuisances=n_nuisances,
+    )
+
+
+def _factor(
+    kind: str, data: Mapping[str, Any], events: Mapping[str, float], settings: Mapping[str, Any] | None
+) -> _Factor | None:
+    """The distribution of one constrained factor; None where it is fixed."""
+    if kind == "lumi":
+        assert settings is not None
+        (centre,), (sigma,), ((low, high),) = settings["auxdata"], settings["sigmas"], settings["bounds"]
+        alpha, weights = _normal((low - centre) / sigma, (high - centre) / sigma)
+        return _Factor(centre + sigma * alpha, weights)
+    if kind == "staterror":
+        total = sum(events[name] for name in data)
+        sigma = math.sqrt(sum(errors[0] ** 2 for errors in data.values())) / total if total > 0.0 else 0.0
+        if not sigma > 0.0:
+            return None
+        alpha, weights = _normal(-1.0 / sigma, 9.0 / sigma)
+        return _Factor(1.0 + sigma * alpha, weights)
+    change = next(iter(data.values()))
+    return _normsys(float(change["hi"]), float(change["lo"]))
+
+
+@functools.lru_cache(maxsize=1024)
+def _normsys(high: float, low: float) -> _Factor:
+    alpha, weights = _normal(-_REACH, _REACH)
+    return _Factor(_code4(high, low, alpha), weights)
+
+
+@functools.cache
+def _rule() -> tuple[Array, Array]:
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    return np.asarray(nodes, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+
+
+def _normal(low: float, high: float) -> tuple[Array, Array]:
+    """Nodes and weights for a normal distribution that ends at these standard deviations."""
+    low, high = max(low, -8.0), min(high, 8.0)
+    x, weights = _rule()
+    alpha = 0.5 * (low + high) + 0.5 * (high - low) * x
+    weights = weights * np.exp(-0.5 * np.square(alpha))
+    return alpha, weights / weights.sum()
+
+
+def _code4(high: float, low: float, alpha: Array) -> Array:
+    """The factor of a normsys: a polynomial within one standard deviation, exponential beyond."""
+    log_high, log_low, *coefficients = normsys_coefficients([(high, low)])[0].tolist()
+    inner = 1.0 + sum(a * alpha**power for power, a in enumerate(coefficients, start=1))
+    return np.where(np.abs(alpha) < 1.0, inner, np.exp(np.where(alpha > 0.0, alpha * log_high, -alpha * log_low)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _combined(factors: tuple[_Factor, ...], n: int) -> _Factor:
+    """The product of independent factors, with n nodes."""
+    found = _ONE
+    for factor in factors:
+        found = found.times(factor.reduced(n + _MORE_NODES)).reduced(n + _MORE_NODES)
+    return found.reduced(n)
+
+
+def _spread(factors: tuple[_Factor, ...]) -> float:
+    """Standard deviation of the product."""
+    return math.sqrt(sum(factor.spread**2 for factor in factors))
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Where the likelihood is evaluated: signal and background events with their weights."""
+
+    signal: Array
+    background: Array
+    weights: Array
+
+
+class _Unsuitable(Exception):
+    """Rules with so many nodes as this model needs are not made."""
+
+
+def _needed(spread: float, events: float) -> int:
+    """Nodes for a factor that spreads the expected events by this many, where so many are expected.
+
+    The likelihood is about a normal distribution of width sqrt(events); the error of n nodes falls as
+    (r^2 / (1 + r^2))^n, with r the ratio of the widths.
+    """
+    ratio = spread**2 / max(events, 1.0)
+    if ratio < 1e-3:
+        return _LEAST_NODES
+    number = math.ceil(math.log(_LEFT_OUT) / math.log(ratio / (1.0 + ratio)))
+    if number > _MOST_NODES:
+        raise _Unsuitable
+    return max(number, _LEAST_NODES)
+
+
+def _points(model: CountingModel, counts: Sequence[float]) -> _Points:
+    """For counts of about these sizes."""
+    total_background = sum(model.backgrounds.values())
+    largest = max(*counts, total_background)
+    least = max(min(*counts, total_background), 1.0)
+    most_signal = max(largest - total_background, 0.0) + 4.0 * math.sqrt(largest + 1.0) + 4.0
+    of_signal = model.groups.get(frozenset(model.signal), ())
+    mixed = [(group, factors) for group, factors in model.groups.items() if group != model.signal.keys()]
+    if len(mixed) > _MOST_GROUPS:
+        raise _Unsuitable
+    alone = _combined(of_signal, _needed(_spread(of_signal) * most_signal, most_signal + total_background))
+    shared, others = [], []
+    for group, factors in mixed:
+        if any(name in model.signal for name in group):
+            events = sum(model.backgrounds.get(name, 0.0) for name in group) + most_signal
+            shared.append((group, _combined(factors, _needed(_spread(factors) * events, least))))
+        else:
+            others.append((group, factors))
+    alike = all(group >= model.backgrounds.keys() for group, _ in shared)  # then they scale one rule
+    nominal = _background_rule(model.backgrounds, others, least)
+    signal, background, weights = [], [], []
+    for nodes in itertools.product(*(zip(f.values.tolist(), f.weights.tolist(), strict=True) for _, f in shared)):
+        common = [(group, value) for (group, _), (value, _) in zip(shared, nodes, strict=True)]
+        weight = math.prod(node_weight for _, node_weight in nodes)
+        if alike:
+            rule = _Factor(nominal.values * math.prod(value for _, value in common), nominal.weights)
+        else:
+            rule = _background_rule(_events(model.backgrounds, common), others, least)
+        total = sum(_events(model.signal, common).values())
+        signal.append(np.tile(alone.values * total, len(rule.values)))
+        background.append(np.repeat(rule.values, len(alone.values)))
+        weights.append(weight * np.outer(rule.weights, alone.weights).ravel())
+    return _Points(np.concatenate(signal), np.concatenate(background), np.concatenate(weights))
+
+
+def _events(samples: Mapping[str, float], factors: Sequence[tuple[frozenset[str], float]]) -> dict[str, float]:
+    return {
+        name: events * math.prod(value for group, value in factors if name in group) for name, events in samples.items()
+    }
+
+
+def _background_rule(
+    events: Mapping[str, float], groups: Sequence[tuple[frozenset[str], tuple[_Factor, ...]]], least: float
+) -> _Factor:
+    """The distribution of the sum of the backgrounds."""
+    shapes = [1] * len(groups)
+    parts: dict[str, Array] = {name: np.full(shapes, value) for name, value in events.items()}
+    weights: Array = np.ones(shapes)
+    for axis, (group, factors) in enumerate(groups):
+        acted_on = sum(value for name, value in events.items() if name in group)
+        fewer = _combined(factors, _needed(_spread(factors) * acted_on, least) + _MORE_NODES)
+        along = [-1 if other == axis else 1 for other in range(len(groups))]
+        parts = {name: v * fewer.values.reshape(along) if name in group else v for name, v in parts.items()}
+        weights = weights * fewer.weights.reshape(along)
+    total = np.broadcast_to(sum(parts.values(), np.zeros(shapes)), weights.shape)
+    rule = _Factor(total.ravel(), weights.ravel())
+    return rule.reduced(_needed(rule.spread, least))
+
+
+def counting_limit(workspace: Mapping[str, Any], *, confidence_level: float) -> BayesianLimit | None:
+    """Observed and expected upper limits on the POI, with a flat prior; None where this module does not apply."""
+    model = counting_model(workspace)
+    if model is None or sum(model.signal.values()) <= 0.0:
+        return None
+    try:
+        counts = [model.observed, *background_quantiles(model)]
+        limits = counting_limits(model, counts, confidence_level=confidence_level)
+    except _Unsuitable:
+        return None
+    return BayesianLimit(
+        poi_name=model.poi_name,
+        prior="flat",
+        confidence_level=confidence_level,
+        observed=limits[0],
+        expected=tuple(limits[1:]),
+        marginalisation="quadrature" if model.n_nuisances else "none",
+        n_nuisances=model.n_nuisances,
+        relative_error=0.0,
+        effective_samples=None,
+        warnings=(),
+    )
+
+
+def background_quantiles(model: CountingModel) -> list[float]:
+    """Counts at -2, -1, 0, +1, +2 sigma for background only."""
+    from scipy.special import gammaincc, ndtr
+
+    total = sum(model.backgrounds.values())
+    groups = [(group, factors) for group, factors in model.groups.items() if group & model.backgrounds.keys()]
+    points = _background_rule(model.backgrounds, groups, max(total, 1.0))
+    highest = total + 6.0 * math.sqrt(total + 1.0)
+    for _ in range(60):
+        n = np.arange(math.ceil(highest) + 1.0)
+        share = gammaincc(n[:, None] + 1.0, points.values) @ points.weights
+        if share[-1] > ndtr(N_SIGMA[-1]):
+            break
+        highest = 1.5 * highest + 2.0
+    return [float(n[np.searchsorted(share, ndtr(n_sigma) - 1e-12)]) for n_sigma in N_SIGMA]
+
+
+def counting_limits(model: CountingModel, counts: Sequence[float], *, confidence_level: float) -> list[float]:
+    """The upper limit for each count."""
+    from scipy.special import gammaincc, gammaln
+
+    points = _points(model, counts)
+    different = np.unique(counts)
+    n = different[:, None]
+    over = points.weights / points.signal
+    start = gammaincc(n + 1.0, points.background) @ over
+    if not (start > _SMALLEST).all():
+        raise _Unsuitable
+    target = np.log((1.0 - confidence_level) * start)
+    total_signal, total_background = sum(model.signal.values()), sum(model.backgrounds.values())
+    mu = bayesian_counting_limits(different, total_background, signal=total_signal, confidence_level=confidence_level)
+    low, high = np.zeros_like(mu), np.full_like(mu, math.inf)
+    for _ in range(100):
+        expected = mu[:, None] * points.signal + points.background
+        left = gammaincc(n + 1.0, expected) @ over
+        slope = np.exp(n * np.log(expected) - expected - gammaln(n + 1.0)) @ points.weights
+        with np.errstate(divide="ignore", invalid="ignore"):
+            miss = np.log(left) - target
+            step = miss * left / slope
+        low, high = np.where(miss > 0.0, mu, low), np.where(miss > 0.0, high, mu)
+        new = mu + step
+        middle = np.where(np.isfinite(high), 0.5 * (low + high), 2.0 * mu)
+        new = np.where((new >= low) & (new <= high), new, middle)
+        done = np.abs(new - mu) <= 1e-10 * new
+        mu = new
+        if done.all():
+            break
+    by_count = dict(zip(different.tolist(), mu.tolist(), strict=True))
+    return [by_count[float(count)] for count in counts]
