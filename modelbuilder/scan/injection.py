@@ -107,6 +107,9 @@ def inject(
     if not isinstance(search, LoadedSearch):
         msg = f"{path}: a run of a combination; signals are injected into searches with one channel at each point"
         raise RunDirectoryError(msg)
+    if search.spec.in_plane:
+        msg = f"{path}: counts events in a plane; one number has no pull, coverage is that of the method"
+        raise RunDirectoryError(msg)
     names = {row["point"] for row in rows if row["status"] == "ok" and (only is None or row["point"] in only)}
     chosen = spread(tuple(point for point in search.points if point.name in names), points)
     if not chosen:
