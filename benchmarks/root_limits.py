@@ -81,7 +81,29 @@ def combined_workspace(root: Any, spec: dict[str, Any], histograms: Histograms) 
         if setting.get("fixed"):
             measurement.AddConstantParam("Lumi" if name == "lumi" else name)
     KEPT.append(measurement)
-    return factory.HistoToWorkspaceFactoryFast.MakeCombinedModel(measurement)
+    workspace = factory.HistoToWorkspaceFactoryFast.MakeCombinedModel(measurement)
+    make_equal(root, workspace, spec)
+    return workspace
+
+
+def make_equal(root: Any, workspace: Any, spec: dict[str, Any]) -> None:
+    """Undo what ROOT's HistFactory does in another way than pyhf.
+
+    ROOT 6.40 scales each sample by the luminosity, whether normalised by theory or not; pyhf only those with a `lumi`.
+    ROOT does not let a histosys make a yield negative; pyhf does. Both move the limits of published workspaces.
+    """
+    one = root.RooConstVar("no_lumi", "", 1.0)
+    one.setAttribute("ORIGNAME:Lumi")
+    root.SetOwnership(one, False)
+    for channel in spec["channels"]:
+        for sample in channel["samples"]:
+            if all(modifier["type"] != "lumi" for modifier in sample["modifiers"]):
+                factors = workspace.function(f"{sample['name']}_{channel['name']}_scaleFactors")
+                if factors:
+                    factors.redirectServers(root.RooArgSet(one), False, True)
+    for function in workspace.allFunctions():
+        if function.InheritsFrom("PiecewiseInterpolation"):
+            function.setPositiveDefinite(False)
 
 
 def _normfactor(_: Any, sample: Any, __: list[float], modifier: dict[str, Any], settings: Any, ___: Any) -> None:
