@@ -91,9 +91,10 @@ def make_equal(root: Any, workspace: Any, spec: dict[str, Any]) -> None:
 
     ROOT 6.40 scales each sample by the luminosity, whether normalised by theory or not; pyhf only those with a `lumi`.
     ROOT does not let a histosys make a yield negative; pyhf does. ROOT normalises the normal constraint of a staterror
-    over the range of its auxiliary measurement, which begins at 0; pyhf over all numbers. Together they moved the limits
-    of 2018-04 by 4 %. What is left: the polynomial of a normsys as steep as hi 40, lo 0.01 is negative in between, where
-    ROOT takes a tiny number, and pyhf the polynomial. That is 1 % of the observed limit of 2018-04, which has such ones.
+    over the range of its auxiliary measurement, which begins at 0; pyhf over all numbers. With this the yields and the
+    constraints of 2018-04 agree to 1e-12 at any point where no yield is empty. What is left: it has normsys as steep as
+    hi 40, lo 0.01, whose polynomial is negative in between; there ROOT takes a tiny number, and pyhf the polynomial. The
+    observed limit differs by 1.3 % and that at +2 sigma by 6 %; with less steep ones all six agree to 4e-4.
     """
     one = root.RooConstVar("no_lumi", "", 1.0)
     one.setAttribute("ORIGNAME:Lumi")
