@@ -45,7 +45,7 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 OK, NO_SIGNAL, DIFFICULT = 0, 1, 2  # DIFFICULT: the careful, slower way has to be tried
-N_RESULTS = 8  # observed, expected at -2 ... +2 sigma, best fit of the POI, effective background events
+N_RESULTS = 9  # observed, expected at -2 ... +2 sigma, best fit of the POI, effective background events, q0
 
 _TOLERANCE = 1e-9
 _NEWTON_STEP = 2e-5  # relative; a Newton step smaller than this is taken without a further fit
@@ -514,6 +514,7 @@ def limits_of(
         sigma,
     )
     out[6] = poi_hat
+    out[8] = null_value - best_value if poi_hat > 0.0 else 0.0
     out[7] = _effective_background(m, w, null, gamma, out[3])
     return OK if success else DIFFICULT
 

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from modelbuilder.errors import WorkspaceError
-from modelbuilder.inference.workspace_schema import is_plainly_valid
+from modelbuilder.inference.structure import Key, read
+from modelbuilder.inference.workspace_schema import is_plainly_valid, validated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = "1.0.0"
 MAX_DEPTH = 40
+_N_KEPT = 64  # structures whose names have been checked
 _LARGEST = sys.float_info.max
 _MAX_SHOWN = 160
 
@@ -29,12 +32,20 @@ class CheckedWorkspace:
     """One measurement of a workspace: the specification that `pyhf.Model` takes, its POI and the observations.
 
     observations: counts per channel, by channel name.
+    key, numbers: the specification, taken apart by `structure.read`.
     """
 
     model_spec: dict[str, Any]
     measurement_name: str
     poi_name: str
     observations: dict[str, list[float]]
+    key: Key
+    numbers: list[float]
+
+    @property
+    def counts(self) -> list[float]:
+        """Of all bins, channels sorted by name."""
+        return [n for channel in sorted(self.observations) for n in self.observations[channel]]
 
 
 def check_workspace(
@@ -47,17 +58,32 @@ def check_workspace(
     if not isinstance(workspace, Mapping):
         msg = f"workspace: found {type(workspace).__name__}; a workspace is a JSON object (a dict)"
         raise WorkspaceError(msg)
-    plain = _plain_json(workspace, "workspace", 0)
-    for number, patch in enumerate(patches):
-        plain = _patched(plain, patch, f"patch {number}")
-    _check_schema(plain)
-    _check_names(plain)
+    plain = validated(_simply_patched(workspace, patches))
+    if plain is None:
+        plain = _plain_json(workspace, "workspace", 0)
+        for number, patch in enumerate(patches):
+            plain = _patched(plain, patch, f"patch {number}")
+        _check_schema(plain)
     measurement = _measurement(plain, measurement_name)
+    model_spec = {"channels": plain["channels"], "parameters": measurement["config"]["parameters"]}
+    key, numbers = read(model_spec)
+    poi_name = measurement["config"]["poi"]
+    observed = {observation["name"]: observation["data"] for observation in plain["observations"]}
+    _check_names(
+        key,
+        tuple([(observation["name"], len(observation["data"])) for observation in plain["observations"]]),
+        tuple([one["name"] for one in plain["measurements"]]),
+        measurement["name"],
+        poi_name,
+    )
+    _check_numbers(observed, measurement)
     return CheckedWorkspace(
-        model_spec={"channels": plain["channels"], "parameters": measurement["config"]["parameters"]},
+        model_spec=model_spec,
         measurement_name=measurement["name"],
-        poi_name=_checked_poi(plain, measurement),
-        observations={observation["name"]: observation["data"] for observation in plain["observations"]},
+        poi_name=poi_name,
+        observations=observed,
+        key=key,
+        numbers=numbers,
     )
 
 
@@ -134,6 +160,58 @@ def _label(item: Any, index: int) -> str:
     return str(index)
 
 
+def _simply_patched(workspace: Any, patches: Sequence[Sequence[Mapping[str, Any]]]) -> Any:
+    """The patched workspace, which shares with the given one all that is not on the way to a change.
+
+    None where a patch does more than to add, replace and remove, or fails: jsonpatch, which copies all, then knows why.
+    """
+    try:
+        for patch in patches:
+            for operation in patch:
+                workspace = dict(workspace)
+                _change(workspace, **operation)
+    except (LookupError, TypeError, ValueError):
+        return None
+    return workspace
+
+
+_NOTHING = object()
+
+
+def _change(workspace: dict[str, Any], *, op: str, path: str, value: Any = _NOTHING) -> None:
+    if op not in ("add", "replace", "remove") or (op == "remove") != (value is _NOTHING) or path[:1] != "/":
+        raise ValueError
+    node: Any = workspace
+    *way, last = [token.replace("~1", "/").replace("~0", "~") for token in path[1:].split("/")]
+    for token in way:
+        key = _key(node, token)
+        node[key] = dict(node[key]) if isinstance(node[key], dict) else list(node[key])
+        node = node[key]
+    if isinstance(node, list) and op == "add":
+        place = len(node) if last == "-" else _key([*node, None], last)
+        node.insert(place, value)
+        return
+    key = _key(node, last)
+    if op != "add":
+        del node[key]
+        if op == "remove":
+            return
+        if isinstance(node, list):
+            node.insert(key, value)
+            return
+    node[key] = value
+
+
+def _key(node: Any, token: str) -> Any:
+    """The key or index that a token of a JSON pointer stands for."""
+    if isinstance(node, dict):
+        return token
+    index = int(token)
+    if not isinstance(node, list) or str(index) != token or not 0 <= index < len(node):
+        raise LookupError
+    return index
+
+
 def _patched(workspace: Any, patch: Sequence[Mapping[str, Any]], where: str) -> Any:
     import jsonpatch
     import jsonpointer
@@ -198,36 +276,70 @@ def _place(workspace: Any, path: Sequence[str | int]) -> str:
     return where
 
 
-def _check_names(workspace: dict[str, Any]) -> None:
-    """What the schema cannot say and pyhf takes silently (it lets the last of two samples of one name win)."""
-    _check_unique([channel["name"] for channel in workspace["channels"]], "workspace.channels")
-    _check_unique([observation["name"] for observation in workspace["observations"]], "workspace.observations")
-    _check_unique([measurement["name"] for measurement in workspace["measurements"]], "workspace.measurements")
-    observed = {observation["name"]: observation["data"] for observation in workspace["observations"]}
-    for channel in workspace["channels"]:
-        where = f"workspace.channels[{channel['name']}]"
-        if channel["name"] not in observed:
+@lru_cache(maxsize=_N_KEPT)
+def _check_names(
+    key: Key, observations: tuple[tuple[str, int], ...], measurements: tuple[str, ...], measurement: str, poi: str
+) -> None:
+    """What the schema cannot say and pyhf takes silently (it lets the last of two samples of one name win).
+
+    observations: name and number of bins of each.
+    """
+    channels, parameters = key
+    _check_unique([name for name, *_ in channels], "workspace.channels")
+    _check_unique([name for name, _ in observations], "workspace.observations")
+    _check_unique(measurements, "workspace.measurements")
+    observed = dict(observations)
+    for channel, *samples in channels:
+        where = f"workspace.channels[{channel}]"
+        if channel not in observed:
             found = ", ".join(sorted(observed)) or "none"
             msg = f"{where}: no observation has this name (found: {found}); every channel needs its observed counts"
             raise WorkspaceError(msg)
-        counts = observed[channel["name"]]
-        for index, count in enumerate(counts):
-            if count < 0:
-                msg = f"workspace.observations[{channel['name']}].data[{index}]: found {count}; counts are 0 or more"
+        n_bins = observed[channel]
+        _check_unique([name for name, *_ in samples], f"{where}.samples")
+        for sample, n, *modifiers in samples:
+            place = f"{where}.samples[{sample}]"
+            _check_length(n, n_bins, f"{place}.data")
+            _check_unique([f"{kind} {name}" for kind, name, *_ in modifiers], f"{place}.modifiers")
+            for _, name, *lengths in modifiers:
+                keys = (".hi_data", ".lo_data") if len(lengths) == 2 else ("",)
+                for suffix, length in zip(keys, lengths, strict=False):
+                    _check_length(length, n_bins, f"{place}.modifiers[{name}].data{suffix}")
+    types: dict[str, set[str]] = {}
+    for _, *samples in channels:
+        for _, _, *modifiers in samples:
+            for kind, name, *_ in modifiers:
+                types.setdefault(name, set()).add(kind)
+    candidates = ", ".join(sorted(name for name, kinds in types.items() if "normfactor" in kinds)) or "none"
+    where = f"workspace.measurements[{measurement}].config"
+    if not poi:
+        msg = f"{where}.poi: empty; a limit needs a parameter of interest, one of the normfactors: {candidates}"
+        raise WorkspaceError(msg)
+    if poi not in types:
+        msg = f"{where}.poi: found {poi!r}, which no sample has as a modifier; normfactors: {candidates}"
+        raise WorkspaceError(msg)
+    _check_unique([name for name, *_ in parameters], f"{where}.parameters")
+    if any(name == poi and ("fixed", True) in settings for name, *settings in parameters):
+        msg = f"{where}.parameters[{poi}].fixed: the parameter of interest is fixed; a limit needs it free"
+        raise WorkspaceError(msg)
+
+
+def _check_numbers(observed: dict[str, list[float]], measurement: dict[str, Any]) -> None:
+    for channel, counts in observed.items():
+        if min(counts) < 0:
+            index = next(index for index, count in enumerate(counts) if count < 0)
+            msg = f"workspace.observations[{channel}].data[{index}]: found {counts[index]}; counts are 0 or more"
+            raise WorkspaceError(msg)
+    for parameter in measurement["config"]["parameters"]:
+        place = f"workspace.measurements[{measurement['name']}].config.parameters[{parameter['name']}]"
+        for lower, upper in parameter.get("bounds", ()):
+            if lower > upper:
+                msg = f"{place}.bounds: found {[lower, upper]}; each entry is [lower, upper]"
                 raise WorkspaceError(msg)
-        _check_unique([sample["name"] for sample in channel["samples"]], f"{where}.samples")
-        for sample in channel["samples"]:
-            place = f"{where}.samples[{sample['name']}]"
-            _check_length(sample["data"], len(counts), f"{place}.data")
-            _check_unique([f"{item['type']} {item['name']}" for item in sample["modifiers"]], f"{place}.modifiers")
-            for modifier in sample["modifiers"]:
-                data = modifier["data"]
-                if isinstance(data, list):
-                    _check_length(data, len(counts), f"{place}.modifiers[{modifier['name']}].data")
-                elif isinstance(data, dict):
-                    for key in ("hi_data", "lo_data"):
-                        if key in data:
-                            _check_length(data[key], len(counts), f"{place}.modifiers[{modifier['name']}].data.{key}")
+        for sigma in parameter.get("sigmas", ()):
+            if sigma <= 0:
+                msg = f"{place}.sigmas: found {sigma}; a width is above 0"
+                raise WorkspaceError(msg)
 
 
 def _check_unique(names: Sequence[str], where: str) -> None:
@@ -239,9 +351,9 @@ def _check_unique(names: Sequence[str], where: str) -> None:
         seen.add(name)
 
 
-def _check_length(values: Sequence[float], n_bins: int, where: str) -> None:
-    if len(values) != n_bins:
-        msg = f"{where}: found {len(values)} values; the observation of this channel has {n_bins} bins"
+def _check_length(length: int, n_bins: int, where: str) -> None:
+    if length != n_bins:
+        msg = f"{where}: found {length} values; the observation of this channel has {n_bins} bins"
         raise WorkspaceError(msg)
 
 
@@ -255,38 +367,6 @@ def _measurement(workspace: dict[str, Any], name: str | None) -> dict[str, Any]:
     known = ", ".join(measurement["name"] for measurement in measurements)
     msg = f"workspace.measurements: found no measurement {name!r}; known: {known}"
     raise WorkspaceError(msg)
-
-
-def _checked_poi(workspace: dict[str, Any], measurement: dict[str, Any]) -> str:
-    where = f"workspace.measurements[{measurement['name']}].config"
-    poi: str = measurement["config"]["poi"]
-    types: dict[str, set[str]] = {}
-    for channel in workspace["channels"]:
-        for sample in channel["samples"]:
-            for modifier in sample["modifiers"]:
-                types.setdefault(modifier["name"], set()).add(modifier["type"])
-    candidates = ", ".join(sorted(name for name, kinds in types.items() if "normfactor" in kinds)) or "none"
-    if not poi:
-        msg = f"{where}.poi: empty; a limit needs a parameter of interest, one of the normfactors: {candidates}"
-        raise WorkspaceError(msg)
-    if poi not in types:
-        msg = f"{where}.poi: found {poi!r}, which no sample has as a modifier; normfactors: {candidates}"
-        raise WorkspaceError(msg)
-    _check_unique([parameter["name"] for parameter in measurement["config"]["parameters"]], f"{where}.parameters")
-    for parameter in measurement["config"]["parameters"]:
-        place = f"{where}.parameters[{parameter['name']}]"
-        if parameter["name"] == poi and parameter.get("fixed", False):
-            msg = f"{place}.fixed: the parameter of interest is fixed; a limit needs it free"
-            raise WorkspaceError(msg)
-        for bounds in parameter.get("bounds", ()):
-            if len(bounds) != 2 or bounds[0] > bounds[1]:
-                msg = f"{place}.bounds: found {bounds}; each entry is [lower, upper]"
-                raise WorkspaceError(msg)
-        for sigma in parameter.get("sigmas", ()):
-            if sigma <= 0:
-                msg = f"{place}.sigmas: found {sigma}; a width is above 0"
-                raise WorkspaceError(msg)
-    return poi
 
 
 def _short(text: str) -> str:

@@ -106,6 +106,7 @@ class AsymptoticCalculator:
             observed=self._observed[method, alpha],
             expected=(m2, m1, median, p1, p2),
             poi_hat=poi_hat,
+            q0=self._q0(),
             effective_background_events=events,
             asymptotics_doubtful=bool(warnings),
             warnings=warnings,
@@ -115,22 +116,16 @@ class AsymptoticCalculator:
 
     def discovery(self) -> Discovery:
         """The significance of an excess over the background-only hypothesis."""
-        from scipy.special import ndtr
-
         before = self._work()
-        null, free = self._null_fit(), self._free_fit()
-        q0 = max(null.twice_nll - free.twice_nll, 0.0) if free.poi_value > 0.0 else 0.0
-        significance = math.sqrt(q0)
+        q0, poi_hat = self._q0(), self._free_fit().poi_value
         after = self._work()
-        return Discovery(
-            poi_name=self._likelihood.poi_name,
-            q0=q0,
-            p_value=float(ndtr(-significance)),
-            significance=significance,
-            poi_hat=free.poi_value,
-            fits=after[0] - before[0],
-            evaluations=after[1] - before[1],
+        return discovery_from(
+            self._likelihood.poi_name, q0, poi_hat, fits=after[0] - before[0], evaluations=after[1] - before[1]
         )
+
+    def _q0(self) -> float:
+        null, free = self._null_fit(), self._free_fit()
+        return max(null.twice_nll - free.twice_nll, 0.0) if free.poi_value > 0.0 else 0.0
 
     def test(self, poi: float, statistic: Statistic) -> AsymptoticTest:
         """The p-value of one value of the POI by any test statistic; q0 tests 0.
@@ -469,6 +464,22 @@ class _FitsByPoi:
         (left, first), (right, last) = known[above - 1], known[above]
         part = (poi - left) / (right - left) if right > left else 0.0
         return tuple(a + part * (b - a) for a, b in zip(first, last, strict=True))
+
+
+def discovery_from(poi_name: str, q0: float, poi_hat: float, *, fits: int, evaluations: int) -> Discovery:
+    """The test of background only by its test statistic."""
+    from scipy.special import ndtr
+
+    significance = math.sqrt(q0)
+    return Discovery(
+        poi_name=poi_name,
+        q0=q0,
+        p_value=float(ndtr(-significance)),
+        significance=significance,
+        poi_hat=poi_hat,
+        fits=fits,
+        evaluations=evaluations,
+    )
 
 
 def warnings_for(events: float) -> tuple[str, ...]:

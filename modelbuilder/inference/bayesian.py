@@ -21,15 +21,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from modelbuilder.errors import FitFailure
 from modelbuilder.inference.bayesian_counting import bayesian_counting_limits, check_confidence_level
-from modelbuilder.inference.compiled_limits import joined
+from modelbuilder.inference.compiled_limits import in_parallel, joined
 from modelbuilder.inference.posterior import (
     N_BATCHES,
     PRIORS,
@@ -256,20 +255,9 @@ def _batch(
     def careful(index: int) -> BayesianLimit | FitFailure:
         return _careful(question, likelihoods[index], data[index])
 
-    for index, answer in zip(left, _in_threads(careful, left, n_threads), strict=True):
+    for index, answer in zip(left, in_parallel(careful, left, n_threads), strict=True):
         found[index] = answer
     return [limit for limit in found if limit is not None]
-
-
-_Item = TypeVar("_Item")
-_Answer = TypeVar("_Answer")
-
-
-def _in_threads(work: Callable[[_Item], _Answer], items: Sequence[_Item], n_threads: int) -> list[_Answer]:
-    if n_threads == 1 or len(items) < 2:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(n_threads) as pool:
-        return list(pool.map(work, items))
 
 
 # -------------------------------------------------------------------------------------------------------- the short way
@@ -332,7 +320,7 @@ def _short(
             statuses,
         )
 
-    _in_threads(run, range(0, n, _CHUNK), n_threads)
+    in_parallel(run, range(0, n, _CHUNK), n_threads)
     found: list[BayesianLimit | None] = []
     for likelihood, row, status in zip(likelihoods, results.tolist(), statuses.tolist(), strict=True):
         observed, error, points = row

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from modelbuilder.errors import UnusableNumberError, WorkspaceError
-from modelbuilder.inference.asymptotic import AsymptoticCalculator
+from modelbuilder.errors import FitFailure, UnusableNumberError, WorkspaceError
+from modelbuilder.inference.asymptotic import AsymptoticCalculator, discovery_from
 from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
-from modelbuilder.inference.compiled_limits import compiled_upper_limit
+from modelbuilder.inference.compiled_limits import compiled_upper_limit, compiled_upper_limits, in_parallel
 from modelbuilder.inference.pyhf_likelihood import PyhfLikelihood
 from modelbuilder.inference.results import LimitMethod
 
@@ -74,6 +74,64 @@ def open_likelihood(
         return likelihood, (f"not compiled, but fitted with pyhf, which is slow: {error}",)
 
 
+def open_likelihoods(
+    workspaces: Sequence[Mapping[str, Any]], patches: Sequence[Sequence[Sequence[Mapping[str, Any]]]]
+) -> list[tuple[CompiledLikelihood | PyhfLikelihood, tuple[str, ...]] | WorkspaceError]:
+    """`open_likelihood` of each, or what is wrong with it; the compiled ones are made together."""
+    found: list[tuple[CompiledLikelihood | PyhfLikelihood, tuple[str, ...]] | WorkspaceError] = []
+    for workspace, patch, likelihood in zip(
+        workspaces, patches, CompiledLikelihood.many(workspaces, patches), strict=True
+    ):
+        if isinstance(likelihood, CompiledLikelihood):
+            found.append((likelihood, ()))
+            continue
+        try:
+            found.append(open_likelihood(workspace, patch))
+        except WorkspaceError as error:
+            found.append(error)
+    return found
+
+
+def find_limits(
+    likelihoods: Sequence[CompiledLikelihood | PyhfLikelihood], request: LimitRequest
+) -> list[FoundLimit | FitFailure | WorkspaceError]:
+    """`find_limit` of each, or why there is none; the asymptotic ones of compiled likelihoods together."""
+    found: list[FoundLimit | FitFailure | WorkspaceError | None] = [None] * len(likelihoods)
+    if request.method in _WITH_TEST_STATISTIC and request.toys is None:
+        compiled = [
+            (place, likelihood)
+            for place, likelihood in enumerate(likelihoods)
+            if isinstance(likelihood, CompiledLikelihood)
+        ]
+        limits = compiled_upper_limits(
+            [likelihood for _, likelihood in compiled],
+            method=cast("LimitMethod", request.method),
+            confidence_level=request.confidence_level,
+            n_threads=request.n_threads,
+        )
+        for (place, _), limit in zip(compiled, limits, strict=True):
+            found[place] = limit if isinstance(limit, FitFailure) else _found(limit)
+
+    left = [place for place, limit in enumerate(found) if limit is None]
+    single = request if len(left) == 1 else replace(request, n_threads=1)  # all threads for the toys of one
+
+    def find(place: int) -> None:
+        try:
+            found[place] = find_limit(likelihoods[place], single)
+        except (FitFailure, WorkspaceError) as error:
+            found[place] = error
+
+    in_parallel(find, left, request.n_threads)
+    return [limit for limit in found if limit is not None]
+
+
+def _found(limit: UpperLimit) -> FoundLimit:
+    discovery = discovery_from(limit.poi_name, limit.q0, limit.poi_hat, fits=limit.fits, evaluations=limit.evaluations)
+    return FoundLimit(
+        observed=limit.observed, expected=limit.expected, discovery=discovery, warnings=limit.warnings, details={}
+    )
+
+
 def find_limit(
     likelihood: CompiledLikelihood | PyhfLikelihood,
     request: LimitRequest,
@@ -91,13 +149,7 @@ def find_limit(
         if request.toys is None or request.only_where_doubtful:
             limit = _asymptotic(likelihood, calculator, method, request.confidence_level)
             if request.toys is None or not limit.asymptotics_doubtful:
-                return FoundLimit(
-                    observed=limit.observed,
-                    expected=limit.expected,
-                    discovery=calculator.discovery(),
-                    warnings=limit.warnings,
-                    details={},
-                )
+                return _found(limit)
         return _toys(_compiled(likelihood, f"{method} with toys"), calculator, method, request)
     if request.method == "bayesian":
         return _bayesian(_compiled(likelihood, request.method), calculator, request)

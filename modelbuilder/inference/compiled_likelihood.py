@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelbuilder.errors import FitFailure
-from modelbuilder.inference.flatten import FlatModel, flatten, pinned
+from modelbuilder.errors import FitFailure, WorkspaceError
+from modelbuilder.inference.flatten import FlatModel, flatten, flatten_all, pinned
 from modelbuilder.inference.likelihood import (
     Counters,
     Derivatives,
@@ -44,14 +44,25 @@ _N_SCATTERED = 8  # starts, where -2 ln L may have several minima
 _EMPTY = 1e-100  # an observation below this counts as no events
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class SplitData:
-    """Data as a flat model numbers them. constant: of -2 ln L, whatever the globals and locals are."""
+    """Data as a flat model numbers them.    measured: all auxiliary data, in pyhf order."""
 
+    flat: FlatModel
     counts: Array
     auxiliary: Array
     local_auxiliary: Array
-    constant: float
+    measured: Array
+
+    @cached_property
+    def constant(self) -> float:
+        """Of -2 ln L, whatever the globals and locals are."""
+        flat, constraints = self.flat, self.flat.constraints
+        constant = _saturated(self.counts) + _saturated(self.measured[constraints.poisson_data])
+        constant += 2.0 * float(np.sum(np.log(constraints.normal_width * math.sqrt(2.0 * math.pi))))
+        if len(flat.folded):
+            constant += _initial_constraints(flat, flat.folded, self.measured)
+        return constant
 
 
 class CompiledLikelihood:
@@ -76,8 +87,7 @@ class CompiledLikelihood:
         from modelbuilder.inference._pyhf_workspace import check_workspace
 
         checked = check_workspace(workspace, measurement_name=measurement_name, patches=patches or ())
-        counts = [n for channel in sorted(checked.observations) for n in checked.observations[channel]]
-        self._set_up(checked.model_spec, checked.poi_name, counts, normsys_code, histosys_code)
+        self._set_up(checked.model_spec, checked.poi_name, checked.counts, normsys_code, histosys_code)
 
     @classmethod
     def from_spec(
@@ -109,6 +119,50 @@ class CompiledLikelihood:
             histosys_code=settings.get("histosys", {}).get("interpcode", "code0"),
         )
 
+    @classmethod
+    def many(
+        cls,
+        workspaces: Sequence[Mapping[str, Any]],
+        patches: Sequence[Sequence[Sequence[Mapping[str, Any]]]] | None = None,
+    ) -> list[CompiledLikelihood | WorkspaceError]:
+        """The likelihood of each workspace, or what is wrong with it.
+
+        Each is the same, to the last bit, as if it were made alone; those that differ in their numbers only are made
+        together, which is several times faster.
+        patches: for each workspace, as `CompiledLikelihood` takes them.
+        """
+        from modelbuilder.inference._pyhf_workspace import check_workspace
+
+        found: list[CompiledLikelihood | WorkspaceError] = [WorkspaceError()] * len(workspaces)
+        places, keys, numbers, poi_names, counts = [], [], [], [], []
+        for place, workspace in enumerate(workspaces):
+            try:
+                one = check_workspace(workspace, patches=() if patches is None else patches[place])
+            except WorkspaceError as error:
+                found[place] = error
+                continue
+            places.append(place)
+            keys.append(one.key)
+            numbers.append(one.numbers)
+            poi_names.append(one.poi_name)
+            counts.append(one.counts)  # and not the workspace: so many objects would keep the collector of garbage busy
+        flats = flatten_all(keys, numbers, poi_names)
+        together: dict[int, list[int]] = {}
+        for number, flat in enumerate(flats):
+            if isinstance(flat, WorkspaceError):
+                found[places[number]] = flat
+            else:
+                together.setdefault(id(flat.layout), []).append(number)
+        for group in together.values():
+            models = [flat for flat in (flats[number] for number in group) if isinstance(flat, FlatModel)]
+            observed = np.array([counts[number] for number in group], dtype=float)
+            auxiliary = np.array([flat.values for flat in models])[:, models[0].layout.auxdata]
+            for number, flat, data, split in zip(
+                group, models, np.hstack([observed, auxiliary]), _splits(models, observed, auxiliary), strict=True
+            ):
+                found[places[number]] = cls._ready(flat, poi_names[number], data, split)
+        return found
+
     def _set_up(
         self,
         spec: Mapping[str, Any],
@@ -117,11 +171,8 @@ class CompiledLikelihood:
         normsys_code: NormSysCode,
         histosys_code: HistoSysCode,
     ) -> None:
-        self._codes: tuple[NormSysCode, HistoSysCode] = (normsys_code, histosys_code)
-        self._spec = spec
-        self._poi_name = poi_name
         self._flat = flatten(spec, poi_name, normsys_code=normsys_code, histosys_code=histosys_code)
-        self._names = tuple(parameter.name for parameter in self._flat.parameters)
+        self._poi_name = poi_name
         self._counters = Counters()
         values = np.asarray(counts, dtype=float)
         if values.shape == (len(self._flat.bin_names),):
@@ -130,13 +181,24 @@ class CompiledLikelihood:
         self._observed_split = self._split(self._flat, self._observed)
         self._observed.setflags(write=False)
 
+    @classmethod
+    def _ready(cls, flat: FlatModel, poi_name: str, observed: Array, split: SplitData) -> CompiledLikelihood:
+        self = cls.__new__(cls)
+        self._flat = flat
+        self._poi_name = poi_name
+        self._counters = Counters()
+        observed.setflags(write=False)
+        self._observed = observed
+        self._observed_split = split
+        return self
+
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         return self._flat.parameters
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        return self._names
+        return self._flat.names
 
     @property
     def poi_name(self) -> str:
@@ -238,8 +300,7 @@ class CompiledLikelihood:
         """The model with every parameter a global, for values and derivatives at any point."""
         if not len(self._flat.locals_) and not len(self._flat.folded):
             return self._flat  # where each is one already
-        normsys, histosys = self._codes
-        return flatten(self._spec, self._poi_name, normsys_code=normsys, histosys_code=histosys, eliminate=False)
+        return self._flat.with_all_global()
 
     def _pinned(self, values: Mapping[int, float]) -> CompiledLikelihood:
         """This likelihood with parameters other than the POI fixed, by index; it shares all else, counters included."""
@@ -249,22 +310,18 @@ class CompiledLikelihood:
         return other
 
     def _point(self, parameters: Sequence[float]) -> Array:
-        return checked_point(parameters, len(self._names))
+        return checked_point(parameters, len(self._flat.names))
 
     def _split(self, flat: FlatModel, data: ArrayLike) -> SplitData:
         constraints = flat.constraints
         counts, auxiliary = checked_data(data, len(flat.bin_names), len(flat.auxdata), constraints.poisson_data)
-        poisson = auxiliary[constraints.poisson_data]
-        constant = _saturated(counts) + _saturated(poisson)
-        constant += 2.0 * float(np.sum(np.log(constraints.normal_width * math.sqrt(2.0 * math.pi))))
-        if len(flat.folded):
-            constant += _initial_constraints(flat, flat.folded, auxiliary)
         extended = np.append(auxiliary, 0.0)  # for those without a measurement, numbered -1
         return SplitData(
+            flat=flat,
             counts=counts.copy(),
             auxiliary=extended[flat.global_data],
             local_auxiliary=extended[flat.local_data],
-            constant=constant,
+            measured=auxiliary.copy(),
         )
 
     def _evaluate(
@@ -326,14 +383,14 @@ class CompiledLikelihood:
         yields = self.expected_yields(point.tolist())
         touching = (upper > lower) & ((point <= lower) | (point >= upper))
         return FitResult(
-            parameter_names=self._names,
+            parameter_names=self._flat.names,
             bestfit=tuple(point.tolist()),
             twice_nll=value + split.constant,
             poi_name=self._poi_name,
             poi_value=float(point[self.poi_index]),
             poi_fixed=poi is not None,
             poi_gradient=float(gradient[flat.globals_ == self.poi_index][0]),
-            at_bounds=tuple(self._names[index] for index in np.flatnonzero(touching)),
+            at_bounds=tuple(self._flat.names[index] for index in np.flatnonzero(touching)),
             clipped_bins=tuple(self.bin_names[index] for index in np.flatnonzero(yields < 0.0)),
             fits=self._counters.fits - before[0],
             evaluations=self._counters.evaluations - before[1],
@@ -474,7 +531,7 @@ class CompiledLikelihood:
             )
             detail = f"the data are impossible at every start ({at}): {where or 'an auxiliary measurement is'}"
             return FitFailure("nll-not-finite", detail)
-        name = self._names[flat.globals_[int(np.argmax(np.abs(found.gradient)))]]
+        name = self._flat.names[flat.globals_[int(np.argmax(np.abs(found.gradient)))]]
         detail = (
             f"no minimum from {n_starts} starts; the best stopped at {at}, twice NLL"
             f" {found.value + split.constant:.8g}, steepest along {name}"
@@ -491,6 +548,17 @@ class _Found:
     gradient: Array
     value: float
     status: int
+
+
+def _splits(flats: Sequence[FlatModel], counts: Array, auxiliary: Array) -> list[SplitData]:
+    """The observed data of models of one layout; auxiliary: shape (n_models, n_auxiliary)."""
+    layout = flats[0].layout
+    extended = np.hstack([auxiliary, np.zeros((len(flats), 1))])
+    rows = (counts, extended[:, layout.global_data], extended[:, layout.local_data], auxiliary)
+    return [
+        SplitData(flat=flat, counts=mine, auxiliary=of_globals, local_auxiliary=of_locals, measured=measured)
+        for flat, mine, of_globals, of_locals, measured in zip(flats, *rows, strict=True)
+    ]
 
 
 def _saturated(counts: Array) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Index = NDArray[np.int64]
 
-_CHUNK = 16  # models that a thread takes at a time
+_MOST_AT_ONCE = 64  # models that a thread takes
+_PARTS = 4  # of the work of each thread, so that they end at about the same time
 _AGREEMENT = 1e-4  # relative, of sqrt(qA) at a limit with its definition; ten times as much of the p-value
 _BATCH = 2048  # models that are packed at a time, so that memory does not grow with their number
 
@@ -96,8 +97,10 @@ def _batch(
     work = np.zeros((n, 2), dtype=np.int64)
     quantile = -float(ndtri(alpha))
 
+    chunk = max(1, min(_MOST_AT_ONCE, n // (_PARTS * n_threads)))
+
     def run(first: int) -> None:
-        last = min(first + _CHUNK, n)
+        last = min(first + chunk, n)
         limits_packed(
             integers,
             integer_starts,
@@ -120,16 +123,11 @@ def _batch(
             work,
         )
 
-    starts = range(0, n, _CHUNK)
-    if n_threads == 1 or n <= _CHUNK:
-        for first in starts:
-            run(first)
-    else:
-        with ThreadPoolExecutor(n_threads) as pool:
-            list(pool.map(run, starts))
-    found: list[UpperLimit | FitFailure] = []
-    for likelihood, values, row, status, done in zip(
-        likelihoods, data, results.tolist(), statuses.tolist(), work.tolist(), strict=True
+    in_parallel(run, range(0, n, chunk), n_threads)
+    found: list[UpperLimit | FitFailure | None] = []
+    difficult: dict[int, list[int]] = {}  # by likelihood: its counters are for one thread
+    for place, (likelihood, row, status, done) in enumerate(
+        zip(likelihoods, results.tolist(), statuses.tolist(), work.tolist(), strict=True)
     ):
         fits, evaluations = done
         likelihood.counters.fits += fits
@@ -138,8 +136,15 @@ def _batch(
         if status == OK and _is_ordered(row[1:6]):
             found.append(_limit(likelihood, row, method, confidence_level, fits, evaluations))
         else:
-            found.append(_careful(likelihood, values, method, confidence_level, fits, evaluations))
-    return found
+            found.append(None)
+            difficult.setdefault(id(likelihood), []).append(place)
+
+    def be_careful(places: list[int]) -> None:
+        for place in places:
+            found[place] = _careful(likelihoods[place], data[place], method, confidence_level, *work[place].tolist())
+
+    in_parallel(be_careful, list(difficult.values()), n_threads)
+    return [limit for limit in found if limit is not None]
 
 
 def _limit(
@@ -150,7 +155,7 @@ def _limit(
     fits: int,
     evaluations: int,
 ) -> UpperLimit:
-    observed, *expected, poi_hat, events = row
+    observed, *expected, poi_hat, events, q0 = row
     m2, m1, median, p1, p2 = expected
     warnings = warnings_for(events)
     return UpperLimit(
@@ -160,6 +165,7 @@ def _limit(
         observed=observed,
         expected=(m2, m1, median, p1, p2),
         poi_hat=poi_hat,
+        q0=q0,
         effective_background_events=events,
         asymptotics_doubtful=bool(warnings),
         warnings=warnings,
@@ -228,6 +234,18 @@ def _found_wrong(
 
 def _is_ordered(expected: Sequence[float]) -> bool:
     return all(low <= high for low, high in itertools.pairwise(expected))
+
+
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
+
+
+def in_parallel(work: Callable[[_Item], _Answer], items: Sequence[_Item], n_threads: int) -> list[_Answer]:
+    """What the work gives for each item, by so many threads."""
+    if n_threads == 1 or len(items) < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(n_threads) as pool:
+        return list(pool.map(work, items))
 
 
 _Number = TypeVar("_Number", np.float64, np.int64)

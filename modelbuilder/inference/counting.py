@@ -197,7 +197,7 @@ def _normal(low: float, high: float) -> tuple[Array, Array]:
 
 def _code4(high: float, low: float, alpha: Array) -> Array:
     """The factor of a normsys: a polynomial within one standard deviation, exponential beyond."""
-    log_high, log_low, *coefficients = normsys_coefficients([(high, low)])[0].tolist()
+    log_high, log_low, *coefficients = normsys_coefficients(np.array([high]), np.array([low]))[0].tolist()
     inner = 1.0 + sum(a * alpha**power for power, a in enumerate(coefficients, start=1))
     return np.where(np.abs(alpha) < 1.0, inner, np.exp(np.where(alpha > 0.0, alpha * log_high, -alpha * log_low)))
 

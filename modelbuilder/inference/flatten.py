@@ -1,34 +1,49 @@
-"""A HistFactory specification as the flat arrays that the compiled likelihood works on.
+"""HistFactory specifications as the flat arrays that the compiled likelihood works on, one or many at a time.
 
-Read from the JSON itself, with pyhf's rules: its order of parameters and data, its defaults, its merging of staterror,
-its bins that a modifier cannot act on. What pyhf rejects is a `WorkspaceError` here.
+What specifications of one structure share, the layout, is made once and kept: who is a global, a local, or folded in,
+and where each number goes. Then the numbers of all of them are filled in together. Each model comes out with the same
+bits, whatever others it is made with: every operation is one number at a time, or a sum in a fixed order.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from modelbuilder.errors import UnusableNumberError, WorkspaceError
 from modelbuilder.inference.likelihood import Parameter
+from modelbuilder.inference.structure import (
+    BINWISE,
+    FREE,
+    NORMAL,
+    ONE,
+    POISSON,
+    Block,
+    Key,
+    Structure,
+    read,
+    structure_of,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
     Index = NDArray[np.int64]
+    Flags = NDArray[np.bool_]
 
 NormSysCode = Literal["code1", "code4"]
 HistoSysCode = Literal["code0", "code2", "code4p"]
 NORMSYS_CODES: dict[str, int] = {"code1": 1, "code4": 4}
 HISTOSYS_CODES: dict[str, int] = {"code0": 0, "code2": 2, "code4p": 4}
 
-_PLAIN = 9  # as in _interpolation.py and _binwise.py, which import numba
-_FREE, _NORMAL, _POISSON = 0, 1, 2
+_PLAIN = 9  # as in _interpolation.py, which imports numba
+_N_COEFFICIENTS = 8
 
 _BENT = 0.15  # Poisson standard deviations of the even part of a variation, above which a parameter is bent
 _REACH = 3.0  # sigma at which a variation empties a bin ...
@@ -36,19 +51,15 @@ _FEW = 10.0  # ... of fewer events than this
 _ALWAYS_BENT = 1.0
 _MAX_BENT = 8
 
-# pyhf.modifiers.histfactory_set: the order in which parameters are created
-_TYPES = ("histosys", "lumi", "normfactor", "normsys", "shapefactor", "shapesys", "staterror")
-_BINWISE = frozenset({"shapefactor", "shapesys", "staterror"})
+_N_KEPT = 64  # layouts
+_MOST_NUMBERS = 1_000_000  # in one array, while models are filled in together
 
-# The coefficients of code 4 at alpha0 = 1 from value, slope and curvature at +-1 sigma; rows a_1 to a_6
+# The coefficients of code 4 at alpha0 = 1: those of odd powers from the odd part of the value, the even part of the slope
+# and the odd part of the curvature at +-1 sigma; those of even powers from the opposite parts. Rows: powers 1, 3, 5 and 2, 4, 6
 _CODE4 = np.array(
     [
-        [15 / 16, -15 / 16, -7 / 16, -7 / 16, 1 / 16, -1 / 16],
-        [3 / 2, 3 / 2, -9 / 16, 9 / 16, 1 / 16, 1 / 16],
-        [-5 / 8, 5 / 8, 5 / 8, 5 / 8, -1 / 8, 1 / 8],
-        [-3 / 2, -3 / 2, 7 / 8, -7 / 8, -1 / 8, -1 / 8],
-        [3 / 16, -3 / 16, -3 / 16, -3 / 16, 1 / 16, -1 / 16],
-        [1 / 2, 1 / 2, -5 / 16, 5 / 16, 1 / 16, 1 / 16],
+        [[15 / 16, -7 / 16, 1 / 16], [-5 / 8, 5 / 8, -1 / 8], [3 / 16, -3 / 16, 1 / 16]],
+        [[3 / 2, -9 / 16, 1 / 16], [-3 / 2, 7 / 8, -1 / 8], [1 / 2, -5 / 16, 1 / 16]],
     ]
 )
 
@@ -68,66 +79,132 @@ class Constraints:
     poisson_factor: Array
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class FlatModel:
-    """A packed model, and how its globals, locals and data are numbered by pyhf.
+    """A packed model.
 
     integers, floats: what `_model.unpack` takes apart; not to be written to.
-    globals_, locals_: parameter of each global and each local; `folded` are in neither: bin-wise, fixed, multiplied in.
-    global_data, local_data: auxiliary measurement of each, counted after the bins; -1 for none.
+    values: of the columns of its structure.    initial, lower, upper, fixed: by parameter.
     may_have_several_minima: variations bend, or free parameters multiply each other.
     is_likely_to: they do, or variations bend strongly or empty a bin.
     """
 
+    layout: Layout
     integers: Index
     floats: Array
-    parameters: tuple[Parameter, ...]
-    poi_index: int
-    bin_names: tuple[str, ...]
-    auxdata: Array
-    constraints: Constraints
-    globals_: Index
-    locals_: Index
-    folded: Index
-    global_data: Index
-    local_data: Index
+    values: Array
+    initial: Array
+    lower: Array
+    upper: Array
+    fixed: Flags
     may_have_several_minima: bool
     is_likely_to: bool
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all parameters, in pyhf's order."""
+        return self.layout.structure.names
 
-@dataclass(kw_only=True)
-class _ParameterSet:
-    """What one name stands for; the fields are those of a pyhf paramset."""
+    @property
+    def poi_index(self) -> int:
+        return self.layout.structure.poi_index
 
-    kind: int
-    n: int
-    scalar: bool
-    inits: Sequence[float] | None
-    bounds: Sequence[Sequence[float]] | None
-    fixed: bool | Sequence[bool] = False
-    auxdata: Sequence[float] | None = None
-    sigmas: Sequence[float] | None = None
-    factors: Sequence[float] | None = None
-    start: int = 0
+    @property
+    def bin_names(self) -> tuple[str, ...]:
+        return self.layout.structure.bin_names
 
+    @property
+    def globals_(self) -> Index:
+        """The parameter of each global. Those that are neither global nor local are `folded`."""
+        return self.layout.globals_
 
-@dataclass(kw_only=True)
-class _Block:
-    """A sample in a channel. first_bin: of the channel, among all bins."""
+    @property
+    def locals_(self) -> Index:
+        """The parameter of each local."""
+        return self.layout.locals_
 
-    name: str
-    first_bin: int
-    data: list[float]
-    modifiers: list[Mapping[str, Any]]
+    @property
+    def folded(self) -> Index:
+        """The parameters that are bin-wise and fixed, and multiplied in."""
+        return self.layout.folded
 
+    @property
+    def global_data(self) -> Index:
+        """The auxiliary measurement of each global, counted after the bins; -1 for none."""
+        return self.layout.global_data
 
-@dataclass(kw_only=True)
-class _Description:
-    channels: list[list[_Block]]
-    n_bins: list[int]
-    bin_names: list[str]
-    sets: dict[str, _ParameterSet]
-    blocks_of: dict[tuple[str, str], list[tuple[_Block, Mapping[str, Any]]]] = field(default_factory=dict)
+    @property
+    def local_data(self) -> Index:
+        """The auxiliary measurement of each local."""
+        return self.layout.local_data
+
+    @property
+    def auxdata(self) -> Array:
+        """What was measured of the parameters."""
+        found: Array = self.values[self.layout.auxdata]
+        return found
+
+    @cached_property
+    def constraints(self) -> Constraints:
+        layout = self.layout
+        normal, poisson = (np.flatnonzero(layout.kind == kind) for kind in (NORMAL, POISSON))
+        return Constraints(
+            normal_parameter=normal,
+            normal_data=layout.data_of[normal],
+            normal_width=self.values[layout.width[normal]],
+            poisson_parameter=poisson,
+            poisson_data=layout.data_of[poisson],
+            poisson_factor=self.values[layout.width[poisson]],
+        )
+
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        constraints, auxdata = self.constraints, self.auxdata
+        centre: dict[int, float] = {}
+        width: dict[int, float] = {}
+        for parameter, datum, sigma in zip(
+            constraints.normal_parameter.tolist(),
+            constraints.normal_data.tolist(),
+            constraints.normal_width.tolist(),
+            strict=True,
+        ):
+            centre[parameter], width[parameter] = float(auxdata[datum]), sigma
+        for parameter, datum, factor in zip(
+            constraints.poisson_parameter.tolist(),
+            constraints.poisson_data.tolist(),
+            constraints.poisson_factor.tolist(),
+            strict=True,
+        ):
+            centre[parameter], width[parameter] = float(auxdata[datum]) / factor, 1.0 / math.sqrt(factor)
+        return tuple(
+            Parameter(
+                name=name,
+                init=init,
+                lower=lower,
+                upper=upper,
+                fixed=fixed,
+                centre=centre.get(index),
+                width=width.get(index),
+            )
+            for index, (name, init, lower, upper, fixed) in enumerate(
+                zip(
+                    self.names,
+                    self.initial.tolist(),
+                    self.lower.tolist(),
+                    self.upper.tolist(),
+                    self.fixed.tolist(),
+                    strict=True,
+                )
+            )
+        )
+
+    def with_all_global(self) -> FlatModel:
+        """The same model with every parameter a global, in pyhf's order."""
+        layout = self.layout
+        other = _layout(layout.structure, self.fixed.tobytes(), layout.codes, False)
+        (found,) = other.filled(self.values[None], self.fixed)
+        assert isinstance(found, FlatModel)
+        return found
 
 
 def flatten(
@@ -136,377 +213,176 @@ def flatten(
     *,
     normsys_code: NormSysCode = "code4",
     histosys_code: HistoSysCode = "code4p",
-    eliminate: bool = True,
 ) -> FlatModel:
     """Flatten `spec`, a dict with `channels` and `parameters` as `pyhf.Model` takes it, checked for its schema.
 
-    eliminate: make locals of what can be one; otherwise every parameter is a global, in pyhf's order.
+    Raises WorkspaceError for what pyhf does not take.
     """
-    described = _describe(spec)
-    parameters, constraints, auxdata = _parameters(described)
-    if poi_name not in described.sets or described.sets[poi_name].n != 1:
-        msg = f"workspace: the parameter of interest {poi_name!r} has to be one parameter of the model"
-        raise WorkspaceError(msg)
-    packer = _Packer(
-        described,
-        parameters,
-        constraints,
-        poi_index=described.sets[poi_name].start,
-        codes=(NORMSYS_CODES[normsys_code], HISTOSYS_CODES[histosys_code]),
-        eliminate=eliminate,
-    )
-    return packer.packed(auxdata)
+    key, numbers = read(spec)
+    (found,) = flatten_all([key], [numbers], [poi_name], normsys_code=normsys_code, histosys_code=histosys_code)
+    if isinstance(found, WorkspaceError):
+        raise found
+    return found
+
+
+def flatten_all(
+    keys: Sequence[Key],
+    numbers: Sequence[Sequence[float]],
+    poi_names: Sequence[str],
+    *,
+    normsys_code: NormSysCode = "code4",
+    histosys_code: HistoSysCode = "code4p",
+) -> list[FlatModel | WorkspaceError]:
+    """`flatten` for what `structure.read` has made of each specification, or what is wrong with it.
+
+    Those that differ in their numbers only are filled in together.
+    """
+    codes = (NORMSYS_CODES[normsys_code], HISTOSYS_CODES[histosys_code])
+    found: list[FlatModel | WorkspaceError] = [WorkspaceError()] * len(keys)
+    together: dict[int, tuple[Structure, list[int]]] = {}
+    for place, (key, poi_name) in enumerate(zip(keys, poi_names, strict=True)):
+        try:
+            structure = structure_of(key, poi_name)
+        except WorkspaceError as error:
+            found[place] = error
+            continue
+        together.setdefault(id(structure), (structure, []))[1].append(place)
+    for structure, places in together.values():
+        step = max(_MOST_NUMBERS // (structure.n_numbers + 1), 1)
+        for first in range(0, len(places), step):
+            some = places[first : first + step]
+            models = _models(structure, np.array([numbers[place] for place in some], dtype=float), codes)
+            for place, model in zip(some, models, strict=True):
+                found[place] = model
+    return found
+
+
+def _models(structure: Structure, numbers: Array, codes: tuple[int, int]) -> list[FlatModel | WorkspaceError]:
+    """One for each row."""
+    values, fixed, errors = structure.values(numbers.reshape(-1, structure.n_numbers))
+    found: list[FlatModel | WorkspaceError | None] = list(errors)
+    together: dict[bytes, list[int]] = {}
+    for row, error in enumerate(errors):
+        if error is None:
+            together.setdefault(fixed[row].tobytes(), []).append(row)
+    for flags, rows in together.items():
+        layout = _layout(structure, flags, codes, True)
+        step = max(_MOST_NUMBERS // layout.size, 1)
+        for first in range(0, len(rows), step):
+            some = rows[first : first + step]
+            for row, model in zip(some, layout.filled(values[some], fixed[some[0]]), strict=True):
+                found[row] = model
+    return [model for model in found if model is not None]
 
 
 def pinned(flat: FlatModel, values: Mapping[int, float]) -> FlatModel:
     """The model with parameters fixed at these values, by index; they stay the globals and locals that they are."""
     from modelbuilder.inference._model import FIXED, INITIAL, LOCAL_LOWER, LOCAL_UPPER
 
-    integers, floats, parameters = flat.integers.copy(), flat.floats.copy(), list(flat.parameters)
+    integers, floats, initial, fixed = flat.integers.copy(), flat.floats.copy(), flat.initial.copy(), flat.fixed.copy()
     for index, value in values.items():
-        parameters[index] = replace(parameters[index], init=value, fixed=True)
+        initial[index], fixed[index] = value, True
         for place in np.flatnonzero(flat.globals_ == index):
             integers[integers[FIXED] + place] = 1
             floats[integers[INITIAL] + place] = value
         for place in np.flatnonzero(flat.locals_ == index):
             floats[integers[LOCAL_LOWER] + place] = floats[integers[LOCAL_UPPER] + place] = value
-    return replace(flat, integers=integers, floats=floats, parameters=tuple(parameters))
+    return replace(flat, integers=integers, floats=floats, initial=initial, fixed=fixed)
 
 
-# ------------------------------------------------------------------------------------------- what the names stand for
+@lru_cache(maxsize=_N_KEPT)
+def _layout(structure: Structure, fixed: bytes, codes: tuple[int, int], eliminate: bool) -> Layout:
+    return Layout(structure, np.frombuffer(fixed, dtype=bool), codes, eliminate)
 
 
-def _describe(spec: Mapping[str, Any]) -> _Description:
-    channels, n_bins, bin_names = [], [], []
-    first_bin = 0
-    blocks_of: dict[tuple[str, str], list[tuple[_Block, Mapping[str, Any]]]] = {}
-    for channel in sorted(spec["channels"], key=_name):
-        n = len(channel["samples"][0]["data"])
-        blocks = []
-        for sample in sorted(channel["samples"], key=_name):
-            modifiers = sorted(sample["modifiers"], key=lambda m: (m["name"], m["type"]))
-            block = _Block(
-                name=f"{channel['name']}/{sample['name']}",
-                first_bin=first_bin,
-                data=sample["data"],
-                modifiers=modifiers,
-            )
-            _check_lengths(block, n)
-            blocks.append(block)
-            for modifier in modifiers:
-                if modifier["type"] not in _TYPES:
-                    msg = f"workspace: {block.name}: unknown modifier {modifier['type']!r}; known: {', '.join(_TYPES)}"
-                    raise WorkspaceError(msg)
-                blocks_of.setdefault((modifier["type"], modifier["name"]), []).append((block, modifier))
-        channels.append(blocks)
-        n_bins.append(n)
-        bin_names += [f"{channel['name']}[{index}]" for index in range(n)]
-        first_bin += n
-    described = _Description(channels=channels, n_bins=n_bins, bin_names=bin_names, sets={}, blocks_of=blocks_of)
-    order = [key for kind in _TYPES for key in blocks_of if key[0] == kind and kind != "staterror"]
-    order += sorted(key for key in blocks_of if key[0] == "staterror")
-    for kind, name in order:
-        made = _MAKERS[kind](name, blocks_of[kind, name])
-        if name not in described.sets:
-            described.sets[name] = made
-        elif described.sets[name] != made:
-            msg = f"workspace: the name {name!r} is used by modifiers that need different parameters; use unique names"
-            raise WorkspaceError(msg)
-    if not described.sets:
-        msg = "workspace: the model has no parameters"
-        raise WorkspaceError(msg)
-    _apply_overrides(described, spec.get("parameters", []))
-    start = 0
-    for made in described.sets.values():
-        made.start = start
-        start += made.n
-    return described
+class Layout:
+    """Who is a global, a local, or folded in, and the arrays of `_model.Model` but for their numbers.
 
+    codes: of normsys and histosys.
+    eliminate: make locals of what can be one; otherwise every parameter is a global, in pyhf's order.
+    kind: of the constraint of each parameter.    data_of: its auxiliary measurement, or -1.
+    auxdata: columns of the auxiliary data.    width: column of sigma, of the factor, or of 1, of each parameter.
+    size: numbers that a model takes while it is filled in.
+    """
 
-def _name(item: Mapping[str, Any]) -> str:
-    return str(item["name"])
-
-
-def _check_lengths(block: _Block, n_bins: int) -> None:
-    lengths = {"data": len(block.data)}
-    for modifier in block.modifiers:
-        data = modifier["data"]
-        if modifier["type"] == "histosys":
-            lengths |= {f"{modifier['name']} {key}": len(data[key]) for key in ("hi_data", "lo_data")}
-        elif modifier["type"] in {"shapesys", "staterror"}:
-            lengths[modifier["name"]] = len(data)
-    for what, length in lengths.items():
-        if length != n_bins:
-            msg = f"workspace: {block.name}: {what}: found {length} values; the channel has {n_bins} bins"
-            raise WorkspaceError(msg)
-
-
-_Uses = list[tuple[_Block, Mapping[str, Any]]]
-
-
-def _alpha(name: str, uses: _Uses) -> _ParameterSet:
-    return _ParameterSet(kind=_NORMAL, n=1, scalar=True, inits=(0.0,), bounds=((-5.0, 5.0),), auxdata=(0.0,))
-
-
-def _lumi(name: str, uses: _Uses) -> _ParameterSet:
-    return _ParameterSet(kind=_NORMAL, n=1, scalar=True, inits=None, bounds=None)
-
-
-def _normfactor(name: str, uses: _Uses) -> _ParameterSet:
-    return _ParameterSet(kind=_FREE, n=1, scalar=True, inits=(1.0,), bounds=((0.0, 10.0),))
-
-
-def _shapefactor(name: str, uses: _Uses) -> _ParameterSet:
-    n = len(uses[0][0].data)
-    for block, _ in uses:
-        if len(block.data) > n:
-            msg = (
-                f"workspace: {block.name}: the shapefactor {name!r} has {n} parameters, from the first channel that"
-                f" uses it; this channel has {len(block.data)} bins"
-            )
-            raise WorkspaceError(msg)
-    return _ParameterSet(kind=_FREE, n=n, scalar=False, inits=(1.0,) * n, bounds=((0.0, 10.0),) * n)
-
-
-def _shapesys(name: str, uses: _Uses) -> _ParameterSet:
-    if len(uses) > 1:
-        msg = f"workspace: {uses[1][0].name}: the shapesys {name!r} is on {uses[0][0].name} too; it cannot be shared"
-        raise WorkspaceError(msg)
-    block, modifier = uses[0]
-    usable = [
-        nominal > 0 and uncertainty > 0 for nominal, uncertainty in zip(block.data, modifier["data"], strict=True)
-    ]
-    try:
-        factors = tuple(
-            nominal**2 / uncertainty**2 if ok else 1.0
-            for nominal, uncertainty, ok in zip(block.data, modifier["data"], usable, strict=True)
-        )
-    except ArithmeticError as error:
-        msg = (
-            f"workspace: {block.name}: the shapesys {name!r} has an uncertainty whose square is too small or too large"
-        )
-        raise WorkspaceError(msg) from error
-    n = len(factors)
-    return _ParameterSet(
-        kind=_POISSON,
-        n=n,
-        scalar=False,
-        inits=(1.0,) * n,
-        bounds=((1e-10, 10.0),) * n,
-        fixed=tuple(not ok for ok in usable),
-        auxdata=factors,
-        factors=factors,
-    )
-
-
-def _staterror(name: str, uses: _Uses) -> _ParameterSet:
-    """All samples that carry it have the same bins; sigma is that of their sum, relative to their sum."""
-    first_bins: dict[str, list[int]] = {}
-    for block, _ in uses:
-        first_bins.setdefault(block.name.split("/", 1)[1], []).append(block.first_bin)
-    expected, *others = first_bins.values()
-    if any(other != expected for other in others):
-        msg = f"workspace: the samples with staterror {name!r} have it in different channels; use one name per channel"
-        raise WorkspaceError(msg)
-    sigmas: list[float] = []
-    for first_bin in expected:
-        here = [(block, modifier) for block, modifier in uses if block.first_bin == first_bin]
-        total = np.sum([block.data for block, _ in here], axis=0)
-        errors = np.array([modifier["data"] for _, modifier in here], dtype=float)
-        relative = np.divide(errors, total, out=np.zeros_like(errors), where=total > 0.0)
-        sigmas += np.sqrt(np.sum(relative**2, axis=0)).tolist()
-    n = len(sigmas)
-    return _ParameterSet(
-        kind=_NORMAL,
-        n=n,
-        scalar=False,
-        inits=(1.0,) * n,
-        bounds=((1e-10, 10.0),) * n,
-        fixed=tuple(sigma == 0.0 for sigma in sigmas),
-        auxdata=(1.0,) * n,
-        sigmas=tuple(sigma if sigma != 0.0 else 1.0 for sigma in sigmas),
-    )
-
-
-_MAKERS: dict[str, Callable[[str, _Uses], _ParameterSet]] = {
-    "histosys": _alpha,
-    "lumi": _lumi,
-    "normfactor": _normfactor,
-    "normsys": _alpha,
-    "shapefactor": _shapefactor,
-    "shapesys": _shapesys,
-    "staterror": _staterror,
-}
-
-
-def _apply_overrides(described: _Description, overrides: Sequence[Mapping[str, Any]]) -> None:
-    """What the measurement says about parameters: initial values, bounds, fixed, auxiliary data, widths."""
-    seen: set[str] = set()
-    for override in overrides:
-        name = override["name"]
-        if name in seen:
-            msg = f"workspace: parameters: {name!r} is configured twice"
-            raise WorkspaceError(msg)
-        seen.add(name)
-        if name not in described.sets:
-            continue
-        made = described.sets[name]
-        is_lumi = made.inits is None
-        allowed = {
-            "inits": True,
-            "bounds": True,
-            "fixed": True,
-            "auxdata": made.auxdata is not None or is_lumi,
-            "sigmas": made.sigmas is not None or is_lumi,
-            "factors": made.factors is not None,
-        }
-        changes = {key: value for key, value in override.items() if key != "name"}
-        for key, value in changes.items():
-            if not allowed.get(key, False) and value:
-                msg = f"workspace: parameters[{name}].{key}: a parameter of this type has no {key}"
-                raise WorkspaceError(msg)
-            if isinstance(value, list | tuple) and len(value) != made.n:
-                msg = f"workspace: parameters[{name}].{key}: found {len(value)} values; it has {made.n}"
-                raise WorkspaceError(msg)
-        described.sets[name] = replace(made, **{key: value for key, value in changes.items() if allowed.get(key)})
-    for name, made in described.sets.items():
-        missing = [key for key in ("inits", "bounds") if getattr(made, key) is None]
-        missing += ["auxdata"] if made.kind != _FREE and made.auxdata is None else []
-        missing += ["sigmas"] if made.kind == _NORMAL and made.auxdata is None and made.sigmas is None else []
-        if missing:
-            msg = f"workspace: parameters[{name}]: {' and '.join(missing)} missing; a luminosity has no defaults"
-            raise WorkspaceError(msg)
-
-
-def _parameters(described: _Description) -> tuple[tuple[Parameter, ...], Constraints, Array]:
-    parameters: list[Parameter] = []
-    auxdata: list[float] = []
-    normal: list[tuple[int, int, float]] = []
-    poisson: list[tuple[int, int, float]] = []
-    for name, made in described.sets.items():
-        assert made.inits is not None
-        assert made.bounds is not None
-        fixed = [made.fixed] * made.n if isinstance(made.fixed, bool) else list(made.fixed)
-        for offset in range(made.n):
-            centre = width = None
-            if made.kind != _FREE:
-                assert made.auxdata is not None
-                value = float(made.auxdata[offset])
-                where = (len(parameters), len(auxdata))
-                if made.kind == _NORMAL:
-                    width = float(made.sigmas[offset]) if made.sigmas is not None else 1.0
-                    centre = value
-                    normal.append((*where, width))
-                else:
-                    assert made.factors is not None
-                    factor = float(made.factors[offset])
-                    centre, width = value / factor, 1.0 / math.sqrt(factor)
-                    poisson.append((*where, factor))
-                auxdata.append(value)
-            lower, upper = made.bounds[offset]
-            parameters.append(
-                Parameter(
-                    name=name if made.scalar else f"{name}[{offset}]",
-                    init=float(made.inits[offset]),
-                    lower=float(lower),
-                    upper=float(upper),
-                    fixed=bool(fixed[offset]),
-                    centre=centre,
-                    width=width,
-                )
-            )
-    n_parameter, n_data, n_width = (np.array([entry[i] for entry in normal]) for i in range(3))
-    p_parameter, p_data, p_factor = (np.array([entry[i] for entry in poisson]) for i in range(3))
-    constraints = Constraints(
-        normal_parameter=n_parameter.astype(np.int64),
-        normal_data=n_data.astype(np.int64),
-        normal_width=n_width.astype(float),
-        poisson_parameter=p_parameter.astype(np.int64),
-        poisson_data=p_data.astype(np.int64),
-        poisson_factor=p_factor.astype(float),
-    )
-    return tuple(parameters), constraints, np.array(auxdata, dtype=float)
-
-
-# ---------------------------------------------------------------------------------------------------------- packing
-
-
-class _Packer:
-    """Decides who is a global, a local, or folded in, and writes the arrays of `_model.Model`."""
-
-    def __init__(
-        self,
-        described: _Description,
-        parameters: tuple[Parameter, ...],
-        constraints: Constraints,
-        *,
-        poi_index: int,
-        codes: tuple[int, int],
-        eliminate: bool,
-    ) -> None:
-        self._described = described
-        self._parameters = parameters
-        self._constraints = constraints
-        self._poi = poi_index
-        self._codes = codes
-        n = len(parameters)
-        self._kind = np.zeros(n, dtype=np.int64)
-        self._width = np.ones(n)
-        self._aux = np.full(n, -1, dtype=np.int64)
-        self._kind[constraints.normal_parameter] = _NORMAL
-        self._width[constraints.normal_parameter] = constraints.normal_width
-        self._aux[constraints.normal_parameter] = constraints.normal_data
-        self._kind[constraints.poisson_parameter] = _POISSON
-        self._width[constraints.poisson_parameter] = constraints.poisson_factor
-        self._aux[constraints.poisson_parameter] = constraints.poisson_data
-        self._blocks = [block for blocks in described.channels for block in blocks]
-        self._offsets = np.cumsum([0, *(len(block.data) for block in self._blocks)])
-        self._number = {id(block): index for index, block in enumerate(self._blocks)}
+    def __init__(self, structure: Structure, fixed: Flags, codes: tuple[int, int], eliminate: bool) -> None:
+        self.structure = structure
+        self.codes = codes
+        self._fixed = fixed
+        self._blocks: list[Block] = [block for blocks in structure.channels for block in blocks]
+        self._offsets = np.cumsum([0, *(block.n for block in self._blocks)])
+        self._set_parameters()
         self._role(eliminate)
+        self._pack()
+
+    def _set_parameters(self) -> None:
+        kinds: list[int] = []
+        data_of: list[int] = []
+        auxdata: list[int] = []
+        columns: dict[str, list[int]] = {"initial": [], "lower": [], "upper": [], "width": []}
+        for made in self.structure.sets.values():
+            assert made.inits is not None
+            assert made.bounds is not None
+            kinds += [made.kind] * made.n
+            columns["initial"] += made.inits
+            columns["lower"] += made.bounds[::2]
+            columns["upper"] += made.bounds[1::2]
+            widths = made.factors if made.kind == POISSON else made.sigmas
+            columns["width"] += widths if widths is not None else (ONE,) * made.n
+            if made.kind == FREE:
+                data_of += [-1] * made.n
+            else:
+                assert made.auxdata is not None
+                data_of += range(len(auxdata), len(auxdata) + made.n)
+                auxdata += made.auxdata
+        self.kind = np.array(kinds, dtype=np.int64)
+        self.data_of = np.array(data_of, dtype=np.int64)
+        self.auxdata = np.array(auxdata, dtype=np.int64)
+        self.initial, self.lower, self.upper, self.width = (
+            np.array(found, dtype=np.int64) for found in columns.values()
+        )
 
     def _cells(self, name: str, kind: str) -> list[list[tuple[int, int]]]:
         """Blocks and bins (of the channel) on which each parameter of a bin-wise name acts."""
-        made = self._described.sets[name]
-        cells: list[list[tuple[int, int]]] = [[] for _ in range(made.n)]
+        cells: list[list[tuple[int, int]]] = [[] for _ in range(self.structure.sets[name].n)]
+        number = {id(block): index for index, block in enumerate(self._blocks)}
         begin: dict[int, int] = {}
         position = 0
-        for block, _ in self._described.blocks_of[kind, name]:
+        for block, _ in self.structure.blocks_of[kind, name]:
             if kind == "shapefactor":
                 start = 0
             else:  # channel after channel
                 if block.first_bin not in begin:
                     begin[block.first_bin] = position
-                    position += len(block.data)
+                    position += block.n
                 start = begin[block.first_bin]
-            number = self._number[id(block)]
-            for index in range(len(block.data)):
-                cells[start + index].append((number, index))
+            for index in range(block.n):
+                cells[start + index].append((number[id(block)], index))
         return cells
 
     def _role(self, eliminate: bool) -> None:
-        described = self._described
-        n_bins = sum(described.n_bins)
+        structure, poi = self.structure, self.structure.poi_index
+        n_bins = sum(structure.n_bins)
         self._local_of = np.full(self._offsets[-1], -1, dtype=np.int64)  # a parameter, for now
-        self._fold: list[tuple[int, int, float]] = []
+        self._fold: list[tuple[int, int]] = []  # (cell, parameter)
         self._spots: list[list[tuple[int, int]]] = [[] for _ in self._blocks]  # (bin, parameter)
         locals_: list[tuple[int, int]] = []  # (bin, parameter)
         folded: list[int] = []
         taken = np.zeros(n_bins, dtype=bool)  # by a free parameter, of which a bin takes one
         for kind in ("shapefactor", "shapesys", "staterror"):
-            for name in [name for found, name in described.blocks_of if found == kind]:
+            for name in [name for found, name in structure.blocks_of if found == kind]:
                 for offset, cells in enumerate(self._cells(name, kind)):
-                    index = described.sets[name].start + offset
-                    parameter = self._parameters[index]
-                    if eliminate and parameter.fixed and index != self._poi:
+                    index = structure.sets[name].start + offset
+                    here = [int(self._offsets[j]) + b for j, b in cells]
+                    if eliminate and self._fixed[index] and index != poi:
                         folded.append(index)
-                        self._fold += [(j, b, parameter.init) for j, b in cells]
+                        self._fold += [(cell, index) for cell in here]
                         continue
                     bins = {self._blocks[j].first_bin + b for j, b in cells}
-                    here = [self._offsets[j] + b for j, b in cells]
-                    free = self._kind[index] == _FREE
+                    free = self.kind[index] == FREE
                     if (
                         eliminate
-                        and index != self._poi
+                        and index != poi
                         and len(bins) == 1
                         and not (free and taken[min(bins)])
                         and all(self._local_of[cell] < 0 for cell in here)
@@ -518,98 +394,100 @@ class _Packer:
                         for j, b in cells:
                             self._spots[j].append((b, index))
         locals_.sort()
-        self._locals = np.array([index for _, index in locals_], dtype=np.int64)
-        self._folded = np.array(sorted(folded), dtype=np.int64)
+        n = len(self.kind)
+        self.locals_ = np.array([index for _, index in locals_], dtype=np.int64)
+        self.folded = np.array(sorted(folded), dtype=np.int64)
         self._bin_local = np.searchsorted([b for b, _ in locals_], np.arange(n_bins + 1)).astype(np.int64)
-        gone = np.zeros(len(self._parameters), dtype=bool)
-        gone[self._locals] = True
-        gone[self._folded] = True
-        self._globals = np.flatnonzero(~gone).astype(np.int64)
-        self._global_of = np.full(len(self._parameters), -1, dtype=np.int64)
-        self._global_of[self._globals] = np.arange(len(self._globals))
-        number_of = np.full(len(self._parameters) + 1, -1, dtype=np.int64)
-        number_of[self._locals] = np.arange(len(self._locals))
+        gone = np.zeros(n, dtype=bool)
+        gone[self.locals_] = True
+        gone[self.folded] = True
+        self.globals_ = np.flatnonzero(~gone).astype(np.int64)
+        self._global_of = np.full(n, -1, dtype=np.int64)
+        self._global_of[self.globals_] = np.arange(len(self.globals_))
+        self.global_data = self.data_of[self.globals_]
+        self.local_data = self.data_of[self.locals_]
+        number_of = np.full(n + 1, -1, dtype=np.int64)
+        number_of[self.locals_] = np.arange(len(self.locals_))
         self._local_of = number_of[self._local_of]  # -1 picks the last entry, which is -1
 
-    def packed(self, auxdata: Array) -> FlatModel:
-        described, parameters = self._described, self._parameters
-        n = len(self._globals)
-        nominal = [np.array(block.data, dtype=float) for block in self._blocks]
+    def _pack(self) -> None:
+        """The integers, but for which parameters are bent; and the columns that the floats are taken from."""
+        structure = self.structure
+        n = len(self.globals_)
         factors: list[list[tuple[int, int]]] = []
-        ratios: list[tuple[float, float]] = []
         shapes: list[list[int]] = []
-        ups: list[Array] = []
-        downs: list[Array] = []
+        ratios: list[tuple[int, int]] = []
+        self._ratio_names: list[str] = []
+        high: list[int] = []
+        low: list[int] = []
+        shape_cell: list[int] = []
         shape_offset: list[int] = []
-        cells = 0
         kinked = np.zeros(n, dtype=np.int64)
-        folds: dict[int, Array] = {}
-        for j, b, value in self._fold:
-            folds.setdefault(j, np.ones(len(nominal[j])))[b] *= value
-        for j, block in enumerate(self._blocks):
+        for block, first in zip(self._blocks, self._offsets.tolist(), strict=False):
             mine: list[tuple[int, int]] = []
             mine_shapes: list[int] = []
             for modifier in block.modifiers:
-                kind, name = modifier["type"], modifier["name"]
-                if kind in _BINWISE:
+                kind, at = modifier.kind, modifier.at
+                if kind in BINWISE:
                     continue
-                p = int(self._global_of[described.sets[name].start])
+                p = int(self._global_of[structure.sets[modifier.name].start])
                 if kind == "histosys":
-                    high, low = (np.array(modifier["data"][key], dtype=float) for key in ("hi_data", "lo_data"))
-                    scale = folds.get(j, 1.0)
-                    ups.append((high - nominal[j]) * scale)
-                    downs.append((nominal[j] - low) * scale)
                     mine_shapes.append(p)
-                    shape_offset.append(cells)
-                    cells += len(high)
-                    kinked[p] |= self._codes[1] == 0
-                elif kind == "normsys":
-                    ratios.append(_ratios(modifier, block.name))
-                    mine.append((p, self._codes[0]))
-                    kinked[p] |= self._codes[0] == 1
+                    shape_offset.append(len(high))
+                    high += range(at, at + block.n)
+                    low += range(at + block.n, at + 2 * block.n)
+                    shape_cell += range(first, first + block.n)
+                    kinked[p] |= self.codes[1] == 0
                 else:
-                    ratios.append((1.0, 1.0))
-                    mine.append((p, _PLAIN))
+                    is_rate = kind == "normsys"
+                    mine.append((p, self.codes[0] if is_rate else _PLAIN))
+                    ratios.append((at, at + 1) if is_rate else (ONE, ONE))
+                    self._ratio_names.append(f"{block.name}: normsys {modifier.name!r}")
+                    kinked[p] |= is_rate and self.codes[0] == 1
             factors.append(mine)
             shapes.append(mine_shapes)
-        for j, scale in folds.items():
-            nominal[j] = nominal[j] * scale
+        self._nominal = np.array([column for block in self._blocks for column in block.columns], dtype=np.int64)
+        self._ratios = np.ascontiguousarray(np.array(ratios, dtype=np.int64).reshape(-1, 2).T)
+        self._plain = np.concatenate(
+            [
+                *(columns[self.locals_] for columns in (self.width, self.lower, self.upper)),
+                *(columns[self.globals_] for columns in (self.width, self.lower, self.upper, self.initial)),
+            ]
+        )
+        self._high, self._low = np.array(high, dtype=np.int64), np.array(low, dtype=np.int64)
+        self._shape_cell = np.array(shape_cell, dtype=np.int64)
         spots = [sorted(entries) for entries in self._spots]
-        per_channel = [len(blocks) for blocks in described.channels]
+        per_channel = [len(blocks) for blocks in structure.channels]
         factor_parameter = np.array([p for entries in factors for p, _ in entries], dtype=np.int64)
         shape_parameter = np.array([p for entries in shapes for p in entries], dtype=np.int64)
         spot_parameter = np.array([self._global_of[p] for entries in spots for _, p in entries], dtype=np.int64)
         starts = [_starts([len(entries) for entries in lists]) for lists in (factors, shapes, spots)]
         acting = (factor_parameter, shape_parameter, spot_parameter)
         active, slots = _active(_starts(per_channel), starts, acting)
-        coefficients = normsys_coefficients(ratios)
-        up, down = (np.concatenate(parts) if parts else np.zeros(0) for parts in (ups, downs))
-        bent, bends, always = self._bent(
-            nominal, starts, acting, coefficients, np.array(shape_offset, dtype=np.int64), up, down
-        )
-        has_products = self._has_products(factors, spots)
+        self._has_products = self._multiplies(factors, spots)
+        self._set_variations(starts, acting)
         sizes = [
             n,
-            self._global_of[self._poi],
-            len(described.bin_names),
-            len(self._locals),
-            len(nominal),
+            self._global_of[structure.poi_index],
+            len(structure.bin_names),
+            len(self.locals_),
+            len(self._blocks),
             len(per_channel),
-            self._codes[1],
-            len(bent),
-            always,
-            has_products,
+            self.codes[1],
+            0,  # bent ones
+            0,  # of which always
+            self._has_products,
         ]
         integers = [
             sizes,
             _starts(per_channel),
-            _starts(described.n_bins),
+            _starts(structure.n_bins),
             _starts([len(some) for some in active]),
             np.concatenate(active),
             self._offsets,
             self._local_of,
             self._bin_local,
-            self._kind[self._locals],
+            self.kind[self.locals_],
             starts[0],
             factor_parameter,
             [code for entries in factors for _, code in entries],
@@ -622,128 +500,179 @@ class _Packer:
             spot_parameter,
             [b for entries in spots for b, _ in entries],
             slots[2],
-            self._kind[self._globals],
-            [parameters[index].fixed for index in self._globals],
+            self.kind[self.globals_],
+            self._fixed[self.globals_],
             kinked,
-            bent,
+            [],  # bent ones
         ]
-        floats = [
-            np.concatenate(nominal),
-            coefficients.ravel(),
-            up,
-            down,
-            self._width[self._locals],
-            [parameters[index].lower for index in self._locals],
-            [parameters[index].upper for index in self._locals],
-            self._width[self._globals],
-            [parameters[index].lower for index in self._globals],
-            [parameters[index].upper for index in self._globals],
-            [parameters[index].init for index in self._globals],
-            bends,
+        n_floats = [
+            len(self._nominal),
+            _N_COEFFICIENTS * len(ratios),
+            len(high),
+            len(low),
+            *[len(self.locals_)] * 3,
+            *[n] * 4,
+            0,  # of bent ones
         ]
-        integer_parts = [np.asarray(part, dtype=np.int64) for part in integers]
-        float_parts = [np.asarray(part, dtype=float) for part in floats]
-        n_header = len(integers) + 1 + len(floats) + 1
-        header = np.concatenate(
-            [
-                n_header + _starts([len(part) for part in integer_parts]),
-                _starts([len(part) for part in float_parts]),
-            ]
-        )
-        return FlatModel(
-            integers=np.concatenate([header, *integer_parts]),
-            floats=np.concatenate(float_parts),
-            parameters=parameters,
-            poi_index=self._poi,
-            bin_names=tuple(described.bin_names),
-            auxdata=auxdata,
-            constraints=self._constraints,
-            globals_=self._globals,
-            locals_=self._locals,
-            folded=self._folded,
-            global_data=self._aux[self._globals],
-            local_data=self._aux[self._locals],
-            may_have_several_minima=len(bent) > 0 or has_products,
-            is_likely_to=always > 0 or has_products,
-        )
+        parts = [np.asarray(part, dtype=np.int64) for part in integers]
+        self._n_header = len(parts) + 1 + len(n_floats) + 1
+        self._end_of_integers = len(parts)  # in the header
+        header = [self._n_header + _starts([len(part) for part in parts]), _starts(n_floats)]
+        self._integers = np.concatenate([*header, *parts])
+        self._integers.setflags(write=False)
+        self.size = max(sum(n_floats), len(self._varied), n * len(structure.bin_names), 1)
 
-    def _has_products(self, factors: list[list[tuple[int, int]]], spots: list[list[tuple[int, int]]]) -> bool:
+    def _multiplies(self, factors: list[list[tuple[int, int]]], spots: list[list[tuple[int, int]]]) -> bool:
         """Whether two free parameters other than the POI multiply each other."""
-        global_kind = self._kind[self._globals]
-        poi = int(self._global_of[self._poi])
+        global_kind = self.kind[self.globals_]
+        poi = int(self._global_of[self.structure.poi_index])
         for j, mine in enumerate(factors):
             local = self._local_of[self._offsets[j] : self._offsets[j + 1]]
-            binwise = self._kind[self._locals[local[local >= 0]]].tolist()
-            binwise += [self._kind[p] for _, p in spots[j]]
-            norms = sum(p != poi and global_kind[p] == _FREE for p, _ in mine)
-            if norms + (_FREE in binwise) > 1:
+            binwise = self.kind[self.locals_[local[local >= 0]]].tolist()
+            binwise += [self.kind[p] for _, p in spots[j]]
+            norms = sum(p != poi and global_kind[p] == FREE for p, _ in mine)
+            if norms + (FREE in binwise) > 1:
                 return True
         return False
 
-    def _bent(
-        self,
-        nominal: list[Array],
-        starts: list[Index],
-        acting: tuple[Index, Index, Index],
-        coefficients: Array,
-        shape_offset: Index,
-        up: Array,
-        down: Array,
-    ) -> tuple[Index, Array, int]:
-        """The nuisance parameters in which -2 ln L may have several minima, at most `_MAX_BENT`, the worst first.
-
-        The constraint bends -2 ln L by 2 everywhere. Against it works the even part of a variation,
-        (hi + lo)/2 - nominal, in units of the Poisson uncertainty; and a variation that empties a bin.
-        Also that part in each bin, row after row; and how many of them are bent so much, or empty a bin, that they
-        have to be started on the other side whatever the data are.
-        """
-        n_blocks = len(nominal)
-        bins = [np.arange(block.first_bin, block.first_bin + len(block.data)) for block in self._blocks]
-        cells = np.concatenate(nominal)
-        all_bins = np.concatenate(bins)
-        total = np.bincount(all_bins, weights=cells)
-        n_bins, n = len(total), len(self._globals)
-        even, odd = np.zeros(n * n_bins), np.zeros(n * n_bins)  # by global and bin, flattened
-        lengths = np.array([len(block.data) for block in self._blocks])
-        for acts, start, (high, low) in (
-            (acting[0], starts[0], (np.exp(coefficients[:, 0]) - 1.0, 1.0 - np.exp(coefficients[:, 1]))),
-            (acting[1], starts[1], (up, down)),
-        ):
-            owner = np.repeat(np.arange(n_blocks), np.diff(start))  # the block of each modifier
+    def _set_variations(self, starts: list[Index], acting: tuple[Index, Index, Index]) -> None:
+        """Which cell each normsys and histosys varies, and by which global and bin that is to be summed."""
+        lengths = np.array([block.n for block in self._blocks])
+        self._bin_of_cell = np.concatenate([np.arange(block.n) + block.first_bin for block in self._blocks])
+        n_bins = len(self.structure.bin_names)
+        places = []
+        for acts, start in zip(acting[:2], starts[:2], strict=True):
+            owner = np.repeat(np.arange(len(self._blocks)), np.diff(start))  # the block of each modifier
             size = lengths[owner]
             at = np.repeat(np.arange(len(owner)), size)  # the modifier of each of its cells
             within = np.arange(len(at)) - np.repeat(np.cumsum(size) - size, size)
             cell = self._offsets[owner[at]] + within
-            if acts is acting[0]:
-                high, low = high[at] * cells[cell], low[at] * cells[cell]
-            where = acts[at] * n_bins + all_bins[cell]
-            even += np.bincount(where, weights=0.5 * (high - low), minlength=n * n_bins)
-            odd += np.bincount(where, weights=np.minimum(high, -low), minlength=n * n_bins)
-        bends, drops = even.reshape(n, n_bins), odd.reshape(n, n_bins)
-        strength = np.sqrt(np.sum(bends**2 / (np.maximum(total, 0.0) + 1.0), axis=1))
+            places.append((at, cell, acts[at] * n_bins + self._bin_of_cell[cell]))
+        (self._rate_of, self._rate_cell, rate_place), (_, _, shape_place) = places
+        self._varied = np.concatenate([rate_place, shape_place])
+
+    # ------------------------------------------------------------------------------------------------- the numbers
+
+    def filled(self, values: Array, fixed: Flags) -> list[FlatModel | WorkspaceError]:
+        """The models with these values, shape (n_models, n_columns), or what is wrong with them; fixed is that of all."""
+        errors = self._errors(values)
+        n_models = len(values)
+        nominal = values[:, self._nominal]
+        up = values[:, self._high] - nominal[:, self._shape_cell]
+        down = nominal[:, self._shape_cell] - values[:, self._low]
+        if self._fold:
+            scale = np.ones_like(nominal)
+            for cell, parameter in self._fold:
+                scale[:, cell] *= values[:, self.initial[parameter]]
+            nominal *= scale
+            up *= scale[:, self._shape_cell]
+            down *= scale[:, self._shape_cell]
+        ratios = np.ascontiguousarray(values[:, self._ratios].transpose(1, 0, 2))  # hi and lo
+        with np.errstate(all="ignore"):  # those that are wrong have been seen
+            coefficients = normsys_coefficients(ratios[0], ratios[1])
+        bends, strength = self._bends(nominal, ratios, up, down)
+        order = np.argsort(-strength, axis=1, kind="stable")
+        n_bent = np.minimum(np.count_nonzero(strength, axis=1), _MAX_BENT).tolist()
+        always = np.count_nonzero(strength >= _ALWAYS_BENT, axis=1).tolist()
+        floats = np.hstack([nominal, coefficients.reshape(n_models, -1), up, down, values[:, self._plain]])
+        initial, lower, upper = (values[:, columns] for columns in (self.initial, self.lower, self.upper))
+        found: list[FlatModel | WorkspaceError] = []
+        for row, error in enumerate(errors):
+            if error is not None:
+                found.append(error)
+                continue
+            integers, mine = self._integers, floats[row]
+            if n_bent[row]:
+                bent = order[row, : n_bent[row]]
+                integers = self._with_bent(bent, min(always[row], n_bent[row]))
+                mine = np.concatenate([mine, bends[row, bent].ravel()])
+            found.append(
+                FlatModel(
+                    layout=self,
+                    integers=integers,
+                    floats=mine,
+                    values=values[row],
+                    initial=initial[row],
+                    lower=lower[row],
+                    upper=upper[row],
+                    fixed=fixed,
+                    may_have_several_minima=n_bent[row] > 0 or self._has_products,
+                    is_likely_to=always[row] > 0 or self._has_products,
+                )
+            )
+        return found
+
+    def _errors(self, values: Array) -> list[WorkspaceError | None]:
+        errors: list[WorkspaceError | None] = [None] * len(values)
+        ratios = values[:, self._ratios].transpose(1, 0, 2)
+        wrong = ~(ratios > 0.0).all(axis=0)
+        for row, which in zip(*np.nonzero(wrong), strict=True):
+            high, low = ratios[:, row, which]
+            errors[row] = UnusableNumberError(
+                f"workspace: {self._ratio_names[which]}: found hi {high}, lo {low}; factors are above 0"
+            )
+        poisson = np.flatnonzero(self.kind == POISSON)
+        factors = values[:, self.width[poisson]]
+        for row, which in zip(*np.nonzero(~(factors > 0.0)), strict=True):
+            name = self.structure.names[poisson[which]]
+            errors[row] = WorkspaceError(
+                f"workspace: parameters[{name}].factors: found {factors[row, which]}; a factor is above 0"
+            )
+        return errors
+
+    def _with_bent(self, bent: Index, always: int) -> Index:
+        """The integers of a model with these bent globals, the worst first."""
+        integers: Index = np.concatenate([self._integers, bent])
+        integers[self._n_header + 7] = len(bent)
+        integers[self._n_header + 8] = always
+        integers[self._end_of_integers] += len(bent)
+        integers[self._n_header - 1] += len(bent) * len(self.structure.bin_names)
+        return integers
+
+    def _bends(self, nominal: Array, ratios: Array, up: Array, down: Array) -> tuple[Array, Array]:
+        """In which nuisance parameters -2 ln L may have several minima.
+
+        The constraint bends -2 ln L by 2 everywhere. Against it works the even part of a variation,
+        (hi + lo)/2 - nominal, in units of the Poisson uncertainty; and a variation that empties a bin.
+        Returns that part by global and bin, shape (n_models, n_globals, n_bins); and how bent each global is, 0 where it
+        is not. What is bent by `_ALWAYS_BENT`, or empties a bin, has to be started on the other side whatever the data are.
+        """
+        n_models, n, n_bins = len(nominal), len(self.globals_), len(self.structure.bin_names)
+        total = _sums(self._bin_of_cell, nominal, n_bins)
+        cells = nominal[:, self._rate_cell]
+        high = np.hstack([(ratios[0][:, self._rate_of] - 1.0) * cells, up])
+        low = np.hstack([(1.0 - ratios[1][:, self._rate_of]) * cells, down])
+        bends = _sums(self._varied, 0.5 * (high - low), n * n_bins).reshape(n_models, n, n_bins)
+        drops = _sums(self._varied, np.minimum(high, -low), n * n_bins).reshape(n_models, n, n_bins)
+        weights = 1.0 / (np.maximum(total, 0.0) + 1.0)
+        strength = np.sqrt(np.sum(bends**2 * weights[:, None, :], axis=2))
         strength[strength < _BENT] = 0.0
-        empties = ((total + _REACH * drops < 0.0) & (total < _FEW) & (drops < 0.0)).any(axis=1)
-        strength = np.maximum(strength, np.where(empties, _ALWAYS_BENT, 0.0))
-        order = np.argsort(-strength, kind="stable")
-        bent = order[: min(int(np.count_nonzero(strength)), _MAX_BENT)].astype(np.int64)
-        return bent, bends[bent].ravel(), int(np.count_nonzero(strength[bent] >= _ALWAYS_BENT))
+        total = total[:, None, :]
+        empties = ((total + _REACH * drops < 0.0) & (total < _FEW) & (drops < 0.0)).any(axis=2)
+        return bends, np.where(empties, np.maximum(strength, _ALWAYS_BENT), strength)
 
 
-def _ratios(modifier: Mapping[str, Any], where: str) -> tuple[float, float]:
-    high, low = float(modifier["data"]["hi"]), float(modifier["data"]["lo"])
-    if not (high > 0.0 and low > 0.0):
-        msg = f"workspace: {where}: normsys {modifier['name']!r}: found hi {high}, lo {low}; factors are above 0"
-        raise UnusableNumberError(msg)
-    return high, low
+def _sums(place: Index, weights: Array, size: int) -> Array:
+    """Sums of the weights by place, row by row; shape (n_rows, size)."""
+    n_rows = len(weights)
+    where = (np.arange(n_rows)[:, None] * size + place).ravel()
+    sums: Array = np.bincount(where, weights=weights.ravel(), minlength=n_rows * size).astype(float, copy=False)
+    return sums.reshape(n_rows, size)
 
 
-def normsys_coefficients(ratios: Sequence[tuple[float, float]]) -> Array:
-    """Per factor: ln hi, ln lo, and the coefficients of code 4; shape (n_factors, 8)."""
-    high, low = np.array(ratios, dtype=float).reshape(-1, 2).T
+def normsys_coefficients(high: Array, low: Array) -> Array:
+    """Per factor: ln hi, ln lo, and the coefficients of code 4; shape (n_models, n_factors, 8)."""
     up, down = np.log(high), np.log(low)
-    target = np.array([high - 1.0, low - 1.0, up * high, -down * low, up**2 * high, down**2 * low])
-    coefficients: Array = np.vstack([up, down, _CODE4 @ target]).T
-    return coefficients
+    ends = ((high - 1.0, low - 1.0), (up * high, -down * low), (up * up * high, down * down * low))
+    odd = (ends[0][0] - ends[0][1], ends[1][0] + ends[1][1], ends[2][0] - ends[2][1])
+    even = (ends[0][0] + ends[0][1], ends[1][0] - ends[1][1], ends[2][0] + ends[2][1])
+    found = np.empty((*high.shape, _N_COEFFICIENTS))
+    found[..., 0], found[..., 1] = up, down
+    for first, rows, (value, slope, curvature) in ((2, _CODE4[0], odd), (3, _CODE4[1], even)):
+        found[..., first::2] = (
+            rows[:, 0] * value[..., None] + rows[:, 1] * slope[..., None] + rows[:, 2] * curvature[..., None]
+        )
+    return found
 
 
 def _active(

@@ -1,12 +1,14 @@
 """pyhf with our fits: `pyhf.set_backend("numpy", custom_optimizer=CompiledOptimizer())`.
 
 `pyhf.infer` is then used as always. A fit that the compiled likelihood cannot do goes to pyhf's own minimiser, with a
-warning that says why.
+warning that says why. cabinetry chooses pyhf's Minuit by itself; `with cabinetry_fits():` it takes this optimizer instead.
 """
 
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy as np
 from modelbuilder.errors import FitFailure, WorkspaceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -28,6 +30,37 @@ _KEPT = 16  # compiled models
 
 class CompiledOptimizerWarning(UserWarning):
     """A fit that was left to pyhf's own minimiser."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Minuit:
+    """What cabinetry reads of a Minuit object; it has no MINOS."""
+
+    fmin: str
+    fixed: list[bool]
+
+
+@contextmanager
+def cabinetry_fits() -> Iterator[None]:
+    """Within this, fits, rankings, scans and limits of cabinetry are done by the compiled likelihood.
+
+    Its fits without `minos` and without `custom_fit`, that is: those need Minuit itself.
+    """
+    import pyhf
+
+    theirs: Any = pyhf.optimize.minuit_optimizer
+    models: dict[Any, tuple[Any, CompiledLikelihood]] = {}
+
+    class Optimizer(CompiledOptimizer):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(theirs(**options))
+            self._models = models  # cabinetry makes an optimizer for each fit
+
+    pyhf.optimize.minuit_optimizer = Optimizer
+    try:
+        yield
+    finally:
+        pyhf.optimize.minuit_optimizer = theirs
 
 
 class CompiledOptimizer:
@@ -68,6 +101,7 @@ class CompiledOptimizer:
             "return_correlations": return_correlations,
         }
         fixed = {int(index): float(value) for index, value in fixed_vals or ()}
+        options = {name: value for name, value in options.items() if value is not None}
         try:
             self._require_known(objective, pdf, options)
             likelihood = self._likelihood(pdf, data, init_pars, par_bounds, fixed)
@@ -211,6 +245,7 @@ def _returned(
                 nfev=fit.evaluations,
                 unc=uncertainties,
                 corr=correlations,
+                minuit=_Minuit(fmin=f"-2 ln L = {fit.twice_nll}", fixed=[index in fixed for index in range(n)]),
             )
         )
     return tuple(returned) if len(returned) > 1 else returned[0]

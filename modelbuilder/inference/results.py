@@ -117,6 +117,7 @@ class UpperLimit:
 
     expected: at -2, -1, 0, +1, +2 sigma. With `profile-likelihood` an entry, and the observed limit, is 0 where a
     downward fluctuation of that size excludes every positive signal: there is no division by CLb to prevent it.
+    q0: the test statistic of background only (see `Discovery`).
     effective_background_events: events of the counting experiment that is as sensitive as this model,
     (sum s)^2 / sum(s^2/b) over bins, for a signal s and the expected background b.
     asymptotics_doubtful: fewer than `asymptotic.FEW_EVENTS` such events; `warnings` says it in words.
@@ -129,6 +130,7 @@ class UpperLimit:
     observed: float
     expected: tuple[float, float, float, float, float]
     poi_hat: float
+    q0: float
     effective_background_events: float
     asymptotics_doubtful: bool
     warnings: tuple[str, ...]

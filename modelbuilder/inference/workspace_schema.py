@@ -16,7 +16,8 @@ from typing import (
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-Numbers = Annotated[list[float], Field(min_length=1)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Numbers = Annotated[list[Number], Field(min_length=1)]
 
 
 class _Closed(TypedDict):
@@ -29,8 +30,8 @@ class _TwoTemplates(_Closed):
 
 
 class _TwoFactors(_Closed):
-    lo: float
-    hi: float
+    lo: Number
+    hi: Number
 
 
 class _HistoSys(_Closed):
@@ -85,7 +86,7 @@ class _Observation(_Closed):
 class _Parameter(_Closed):
     name: str
     inits: NotRequired[Numbers]
-    bounds: NotRequired[Annotated[list[list[float]], Field(min_length=1)]]
+    bounds: NotRequired[Annotated[list[list[Number]], Field(min_length=1)]]
     auxdata: NotRequired[Numbers]
     factors: NotRequired[Numbers]
     sigmas: NotRequired[Numbers]
@@ -114,10 +115,18 @@ def _adapter() -> TypeAdapter[Any]:
     return TypeAdapter(_Workspace)
 
 
+def validated(workspace: object) -> dict[str, Any] | None:
+    """A deep copy, in dict, list, str, bool and float, of what is a workspace beyond doubt; None if it is not.
+
+    What is not may still be one.
+    """
+    try:
+        found: dict[str, Any] = _adapter().validate_python(workspace)
+    except ValidationError:
+        return None
+    return found
+
+
 def is_plainly_valid(workspace: object) -> bool:
     """Whether this is a workspace beyond doubt; if not, it may still be one."""
-    try:
-        _adapter().validate_python(workspace)
-    except ValidationError:
-        return False
-    return True
+    return validated(workspace) is not None

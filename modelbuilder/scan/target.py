@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import fnmatch
-from collections import deque
+import itertools
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from modelbuilder.errors import FitFailure, InputFileError, RunDirectoryError, WorkspaceError
-from modelbuilder.inference.choice import LimitRequest, find_limit, open_likelihood
+from modelbuilder.inference.choice import FoundLimit, LimitRequest, find_limits, open_likelihoods
+from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
+from modelbuilder.inference.pyhf_likelihood import PyhfLikelihood
 from modelbuilder.scan.likelihood_files import LikelihoodFiles, find_likelihoods, stated_confidence_level
 from modelbuilder.workspace.files import read_json
 
 INVALID = "invalid-workspace"
 RUN = "run.json"
 """What makes a directory a run; that of `scan.store`, which brings the simulation with it."""
+_MOST_AT_ONCE = 1024  # targets
+_QUICK_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,66 +53,72 @@ def targets_at(path: Path, *, patchset: Path | None = None, pattern: str | None 
 
 
 def limit_of(target: Target, request: LimitRequest) -> dict[str, Any]:
-    """The limit on a target as one JSON-like object; a failure has its name in `status` and no numbers.
+    """The limit on a target, as `limits_at` has it."""
+    (found,) = _limits_of([target], request)
+    return found
+
+
+def limits_at(targets: Iterable[Target], request: LimitRequest, *, jobs: int) -> Iterator[dict[str, Any]]:
+    """The limit on each target as a JSON-like object, in their order; a failure has its name in `status` and no numbers.
 
     One of several targets that is no workspace is such a failure too, `invalid-workspace`; alone it is an error.
+    Targets are taken some at a time, more and more of them while that is quick, so that memory does not grow with their
+    number. By that many threads; the result does not depend on their number, nor on who is done together.
     """
-    found: dict[str, Any] = {} if target.name is None else {"patch": target.name, "values": list(target.values)}
-    try:
-        likelihood, notes = open_likelihood(target.workspace, None if target.patch is None else [target.patch])
-    except WorkspaceError as error:
-        if target.name is None:
-            raise
-        return {**found, "method": request.method, "status": INVALID, "detail": str(error)}
-    found |= {
-        "poi": likelihood.poi_name,
-        "method": request.method,
-        "confidence_level": request.confidence_level,
-    }
-    try:
-        limit = find_limit(likelihood, request)
-    except FitFailure as failure:
-        return {**found, "status": failure.reason, "detail": failure.detail}
-    except WorkspaceError as error:
-        if target.name is None:
-            raise
-        return {**found, "status": INVALID, "detail": str(error)}
-    counters = likelihood.counters
+    targets = iter(targets)
+    size = jobs
+    while some := list(itertools.islice(targets, size)):
+        begin = time.perf_counter()
+        yield from _limits_of(some, replace(request, n_threads=jobs))
+        size = min(2 * size, _MOST_AT_ONCE) if time.perf_counter() - begin < _QUICK_S else size
+
+
+def _limits_of(targets: Sequence[Target], request: LimitRequest) -> Iterator[dict[str, Any]]:
+    opened = open_likelihoods(
+        [target.workspace for target in targets],
+        [() if target.patch is None else (target.patch,) for target in targets],
+    )
+    limits = iter(find_limits([one[0] for one in opened if not isinstance(one, WorkspaceError)], request))
+    for target, one in zip(targets, opened, strict=True):
+        names: dict[str, Any] = {} if target.name is None else {"patch": target.name, "values": list(target.values)}
+        if isinstance(one, WorkspaceError):
+            if target.name is None:
+                raise one
+            yield {**names, "method": request.method, "status": INVALID, "detail": str(one)}
+            continue
+        likelihood, notes = one
+        limit = next(limits)
+        if isinstance(limit, WorkspaceError) and target.name is None:
+            raise limit
+        yield {
+            **names,
+            "poi": likelihood.poi_name,
+            "method": request.method,
+            "confidence_level": request.confidence_level,
+            **_result(limit, likelihood, notes),
+        }
+
+
+def _result(
+    limit: FoundLimit | FitFailure | WorkspaceError,
+    likelihood: CompiledLikelihood | PyhfLikelihood,
+    notes: tuple[str, ...],
+) -> dict[str, Any]:
+    if isinstance(limit, FitFailure):
+        return {"status": limit.reason, "detail": limit.detail}
+    if isinstance(limit, WorkspaceError):
+        return {"status": INVALID, "detail": str(limit)}
     return {
-        **found,
         "status": "ok",
         "observed": limit.observed,
         "expected": None if limit.expected is None else list(limit.expected),
         "poi_hat": limit.discovery.poi_hat,
         "p_value": limit.discovery.p_value,
         **limit.details,
-        "fits": counters.fits,
-        "evaluations": counters.evaluations,
+        "fits": likelihood.counters.fits,
+        "evaluations": likelihood.counters.evaluations,
         "warnings": [*notes, *limit.warnings],
     }
-
-
-def limits_at(targets: Iterable[Target], request: LimitRequest, *, jobs: int) -> Iterator[dict[str, Any]]:
-    """`limit_of` each target, in their order, by that many threads; the result does not depend on their number.
-
-    Targets are taken as they are needed, so that memory does not grow with their number.
-    """
-    targets = iter(targets)
-    first = next(targets, None)
-    if first is None:
-        return
-    second = next(targets, None)
-    if second is None:  # all threads for the toys of one
-        yield limit_of(first, replace(request, n_threads=jobs))
-        return
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting = deque(pool.submit(limit_of, target, request) for target in (first, second))
-        for target in targets:
-            waiting.append(pool.submit(limit_of, target, request))
-            if len(waiting) > 2 * jobs:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def confidence_level_of(path: Path) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,11 @@ def test_what_cannot_be_compiled_is_fitted_with_pyhf_and_says_so(monkeypatch: py
         message = "workspace: no kernel for this"
         raise WorkspaceError(message)
 
+    def refuse_all(workspaces: Sequence[object], patches: object = None) -> list[WorkspaceError]:
+        return [WorkspaceError()] * len(workspaces)
+
     monkeypatch.setattr(CompiledLikelihood, "__init__", refuse)
+    monkeypatch.setattr(CompiledLikelihood, "many", refuse_all)
     fallback = limit_of(target, CLS)
     assert fallback["warnings"] == ["not compiled, but fitted with pyhf, which is slow: workspace: no kernel for this"]
     assert fallback["observed"] == pytest.approx(compiled["observed"], rel=1e-6)
