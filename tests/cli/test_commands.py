@@ -132,7 +132,7 @@ def test_our_own_faults_are_ours(cli: Cli, monkeypatch: pytest.MonkeyPatch, spec
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("made up")
 
-    monkeypatch.setattr("modelbuilder.spec.load.load_search", fail)
+    monkeypatch.setattr("modelbuilder.spec.load.load_spec", fail)
     found = cli("show", specs)
     assert found.code == 1
     assert "error: ZeroDivisionError: made up" in found.errors
@@ -220,7 +220,7 @@ def test_what_cannot_be_written_is_said_before_anything_runs(
         pytest.skip("no /proc here")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("modelbuilder.histograms.look.Looker.look", lambda self: pytest.fail("it was simulated"))
-    monkeypatch.setattr("modelbuilder.scan.run.Simulation", lambda *_, **__: pytest.fail("it was simulated"))
+    monkeypatch.setattr("modelbuilder.scan.run.points_of", lambda *_, **__: pytest.fail("it was simulated"))
     (tmp_path / "file").touch()
     (tmp_path / "folder.json").mkdir()
     (tmp_path / "x.png").mkdir()
@@ -928,7 +928,7 @@ def test_plot(cli: Cli, small_run: Path, tmp_path: Path) -> None:
 def test_schema(cli: Cli, tmp_path: Path) -> None:
     """Catches files that differ from what is printed, and a check that passes whatever it finds."""
     printed = cli("schema").document
-    assert set(printed) == {"search.schema.json", "experiment.schema.json"}
+    assert set(printed) == {"search.schema.json", "combination.schema.json", "experiment.schema.json"}
     folder = tmp_path / "schemas"
     out = cli("schema", "-o", folder)
     assert out.code == 0
