@@ -167,9 +167,7 @@ def _check_options(options: Options) -> None:
 @contextmanager
 def _in_place(output: Path) -> Iterator[Path]:
     """A temporary directory that becomes `output` if all goes well, and vanishes if not."""
-    if output.is_dir() and not any(output.iterdir()):
-        pass
-    elif output.exists() or output.is_symlink():
+    if output.is_symlink() or (output.exists() and not (output.is_dir() and not any(output.iterdir()))):
         msg = f"{output}: exists and is not an empty directory; choose another one, or remove it"
         raise UserError(msg)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")

@@ -96,10 +96,12 @@ def _layout(regions: Sequence[Region]) -> str:
     alone = sum(len(region.points) == 1 for region in regions)
     lines = [
         f"The fit regions differ: there are {len(regions)}, each with a folder of its own below `{REGIONS}/`, which holds its",
-        f"`{BACKGROUND}` and `{PATCHSET}`. Grid points share a folder if edges, data and background are the same:",
-        f"{alone} of the folders hold one grid point and are called after it, the others after the channel or after their",
-        f"first point. `{INDEX}` has the folder of each grid point. Where windows overlap, likelihoods share data and must",
-        "not be multiplied.",
+        f"`{BACKGROUND}` and `{PATCHSET}`. Grid points share a folder if edges, data and background are the same.",
+        "Each folder holds one grid point and is called after it."
+        if alone == len(regions)
+        else f"{alone} folders hold one grid point and are called after it, the others after channel or first point.",
+        f"`{INDEX}` has the folder of each grid point. Where windows overlap, likelihoods share data and must not be",
+        "multiplied.",
     ]
     return "\n".join(lines)
 

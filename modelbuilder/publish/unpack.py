@@ -100,7 +100,7 @@ def unpack(archive: Path, output: Path, limits: Limits | None = None) -> Unpacke
     if not archive.is_file():
         msg = f"{archive}: no such file" if not archive.exists() else f"{archive}: not a file"
         raise InputFileError(msg)
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+    if output.is_symlink() or (output.exists() and not (output.is_dir() and not any(output.iterdir()))):
         msg = f"{output}: exists and is not an empty directory; choose another one, or remove it"
         raise UserError(msg)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")

@@ -59,7 +59,8 @@ class Verified:
 
 def verify_likelihoods(run: FinishedRun, regions: Sequence[Region], folder: Path) -> Verified:
     """Compare the likelihoods in a folder with those of the run. Raises BundleError at the first difference."""
-    pyhf_points = set(_spread(run.points, N_PYHF))
+    pyhf_points, n_pyhf = set(_spread(run.points, N_PYHF)), 0
+    pyhf_regions = set(_spread(range(len(regions)), N_PYHF))
     limit_points = set(_spread(run.points, N_LIMITS))
     methods = [method for method in run.methods if method in _ASYMPTOTIC]
     largest, n_limits, largest_limit = 0.0, 0, 0.0
@@ -67,8 +68,8 @@ def verify_likelihoods(run: FinishedRun, regions: Sequence[Region], folder: Path
         background = read_json(folder / region.file(BACKGROUND))
         patchset = read_json(folder / region.file(PATCHSET))
         _check_patchset(region, background, patchset, len(run.grid))
-        if number in _spread(range(len(regions)), N_PYHF):
-            _check_with_pyhf(region, background, patchset, run, pyhf_points)
+        if number in pyhf_regions:
+            n_pyhf += _check_with_pyhf(region, background, patchset, run, pyhf_points)
         for point, operations in operations_of(patchset):
             direct, _ = open_likelihood(run.workspace(point))
             published, _ = open_likelihood(background, [operations])
@@ -81,7 +82,7 @@ def verify_likelihoods(run: FinishedRun, regions: Sequence[Region], folder: Path
     return Verified(
         points=len(run.points),
         largest_difference=largest,
-        pyhf_points=len(pyhf_points),
+        pyhf_points=n_pyhf,
         limits=n_limits,
         largest_limit_difference=largest_limit,
     )
@@ -184,8 +185,8 @@ def _check_patchset(region: Region, background: Any, patchset: Any, n_labels: in
         _fail(f"{where}: the values of the patches are not {n_labels} each, or stand there twice")
 
 
-def _check_with_pyhf(region: Region, background: Any, patchset: Any, run: FinishedRun, chosen: set[str]) -> None:
-    """pyhf's schema, digests and order; and its likelihood of the chosen points, patched and direct."""
+def _check_with_pyhf(region: Region, background: Any, patchset: Any, run: FinishedRun, chosen: set[str]) -> int:
+    """pyhf's schema, digests and order; and its likelihood of the first point and the chosen ones. Returns their number."""
     import pyhf
 
     from modelbuilder.inference._pyhf_backend import numpy_backend
@@ -196,9 +197,8 @@ def _check_with_pyhf(region: Region, background: Any, patchset: Any, run: Finish
         patches.verify(workspace)
         if pyhf.Workspace.sorted(workspace) != workspace:
             _fail(f"{region.file(BACKGROUND)}: not in the order of pyhf")
-        for point in region.points:
-            if point not in chosen and point != region.points[0]:
-                continue
+        points = [point for point in region.points if point in chosen or point == region.points[0]]
+        for point in points:
             patched = patches.apply(workspace, point)
             if in_order(patched) != dict(patched):
                 _fail(f"{region.file(PATCHSET)}: {point}: the patched workspace is not sorted")
@@ -211,6 +211,7 @@ def _check_with_pyhf(region: Region, background: Any, patchset: Any, run: Finish
             values = [-2.0 * float(model.logpdf(pars, data)[0]) for model, data in zip(models, observed, strict=True)]
             if not abs(values[0] - values[1]) <= TOLERANCE * max(abs(values[0]), 1.0):
                 _fail(f"{point}: -2 ln L by pyhf is {values[1]!r} in the bundle, {values[0]!r} in the run")
+    return len(points)
 
 
 def _counts(model: Any, workspace: Mapping[str, Any]) -> list[float]:

@@ -887,7 +887,8 @@ def test_fit_of_a_bad_file(cli: Cli, tmp_path: Path) -> None:
     """Catches faults of the user that are not exit code 2, or text on standard output."""
     bad = written(tmp_path / "w.json", json.dumps(workspace()).replace("normsys", "normsis"))
     good = written(tmp_path / "v.json", workspace())
-    for arguments in ((bad,), (tmp_path / "none.json",), (tmp_path,), (good, "--patch", "x")):
+    (tmp_path / "empty").mkdir()
+    for arguments in ((bad,), (tmp_path / "none.json",), (tmp_path / "empty",), (good, "--patch", "x")):
         found = cli("fit", *arguments)
         assert (found.code, found.output) == (2, "")
         assert found.errors.startswith("error: ")

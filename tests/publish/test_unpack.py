@@ -275,6 +275,9 @@ def test_a_place_that_is_taken(tmp_path: Path) -> None:
     assert unpack(path, tmp_path / "new").files == 1
     with pytest.raises(UserError, match="cannot be written"):
         unpack(path, tmp_path / "new" / "a.json" / "below")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "does not exist")
+    with pytest.raises(UserError, match="exists and is not an empty directory"):
+        unpack(path, tmp_path / "nowhere")
 
 
 def patch_of(workspace: Any) -> list[Any]:
