@@ -20,10 +20,12 @@ from modelbuilder.publish import style
 from modelbuilder.scan.points import experiments_of, searches_at, searches_of
 from modelbuilder.scan.store import FIGURES, TEMPLATES, WORKSPACES
 from modelbuilder.scan.table import BANDS, UPPER_EDGE
+from modelbuilder.spec.comparisons import ComparedCurve, MuonMoment
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import UNIT_SUFFIXES, Interpretation
 from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
 from modelbuilder.spec.search import SIGNAL, Data, PseudoData, SearchSpec, SpuriousSignal
+from modelbuilder.theory.muon_moment import Difference, coupling_band
 from modelbuilder.workspace.files import read_json
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 VISIBLE = 0.005
+FARTHEST = 100.0
+"""An axis grows by at most this factor for the sake of a curve that is compared."""
 DENSE = 1000
 """With more masses the observed limit is a thin line below the median, which it would cover."""
 WIDE = 100.0
@@ -155,6 +159,48 @@ def draw_limits(axes: Axes, curve: LimitCurve, others: Sequence[LimitCurve], flo
     axes.set_ylim(bottom=floor)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ComparedWith:
+    """A curve, or a band where `high` is given, in the unit of the limit. Arrays of one shape, NaN where there is none."""
+
+    title: str
+    mass: FloatArray
+    low: FloatArray
+    high: FloatArray | None
+
+
+def compared_curve(comparison: ComparedCurve | MuonMoment, mass: FloatArray) -> ComparedWith:
+    """What a spec asks to be compared with. mass: of the limit, GeV, between whose ends a loop is computed."""
+    if isinstance(comparison, MuonMoment):
+        dense = np.geomspace(float(mass.min()), float(mass.max()), 200)
+        difference = Difference(value=comparison.difference, error=comparison.error, source=comparison.source)
+        bands = [
+            coupling_band(comparison.muon_moment, m, n_sigma=comparison.sigma, difference=difference)
+            for m in dense.tolist()
+        ]
+        low, high = np.array(bands).T
+        return ComparedWith(title=comparison.title, mass=dense, low=low, high=high)
+    first, *others = (np.array(column) for column in comparison.points())
+    return ComparedWith(title=comparison.title, mass=first, low=others[0], high=others[1] if len(others) > 1 else None)
+
+
+def draw_comparisons(axes: Axes, compared: Sequence[ComparedWith]) -> tuple[float, float]:
+    """Curves as lines, bands with hatches; returns the smallest and the largest value above zero."""
+    values = [1e300, 0.0]
+    for number, one in enumerate(compared):
+        colour = style.COLOURS[(4 + number) % len(style.COLOURS)]
+        if one.high is None:
+            axes.plot(one.mass, one.low, color=colour, lw=1.8, label=one.title)
+        else:
+            axes.fill_between(one.mass, one.low, one.high, facecolor="none", edgecolor=colour, hatch="////", lw=1.0,
+                              label=one.title)  # fmt: skip
+        every = np.concatenate([one.low, one.low if one.high is None else one.high])
+        positive = every[np.isfinite(every) & (every > 0.0)]
+        if positive.size:
+            values = [min(values[0], float(positive.min())), max(values[1], float(positive.max()))]
+    return values[0], values[1]
+
+
 def limit_figure(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: str, ylabel: str, method: str) -> Figure:
     """The limit on one quantity by one method against the mass, with bands; the other methods by their medians."""
     import matplotlib.pyplot as plt
@@ -165,8 +211,13 @@ def limit_figure(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: st
     curve, *others = curves
     with style.house_style():
         figure, axes = plt.subplots()
-        draw_limits(axes, curve, others, floor_of([curve]))
-        axes.set_ylim(top=ceiling_of(curve))
+        floor, ceiling = floor_of([curve]), ceiling_of(curve)
+        draw_limits(axes, curve, others, floor)
+        compared = [compared_curve(one, curve.mass) for one in spec.comparisons.get(quantity, [])]
+        lowest, highest = draw_comparisons(axes, compared)
+        axes.set_ylim(
+            max(min(floor, 0.5 * lowest), floor / FARTHEST), min(max(ceiling, 12.0 * highest), ceiling * FARTHEST)
+        )
         low, high = float(curve.mass.min()), float(curve.mass.max())
         if high > WIDE * low:
             axes.set_xscale("log")

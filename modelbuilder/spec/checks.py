@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from modelbuilder.errors import KinematicsError, Problem
 from modelbuilder.spec import photon_reach, plane_checks
 from modelbuilder.spec.base import SpecModel
+from modelbuilder.spec.comparisons import CROSS_SECTION, Comparison, faults_of_comparisons
 from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.functions import Bounded
@@ -346,6 +347,13 @@ def _interpretations_fit(
             yield ("interpretations", name, "max_cos"), reason
 
 
+def _comparisons_fit(
+    comparisons: dict[str, list[Comparison]], interpretations: dict[str, Interpretation], grid: dict[str, GridAxis]
+) -> Iterator[Finding]:
+    """Curves belong to a quantity with a limit, against the mass of the grid."""
+    yield from faults_of_comparisons(comparisons, [*interpretations, CROSS_SECTION], grid)
+
+
 def _processes_are_possible(
     signal: Signal,
     interpretations: dict[str, Interpretation],
@@ -596,6 +604,7 @@ _CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     _expectations_fit,
     _rates_can_be_told,
     _interpretations_fit,
+    _comparisons_fit,
     _processes_are_possible,
     _windows_have_a_resolution,
     _samples_exist,

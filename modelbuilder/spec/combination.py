@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from modelbuilder.spec.base import FileName, Name, SpecModel, WholeNumber
+from modelbuilder.spec.comparisons import Comparisons, faults_of_comparisons
 from modelbuilder.spec.expectations import Expectation
 from modelbuilder.spec.grid import DECIMALS, GridError, GridPoint, channel_of, expand_axis, point_name, resolution_at
 from modelbuilder.spec.problems import nearest
@@ -52,6 +53,7 @@ class CombinationSpec(SpecModel):
     data: Data = Field(
         description="the data of all searches; the first one has the pseudo-data of `seed`, the next of seed + 1"
     )
+    comparisons: Comparisons
     tests: list[Expectation] = Field(
         default_factory=list, description="what the combination expects of itself; `modelbuilder check` looks"
     )
@@ -168,6 +170,9 @@ def _resolution(variable: str, searches: Mapping[str, LoadedSearch], mass: float
 
 def findings(spec: CombinationSpec) -> Iterator[Finding]:
     """What is wrong between the searches of a combination, or between them and the rest."""
+    yield from faults_of_comparisons(
+        spec.comparisons, [spec.parameter, *spec.shared_interpretations], [spec.grid_variable]
+    )
     for name, search in spec.searches.items():
         path = ("searches", name)
         start = next((other for other in spec.searches if name.startswith(f"{other}_")), None)

@@ -10,6 +10,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from modelbuilder.errors import KinematicsError
 from modelbuilder.spec.base import FileName, Name, Source, SpecModel, WholeNumber, refusal
+from modelbuilder.spec.comparisons import Comparisons
 from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.expectations import Expectation
 from modelbuilder.spec.experiment import ConstantEfficiency, Experiment
@@ -701,6 +702,7 @@ class SearchSpec(SpecModel):
     systematics: dict[Name, Systematic] = Field(description="systematic uncertainties, by name; {} for none")
     statistics: Statistics
     data: Data = Field(description="the data that limits are found for, such as {kind: pseudo, seed: 1}")
+    comparisons: Comparisons
     tests: list[Expectation] = Field(
         default_factory=list, description="what the search expects of itself; `modelbuilder check` looks"
     )
