@@ -153,7 +153,7 @@ def test_pseudo_data_are_counts_around_the_expectation() -> None:
 
 def test_an_event_is_in_all_regions_that_select_it() -> None:
     """Invariant: catches regions with data of their own: the tighter one has a part of the looser one."""
-    search = zprime(WHOLE)
+    search = zprime(WHOLE, "selection.5.where=m_Zp < 9 GeV", "selection.4.above=1 GeV")
     simulation = Simulation(search)
     tight, loose = (simulation.background(simulation.region_of(point)) for point in search.points)
     assert 0.0 < tight.observation.sum() < loose.observation.sum()

@@ -345,3 +345,40 @@ def test_nothing_to_draw(search: LoadedSearch, tmp_path: Path) -> None:
         figures.draw_limit_figures(search, tmp_path, [row(1.0, scale=None)])
     with pytest.raises(RunDirectoryError, match="was this point built"):
         figures.prefit_spectrum(search, tmp_path, row(1.0))
+
+
+TWO_AXES = Path(__file__).parents[1] / "histograms" / "searches" / "two_observables.yaml"
+
+
+def flat_spectrum() -> Spectrum:
+    """Two bins of the first observable, three of the second, which run fastest."""
+    values = np.arange(1.0, 7.0)
+    return Spectrum(
+        edges=np.array([0.0, 1.0, 2.0]), observed=2.0 * values, parts={"four leptons": values}, signal=0.5 * values,
+        signal_text="signal", total=values, stdevs=0.1 * values,
+    )  # fmt: skip
+
+
+def test_projections_and_slices() -> None:
+    """By hand: 1 2 3 | 4 5 6. Catches axes that are exchanged, and an uncertainty that is added as if uncorrelated."""
+    flat = flat_spectrum()
+    assert flat.n_second == 3
+    whole, second = flat.projection(), flat.slice(1)
+    assert whole.observed.tolist() == [12.0, 30.0]
+    assert whole.parts["four leptons"].tolist() == [6.0, 15.0]
+    assert whole.stdevs is None
+    assert second.total.tolist() == [2.0, 5.0]
+    assert second.stdevs is not None
+    assert second.stdevs == pytest.approx([0.2, 0.5])
+    assert whole.projection() is whole
+
+
+def test_slices_say_which_they_are() -> None:
+    """Catches panels in another order than the bins, and angles in radians."""
+    search = load_search(TWO_AXES)
+    found = figures.slices_figure(search, flat_spectrum(), {"channel": "recoil", "m_Zp_gev": 4.0})
+    panels = [axes for axes in found.axes if axes.get_visible()]
+    assert [axes.texts[0].get_text() for axes in panels] == ["0 to 60 deg", "60 to 120 deg", "120 to 180 deg"]
+    texts = texts_of(found)
+    assert any(text.startswith("simulated, pseudo-data (seed 3)") for text in texts)
+    assert any("= 4 GeV, before the fit" in text for text in texts)
