@@ -87,6 +87,26 @@ class _Factor:
         return _Factor(values * scale, np.square(vectors[0]))
 
 
+@dataclass(frozen=True, eq=False)
+class _Affine:
+    """centre + sigma x, of an x whose rules are kept."""
+
+    centre: float
+    sigma: float
+    base: _Factor
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation."""
+        return self.sigma * self.base.spread
+
+    def reduced(self, n: int) -> _Factor:
+        """As that of `_Factor`."""
+        rule = self.base.reduced(n)
+        return _Factor(self.centre + self.sigma * rule.values, rule.weights)
+
+
+_AnyFactor = _Factor | _Affine
 _CERTAIN: NDArray[np.float64] = np.ones(1)
 _ONE = _Factor(_CERTAIN, _CERTAIN)
 
@@ -102,7 +122,7 @@ class CountingModel:
     observed: float
     signal: Mapping[str, float]
     backgrounds: Mapping[str, float]
-    groups: Mapping[frozenset[str], tuple[_Factor, ...]]
+    groups: Mapping[frozenset[str], tuple[_AnyFactor, ...]]
     n_nuisances: int
 
 
@@ -133,7 +153,7 @@ def counting_model(workspace: Mapping[str, Any]) -> CountingModel | None:
     if not scaled or len(set(names)) < len(names) or any(kind != "lumi" and name in settings for kind, name in acting):
         return None
     events = {sample["name"]: float(sample["data"][0]) for sample in samples}
-    groups: dict[frozenset[str], tuple[_Factor, ...]] = {}
+    groups: dict[frozenset[str], tuple[_AnyFactor, ...]] = {}
     n_nuisances = 0
     for (kind, name), data in acting.items():
         if kind == "normsys" and len({(one["hi"], one["lo"]) for one in data.values()}) > 1:
@@ -156,28 +176,26 @@ def counting_model(workspace: Mapping[str, Any]) -> CountingModel | None:
 
 def _factor(
     kind: str, data: Mapping[str, Any], events: Mapping[str, float], settings: Mapping[str, Any] | None
-) -> _Factor | None:
+) -> _AnyFactor | None:
     """The distribution of one constrained factor; None where it is fixed."""
     if kind == "lumi":
         assert settings is not None
         (centre,), (sigma,), ((low, high),) = settings["auxdata"], settings["sigmas"], settings["bounds"]
-        alpha, weights = _normal((low - centre) / sigma, (high - centre) / sigma)
-        return _Factor(centre + sigma * alpha, weights)
+        return _Affine(centre, sigma, _normal((low - centre) / sigma, (high - centre) / sigma))
     if kind == "staterror":
         total = sum(events[name] for name in data)
         sigma = math.sqrt(sum(errors[0] ** 2 for errors in data.values())) / total if total > 0.0 else 0.0
         if not sigma > 0.0:
             return None
-        alpha, weights = _normal(-1.0 / sigma, 9.0 / sigma)
-        return _Factor(1.0 + sigma * alpha, weights)
+        return _Affine(1.0, sigma, _normal(-1.0 / sigma, 9.0 / sigma))
     change = next(iter(data.values()))
     return _normsys(float(change["hi"]), float(change["lo"]))
 
 
 @functools.lru_cache(maxsize=1024)
 def _normsys(high: float, low: float) -> _Factor:
-    alpha, weights = _normal(-_REACH, _REACH)
-    return _Factor(_code4(high, low, alpha), weights)
+    alpha = _normal(-_REACH, _REACH)
+    return _Factor(_code4(high, low, alpha.values), alpha.weights)
 
 
 @functools.cache
@@ -186,13 +204,17 @@ def _rule() -> tuple[Array, Array]:
     return np.asarray(nodes, dtype=np.float64), np.asarray(weights, dtype=np.float64)
 
 
-def _normal(low: float, high: float) -> tuple[Array, Array]:
-    """Nodes and weights for a normal distribution that ends at these standard deviations."""
-    low, high = max(low, -8.0), min(high, 8.0)
+def _normal(low: float, high: float) -> _Factor:
+    """A normal distribution that ends at these standard deviations, or at 8 if they are farther out."""
+    return _normal_within(max(round(low, 12), -8.0), min(round(high, 12), 8.0))
+
+
+@functools.lru_cache(maxsize=64)
+def _normal_within(low: float, high: float) -> _Factor:
     x, weights = _rule()
     alpha = 0.5 * (low + high) + 0.5 * (high - low) * x
     weights = weights * np.exp(-0.5 * np.square(alpha))
-    return alpha, weights / weights.sum()
+    return _Factor(alpha, weights / weights.sum())
 
 
 def _code4(high: float, low: float, alpha: Array) -> Array:
@@ -202,16 +224,29 @@ def _code4(high: float, low: float, alpha: Array) -> Array:
     return np.where(np.abs(alpha) < 1.0, inner, np.exp(np.where(alpha > 0.0, alpha * log_high, -alpha * log_low)))
 
 
-@functools.lru_cache(maxsize=1024)
-def _combined(factors: tuple[_Factor, ...], n: int) -> _Factor:
+def _combined(factors: tuple[_AnyFactor, ...], n: int) -> _Factor:
     """The product of independent factors, with n nodes."""
+    if not factors:
+        return _ONE
+    if len(factors) == 1:
+        return factors[0].reduced(n)
+    kept = tuple(factor for factor in factors if isinstance(factor, _Factor))
+    found = _product(kept, n + _MORE_NODES) if kept else _ONE
+    for factor in factors:
+        if isinstance(factor, _Affine):
+            found = found.times(factor.reduced(n + _MORE_NODES)).reduced(n + _MORE_NODES)
+    return found.reduced(n)
+
+
+@functools.lru_cache(maxsize=1024)
+def _product(factors: tuple[_Factor, ...], n: int) -> _Factor:
     found = _ONE
     for factor in factors:
         found = found.times(factor.reduced(n + _MORE_NODES)).reduced(n + _MORE_NODES)
     return found.reduced(n)
 
 
-def _spread(factors: tuple[_Factor, ...]) -> float:
+def _spread(factors: tuple[_AnyFactor, ...]) -> float:
     """Standard deviation of the product."""
     return math.sqrt(sum(factor.spread**2 for factor in factors))
 
@@ -286,7 +321,7 @@ def _events(samples: Mapping[str, float], factors: Sequence[tuple[frozenset[str]
 
 
 def _background_rule(
-    events: Mapping[str, float], groups: Sequence[tuple[frozenset[str], tuple[_Factor, ...]]], least: float
+    events: Mapping[str, float], groups: Sequence[tuple[frozenset[str], tuple[_AnyFactor, ...]]], least: float
 ) -> _Factor:
     """The distribution of the sum of the backgrounds."""
     shapes = [1] * len(groups)

@@ -78,7 +78,7 @@ def cells_of(masses: FloatArray, gaps: Sequence[Sequence[tuple[float, float]]]) 
     """Cells that tile a grid of rows, shape (n, 2, 2): lower and upper ends along both axes.
 
     masses: shape (n, 2), sorted.    gaps: of both axes; they stay empty. At the ends of a row or of the rows, a cell
-    reaches as far outwards as inwards.
+    reaches as far outwards as inwards, but not below 0.
     """
     starts = np.flatnonzero(np.diff(masses[:, 0], prepend=-1.0) > 0.0)
     rows = [slice(a, b) for a, b in zip(starts, [*starts[1:], len(masses)], strict=True)]
@@ -100,7 +100,7 @@ def _ends(values: FloatArray, gaps: Sequence[tuple[float, float]], alone: float 
     for start, end in gaps:
         low = np.where((values >= end) & (low < end), end, low)
         high = np.where((values <= start) & (high > start), start, high)
-    return np.column_stack([low, high])
+    return np.column_stack([np.maximum(low, 0.0), high])
 
 
 def map_figure(
@@ -119,7 +119,13 @@ def map_figure(
     first, second = spec.grid_variables
     with style.house_style():
         figure, every = plt.subplots(
-            1, len(parts), figsize=(1.0 + 5.2 * len(parts), 4.8), squeeze=False, sharey=True, layout="constrained"
+            1,
+            len(parts),
+            figsize=(1.0 + 5.2 * len(parts), 4.8),
+            squeeze=False,
+            sharex=True,
+            sharey=True,
+            layout="constrained",
         )
         for axes, (name, part) in zip(every[0], parts, strict=True):
             drawn = draw_map(axes, found, part, norm)
@@ -207,7 +213,7 @@ def slices_figure(search: LoadedSearch, curves: Sequence[tuple[float, LimitCurve
     spec = search.spec
     names = spec.grid_variables
     floor = floor_of([curve for _, curve in curves])
-    top = max(ceiling_of(curve) for _, curve in curves)
+    top = 0.3 * max(ceiling_of(curve) for _, curve in curves)  # less room for the legend than in one large figure
     with style.house_style():
         columns = min(2, len(curves))
         lines = -(-len(curves) // columns)

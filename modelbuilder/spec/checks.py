@@ -572,6 +572,8 @@ def _final_state(
         if path in single and entries != 1:
             what = "a second observable" if "second" in path else "a count"
             yield path, f"{where}{text} has {entries} values in an event; {what} needs one, as in {_one_of(text)}"
+        if "plane" in path and entries != 1 and getattr(process, "events", False):
+            yield path, f"{where}{text} has {entries} values in an event; a plane needs one, as in {_one_of(text)}"
         if cut is not None and cut.turn_on is not None and entries != 1:
             yield path, f"{where}{text} has {entries} values in an event; a turn-on needs one, as in {_one_of(text)}"
         if cut is not None and cut.at_least is not None and cut.at_least > entries:

@@ -14,6 +14,7 @@ from modelbuilder.spec.search import (
     AnyChannel,
     Background,
     BernsteinShape,
+    Cut,
     GridAxis,
     LuminositySystematic,
     RateSystematic,
@@ -101,6 +102,19 @@ def _nodes_surround_the_grid(
         yield path, reason
 
 
+def _one_plane(channels: dict[str, AnyChannel], selection: list[Cut]) -> Iterator[Finding]:
+    """The simulated nodes, and all events, belong to one channel with one set of cuts."""
+    planes = [name for name, channel in channels.items() if isinstance(channel, PlaneChannel)]
+    if not planes:
+        return
+    if len(channels) > 1:
+        yield ("channels",), f"found {' and '.join(channels)}; a search in a plane has one channel"
+    for index, cut in enumerate(selection):
+        if cut.where is not None:
+            reason = "a cut in a plane holds at all masses: its events are shared by all windows; remove the key"
+            yield ("selection", index, "where"), reason
+
+
 def _nodes_are_possible(signal: Signal, experiment: Experiment, channels: dict[str, AnyChannel]) -> Iterator[Finding]:
     if signal.nodes is None or not any(isinstance(channel, PlaneChannel) for channel in channels.values()):
         return
@@ -140,6 +154,7 @@ def _samples_are_counted(
 
 
 CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
+    _one_plane,
     _signal_is_simulated_or_stated,
     _nodes_are_possible,
     _samples_are_counted,

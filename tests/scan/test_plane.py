@@ -1,0 +1,160 @@
+"""Runs of a small search in the plane: limits against other methods, the same bits for any jobs, resumed ones too."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyhf
+import pytest
+
+from modelbuilder.errors import RunDirectoryError
+from modelbuilder.inference.bayesian import bayesian_upper_limit
+from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
+from modelbuilder.publish.figures import draw_limit_figures, draw_point_figures
+from modelbuilder.publish.plane import cells_of, limit_map, slices_of
+from modelbuilder.scan.run import run_search
+from modelbuilder.scan.significance import scan_significance
+from modelbuilder.scan.store import load_run
+from modelbuilder.spec.load import LoadedSearch, load_search
+
+Tree = dict[str, bytes]
+SPEC = Path(__file__).parents[2] / "specs" / "belle2" / "dark_higgsstrahlung_2019.yaml"
+SMALL = (
+    "signal.events=5000",
+    "signal.nodes.masses={m_Ap: [6 GeV, 6.5 GeV, 7 GeV, 7.5 GeV], m_hp: [1 GeV, 1.5 GeV, 2 GeV, 2.5 GeV]}",
+    "grid.m_Ap.segments=[{from: 6.2 GeV, to: 7.4 GeV, step: 1.2 resolution, source: assumption}]",
+    "grid.m_hp.segments=[{from: 1.1 GeV, to: 2.4 GeV, step: 1.2 resolution, source: assumption}]",
+    "backgrounds.mu_mu_gamma.events=100000",
+    "backgrounds.tau_tau.events=100000",
+    "backgrounds.tau_pion.events=50000",
+)
+
+
+@pytest.fixture(scope="module")
+def search() -> LoadedSearch:
+    return load_search(SPEC, overrides=SMALL)
+
+
+@pytest.fixture(scope="module")
+def whole(search: LoadedSearch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the whole grid in one process."""
+    path = tmp_path_factory.mktemp("plane") / "run"
+    run_search(search, path, jobs=1)
+    return path
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((path / "limits.csv").read_text(encoding="utf-8").splitlines()))
+
+
+def test_two_jobs_and_a_resumed_run_have_the_same_bits(
+    search: LoadedSearch, whole: Path, tmp_path: Path, files_of: Callable[[Path], Tree]
+) -> None:
+    """Catches groups of points that know each other, and data that depend on what is missing."""
+    assert len(search.points) > 200  # more than one group
+    run_search(search, tmp_path / "two", jobs=2)
+    run_search(search, tmp_path / "resumed", points=30, jobs=1)
+    summary = run_search(search, tmp_path / "resumed", jobs=2)
+    assert summary.resumed == 30
+    expected = files_of(whole)
+    assert files_of(tmp_path / "two") == expected
+    assert files_of(tmp_path / "resumed") == expected
+
+
+def test_a_killed_run_keeps_whole_groups(search: LoadedSearch, tmp_path: Path) -> None:
+    """An interrupt after the first group: its points are in the table, and a second run makes the others only."""
+
+    def stop(what: str, done: int, total: int) -> None:
+        if what == "limits":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_search(search, tmp_path / "run", jobs=1, progress=stop)
+    kept = len(rows_of(tmp_path / "run"))
+    assert 0 < kept < len(search.points)
+    summary = run_search(search, tmp_path / "run", jobs=1)
+    assert (summary.resumed, summary.points) == (kept, len(search.points))
+
+
+def test_limits_against_the_likelihood_and_pyhf(search: LoadedSearch, whole: Path) -> None:
+    """Second method for some points: each workspace is plain pyhf, and its posterior gives the limit of the table."""
+    rows = rows_of(whole)
+    assert [row["point"] for row in rows] == [point.name for point in search.points]
+    for row in rows[:: len(rows) // 6]:
+        text = (whole / "workspaces" / f"{row['point']}.json").read_text(encoding="utf-8")
+        model = pyhf.Workspace(json.loads(text)).model()
+        assert model.config.poi_name == "mu"
+        assert len(model.config.channels) == 1
+        assert model.config.channel_nbins["plane"] == 1
+        found = bayesian_upper_limit(CompiledLikelihood(json.loads(text)), confidence_level=0.9)
+        assert float(row["mu_observed"]) == pytest.approx(found.observed, rel=1e-5)
+        reference = float(row["reference_cross_section_fb"])
+        assert float(row["cross_section_fb_observed"]) == pytest.approx(found.observed * reference, rel=1e-5)
+        bands = [float(row[f"mu_{band}"]) for band in ("expected_m2", "expected", "expected_p2")]
+        assert bands[0] <= bands[1] <= bands[2]
+
+
+def test_limits_of_the_coupling(search: LoadedSearch, whole: Path) -> None:
+    """Closed form: eps^2 alpha_D is the limit over the cross section for a coupling of 1, at both masses of the point."""
+    row = rows_of(whole)[100]
+    theory = search.spec.interpretations["eps2_alpha_d"].theory
+    masses = (float(row["m_Ap_gev"]), float(row["m_hp_gev"]))
+    unit = theory.cross_section(search.spec.experiment.beams.sqrt_s, masses, 1.0, {"decay": "muons+invisible"})
+    assert float(row["eps2_alpha_d_observed"]) == pytest.approx(float(row["cross_section_fb_observed"]) / unit)
+
+
+def test_the_lint_tells_of_the_closure(whole: Path) -> None:
+    """Catches a closure that is worked out and never seen, or said of every point."""
+    lines = [line for line in (whole / "lint.txt").read_text().splitlines() if line.endswith("[closure]")]
+    assert len(lines) == 1
+    assert "nodes as interpolated from those around them: the signal in their windows is off by" in lines[0]
+    head = (whole / "templates" / "nodes.csv").read_text().splitlines()[4]
+    assert head.startswith("m_Ap_gev,m_hp_gev,efficiency,inside")
+
+
+def test_cells_tile_the_plane() -> None:
+    """By hand: halfway between points, as far outwards as inwards at the ends, not below zero, and not into a gap."""
+    masses = np.array([[1.0, 1.0], [1.0, 2.0], [1.0, 4.0], [2.0, 0.2], [2.0, 1.0]])
+    cells = cells_of(masses, [[], [(2.0, 4.0)]])
+    assert cells[:, 0].tolist() == [[0.5, 1.5]] * 3 + [[1.5, 2.5]] * 2
+    assert cells[:3, 1].tolist() == [[0.5, 1.5], [1.5, 2.0], [4.0, 5.0]]
+    assert cells[3:, 1].tolist() == [[0.0, 0.6], pytest.approx([0.6, 1.4])]
+
+
+def test_maps_and_slices(search: LoadedSearch, whole: Path) -> None:
+    """Catches values at another point than theirs, and a slice that leaves its value of the other mass."""
+    _, rows = load_run(whole)
+    found = limit_map(search, rows, "cross_section_fb", "bayesian")
+    assert found.masses.tolist() == [list(point.masses) for point in search.points]
+    assert found.observed.tolist() == [row["cross_section_fb_observed"] for row in rows]
+    assert found.cells is not None
+    assert ((found.cells[:, :, 0] < found.masses) & (found.masses < found.cells[:, :, 1])).all()
+    assert limit_map(search, rows[:20], "cross_section_fb", "bayesian").cells is None
+    by_point = {(row["m_Ap_gev"], row["m_hp_gev"]): row["cross_section_fb_observed"] for row in rows}
+    for along in (0, 1):
+        curves = slices_of(search, rows, "cross_section_fb", "bayesian", along)
+        assert curves
+        for value, curve in curves:
+            assert (np.diff(curve.mass) > 0.0).all()
+            near = [
+                limit for masses, limit in by_point.items()
+                if masses[along] in curve.mass and abs(masses[1 - along] - value) < (1e-9 if along else 0.1)
+            ]  # fmt: skip
+            assert set(curve.observed) <= set(near)
+
+
+def test_figures(search: LoadedSearch, whole: Path) -> None:
+    """Every figure is made; a spectrum of one number is refused, and so is a significance along a line."""
+    _, rows = load_run(whole)
+    names = {path.name for path in draw_limit_figures(search, whole, rows)}
+    for quantity in ("cross_section_fb", "eps2_alpha_d"):
+        for what in ("map", "against_m_Ap", "against_m_hp"):
+            assert {f"limit_{quantity}_bayesian_{what}.png", f"limit_{quantity}_bayesian_{what}.pdf"} <= names
+    with pytest.raises(RunDirectoryError, match="one number each, without a spectrum"):
+        draw_point_figures(search, whole, rows[0])
+    with pytest.raises(RunDirectoryError, match="a global significance is worked out along one mass only"):
+        scan_significance(whole, n_toys=100, seed=1)
