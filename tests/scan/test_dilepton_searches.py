@@ -99,10 +99,11 @@ def test_radiated_pairs_are_what_their_table_says(mass: float) -> None:
     """
     head, rows = rows_of("babar/data/gamma_ee.csv")
     shares = PchipInterpolator(*points_in(head.split("that is found: ")[1].split(", monotone")[0]))
-    bhabha = points_in(head.split("convert: ")[1].split(";")[0])
+    bhabha = points_in(head.split("dominates: ")[1].split(";")[0])
     factor = PchipInterpolator(bhabha[0], np.log(bhabha[1]))
     at = rows[np.argmin(abs(rows[:, 0] - mass))]
-    expected = radiated_pairs(at[0], ELECTRON, 0.97) * shares(at[0]) * math.exp(factor(at[0]))
+    factor_there = math.exp(factor(max(at[0], bhabha[0][0]))) / math.hypot(1.0, 0.02 / at[0])
+    expected = radiated_pairs(at[0], ELECTRON, 0.97) * shares(at[0]) * factor_there
     assert at[1] == pytest.approx(expected, rel=0.002)
     head, rows = rows_of("babar/data/gamma_mumu.csv")
     shares = PchipInterpolator(*points_in(head.split("between: ")[1].split(", which")[0]))
@@ -220,9 +221,9 @@ LIMITS: dict[str, tuple[str, CouplingOf, tuple[float, ...]]] = {
     "belle/mumu_resonance": ("gprime", Z_PRIME, (0.3, 1.0, 5.0)),
     "belle2/mumu_resonance_2021": ("gprime", Z_PRIME, (0.3, 1.0, 5.0)),
     "belle2/muonphilic_scalar_2021": ("g_s", table({0.3: 26193.6, 1.0: 13427.6, 5.0: 705.263}), (0.3, 1.0, 5.0)),
-    "babar/leptophilic_scalar_ee": ("xi", PHI_E, (0.05, 0.1, 0.2)),
+    "babar/leptophilic_scalar_ee_xi_1": ("xi", PHI_E, (0.05, 0.1, 0.2)),
     "babar/leptophilic_scalar_mumu": ("xi", PHI_MU, (0.3, 1.0, 2.5)),
-    "belle/leptophilic_scalar_ee": ("xi", PHI_E, (0.05, 0.1, 0.2)),
+    "belle/leptophilic_scalar_ee_xi_1": ("xi", PHI_E, (0.05, 0.1, 0.2)),
     "belle/leptophilic_scalar_mumu": ("xi", PHI_MU, (0.3, 1.0, 2.5)),
 }
 
@@ -246,7 +247,8 @@ def test_expected_limits_are_those_of_signal_over_root_of_background(name: str) 
 def test_projections_scale_as_they_should(name: str) -> None:
     """Closed form: limits on a cross section go with 1/sqrt(luminosity efficiency / resolution) on much background.
 
-    Against BaBar: half the resolution, and 1.1 or 2 times the efficiency. Catches a projection in which the background
+    Against BaBar: half the resolution, and 1.1 or 2 times the efficiency. 50 ab^-1 have a polynomial of fourth order, not
+    third, which takes more of the peak. Catches a projection in which the background
     does not follow the efficiency or the luminosity, or the simulated peak not the resolution.
     """
     better = {"belle2/darkphoton_mumu": 1.1, "belle2/darkphoton_ee": 2.0}[name]
@@ -256,4 +258,5 @@ def test_projections_scale_as_they_should(name: str) -> None:
         ((_, row),) = at_masses(one, (2.0,), *off).values()
         limits.append(float(row["cross_section_fb_expected"]))  # type: ignore[arg-type]
     assert limits[0] / limits[1] == pytest.approx(math.sqrt(500.0 / 514.0 * better * 2.0), rel=0.05)
-    assert limits[1] / limits[2] == pytest.approx(10.0, rel=0.03)
+    more_order = math.sqrt(own_share(20.0, 4) / own_share(20.0, 3))
+    assert limits[1] / limits[2] == pytest.approx(10.0 * more_order, rel=0.05)
