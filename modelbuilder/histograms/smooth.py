@@ -16,7 +16,9 @@ _REPETITIONS = 20
 _SHARE = 0.01
 """Of the variance of data, which is added to that of the simulation in the goodness of fit."""
 _FEWEST = 10.0
-"""Effective simulated events that a bin must have to count in the goodness of fit."""
+"""Effective simulated events that a bin must have to count in the goodness of fit,"""
+_LEAST = 0.01
+"""and events that it must expect."""
 
 
 def smoothed(template: Template, bins: int) -> SampleTemplates:
@@ -45,7 +47,7 @@ def smoothed(template: Template, bins: int) -> SampleTemplates:
     free = shapes[:, coefficients > 0.0]
     projection = free @ np.linalg.pinv(free * weight[:, np.newaxis]) * weight
     covariance = (projection * variances) @ projection.T
-    counted = values**2 > _FEWEST * variances
+    counted = (values**2 > _FEWEST * variances) & (values > _LEAST)
     weights = np.divide(variances, values, out=np.zeros_like(values), where=counted)
     expected = fitted * (weights + _SHARE)
     free_parameters = float(np.trace(projection[np.ix_(counted, counted)]))
@@ -67,7 +69,7 @@ def _splines(n_bins: int, bins: int) -> FloatArray:
 
 def _local_mean(values: FloatArray, bins: int) -> FloatArray:
     """Mean over about `bins` bins around each."""
-    box = np.ones(max(1, bins))
+    box = np.ones(min(bins, len(values)))
     mean: FloatArray = np.convolve(values, box, "same") / np.convolve(np.ones_like(values), box, "same")
     return mean
 

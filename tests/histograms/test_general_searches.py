@@ -139,6 +139,20 @@ def test_both_engines_through_one_spec() -> None:
         assert up == pytest.approx(down, rel=0.02)
 
 
+def test_a_sample_without_radiation() -> None:
+    """Physics: of two photons, one found and one lost, nothing but what the beams radiate makes a large recoil mass."""
+    totals = []
+    for overrides in ((), ("backgrounds.two_photons.radiation=none",)):
+        search = load_search(SEARCHES / "single_photon.yaml", overrides=overrides)
+        simulation = Simulation(search)
+        sample = simulation.chain_sample("two_photons", (), None)
+        found = sample.run({"": simulation.detector}, "recoil2(gamma)", [-20.0, 20.0, 60.0])
+        totals.append(found.histograms[""].values)
+    assert totals[0][1] > 1e-3 * totals[0][0]
+    assert totals[1][1] == 0.0
+    assert totals[1][0] > 0.0
+
+
 def test_pseudo_data_are_counts_around_the_expectation() -> None:
     """Catches weights in the data, a sample left out, or a scale that is lost."""
     search = zprime(WHOLE)
