@@ -21,6 +21,8 @@ EXCEPTIONS = {
     r"data\.seed": "of our pseudo-data",
     r"signal\.events": "size of our simulation",
     r"backgrounds\.\w+\.events": "size of our simulation",
+    r"backgrounds\.\w+\.smooth": "what is made of our simulation",
+    r"notes": "text, which may compare numbers",
     r"(signal|backgrounds\.\w+)\.laws\.[^.]+\.(min_energy|max_cos)": "reach of our simulation",
 }
 # A condition is part of the number that it stands beside, and has its source.
