@@ -6,6 +6,7 @@
     asymptotic            limits and p-values from formulas     compiled_limits       the same limits, compiled
     toys                  the same with toys                    feldman_cousins       intervals by toys
     bayesian              limits from posteriors                posterior*            their integrals
+    counting              the same of counts with uncertain rates
     scan_significance     global significance of a scan         choice                a limit by any method
     diagnostics           uncertainties, pulls, predictions     goodness, profiles, impacts
     pyhf_optimizer        pyhf with our fits                    results               what is handed back

@@ -48,8 +48,10 @@ def _searched_for(sqrt_s: float, masses: tuple[float, ...], coupling: float, par
     invisible = decay == "muons+invisible"
     is_open = higgs_mass < mass if invisible else higgs_mass > 2.0 * mass
     produced = cross_section(sqrt_s, mass, higgs_mass, coupling) if is_open else 0.0
-    if produced == 0.0 or decay == "three-pairs":
+    if produced == 0.0:
         return produced
+    if decay == "three-pairs":
+        return produced * dark_photon.pair_fraction(mass) ** 3
     leptons = "electrons" if decay == "six-electrons" else "muons"
     return produced * dark_photon.branching_fraction(mass, leptons) ** (1 if invisible else 3)
 
@@ -67,7 +69,7 @@ HIGGSSTRAHLUNG = Model(
             kind="choice",
             description=(
                 "muons+invisible: A' -> mu mu and h' lighter than A', which leaves the detector; three-pairs: h' -> A' A'"
-                " and all visible decays of the three A'; six-muons, six-electrons: those of them"
+                " and each of the three A' to a pair of tracks; six-muons, six-electrons: those of them"
             ),
             choices=("muons+invisible", "three-pairs", "six-muons", "six-electrons"),
         )

@@ -124,6 +124,19 @@ def branching_fraction(mass: float, decay: str) -> float:
     return float(getattr(found, decay)) / found.total if found.total > 0.0 else 0.0
 
 
+MOSTLY_PIONS = 0.95
+"""GeV. Up to here nearly all hadronic decays of A' are pairs of charged pions (the rho), but in the narrow omega."""
+
+
+def pair_fraction(mass: float) -> float:
+    """Branching fraction of A' into a pair of tracks: e+ e-, mu+ mu-, and hadrons up to `MOSTLY_PIONS`.
+
+    Above, pi+ pi- and K+ K- are a few per cent each and left out. An assumption: the table has no exclusive widths.
+    """
+    pions = branching_fraction(mass, "hadrons") if mass <= MOSTLY_PIONS else 0.0
+    return branching_fraction(mass, "electrons") + branching_fraction(mass, "muons") + pions
+
+
 def decay_length(mass: float, coupling: float) -> float:
     """c tau of a visible A', cm."""
     return HBARC / widths(mass, coupling).total

@@ -30,9 +30,10 @@ def _three_photons(sqrt_s: float, masses: tuple[float, ...], coupling: float, pa
     photon_mass, mass = masses
     if 3.0 * photon_mass >= mass:
         return 0.0
-    return cross_section(
+    produced = cross_section(
         sqrt_s, mass, photon_mass, coupling, float(parameters["alpha_d"]), float(parameters["max_cos"])
     )
+    return produced * dark_photon.pair_fraction(photon_mass) ** 3
 
 
 DARKONIUM = Model(
@@ -48,4 +49,4 @@ DARKONIUM = Model(
         "max_cos": dark_photon.MAX_COS,
     },
 )
-"""e+e- -> gamma Y_D at two masses, Y_D -> A' A' A' with a branching fraction of 1 and all decays of A', prompt."""
+"""e+e- -> gamma Y_D at two masses, Y_D -> A' A' A' with a branching fraction of 1, each A' to a pair of tracks, prompt."""

@@ -273,9 +273,12 @@ def test_dark_higgsstrahlung_table() -> None:
             regions["pairs"] += 1
             electrons = found("dark-higgsstrahlung", (mass, higgs), decay="six-electrons")
             fraction = dark_photon.branching_fraction(mass, "electrons")
-            assert electrons == pytest.approx(sigma["three-pairs"] * fraction**3, rel=1e-12, abs=0)
-            assert agrees_to(sigma["three-pairs"], row["sigma_fb_per_eps2_alphaD"], 5), row
-            assert sigma["six-muons"] == pytest.approx(sigma["three-pairs"] * muons**3, rel=1e-12, abs=0)
+            produced = electrons / fraction**3
+            assert agrees_to(produced, row["sigma_fb_per_eps2_alphaD"], 5), row
+            assert sigma["six-muons"] == pytest.approx(produced * muons**3, rel=1e-12, abs=0)
+            hadrons = dark_photon.branching_fraction(mass, "hadrons") if mass < 0.95 else 0.0
+            pairs = fraction + muons + hadrons
+            assert sigma["three-pairs"] == pytest.approx(produced * pairs**3, rel=1e-12, abs=0)
             assert sigma["muons+invisible"] == 0.0
         else:
             regions["between"] += 1
@@ -288,6 +291,16 @@ def test_darkonium_needs_room_for_three() -> None:
     assert found("darkonium", (1.0, 2.9), alpha_d=0.5, max_cos=0.9) == 0.0
     strong, weak = (found("darkonium", (0.3, 4.0), alpha_d=alpha, max_cos=0.9) for alpha in (0.5, 0.25))
     assert strong == pytest.approx(16 * weak, rel=1e-12, abs=0)
+
+
+def test_darkonium_is_found_in_pairs_of_tracks() -> None:
+    """Catches a dark photon of 1.5 GeV whose hadrons count as pairs: only its leptons do there, to the third power."""
+    leptons = sum(dark_photon.branching_fraction(1.5, decay) for decay in ("electrons", "muons"))
+    assert 0.4 < leptons < 0.7
+    produced = darkonium.cross_section(SQRT_S, 6.0, 1.5, 1.0, 0.5, 0.9)
+    assert found("darkonium", (1.5, 6.0), alpha_d=0.5, max_cos=0.9) == pytest.approx(produced * leptons**3, rel=1e-12)
+    below = darkonium.cross_section(SQRT_S, 6.0, 0.1, 1.0, 0.5, 0.9)
+    assert found("darkonium", (0.1, 6.0), alpha_d=0.5, max_cos=0.9) == pytest.approx(below, rel=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
