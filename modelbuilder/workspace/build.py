@@ -200,9 +200,6 @@ class _Builder:
     ) -> tuple[list[Json], list[Json]]:
         if background.rate == "fixed" and self._is_negligible(found.nominal.values):
             return [], []
-        if background.rate == "free" and not np.any(found.nominal.values):
-            self._note("note", "pruned", name, "left out: the window has none of it, so no rate", "backgrounds", name)
-            return [], []
         modifiers = self._systematics(name, found)
         parameters = []
         if background.rate == "free":

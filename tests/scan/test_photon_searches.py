@@ -153,27 +153,6 @@ def test_single_photons_by_hand(spec: str, mass: float, efficiency: float, width
     assert expected(rows, "cls", "y_alpha_d_0p5") == pytest.approx(0.5 * epsilon**2 / 81.0, rel=1e-6)
 
 
-def test_a_free_peak_that_is_elsewhere() -> None:
-    """Catches a free rate with nothing to scale, which no fit could find; near the peak it is in the fit."""
-    search = load_search(
-        SPECS / "babar" / "darkphoton_invisible.yaml",
-        overrides=(
-            "grid.m_Ap.segments=[{values: [1 GeV, 7 GeV], source: assumption}]",
-            "signal.events=10000",
-            "backgrounds.gamma_gamma.events=50000",
-            "backgrounds.gamma_gamma_gamma.events=200000",
-        ),
-    )
-    maker = points_of(search)
-    backgrounds = maker.backgrounds(search.points)
-    near, far = (maker.made(point, backgrounds) for point in search.points)
-    for point, there in ((near, True), (far, False)):
-        names = {sample["name"] for sample in point.workspace["channels"][0]["samples"]}
-        rates = {parameter["name"] for parameter in point.workspace["measurements"][0]["config"]["parameters"]}
-        assert ("gamma_gamma" in names) is there
-        assert ("gamma_gamma_rate" in rates) is there
-
-
 def test_projections_lie_between_statistics_and_systematics() -> None:
     """Invariant: 2500 times the data improve a limit at most by 50; at zero mass, where systematics are all, by far less."""
     few = ("signal.events=50000", "backgrounds.gamma_gamma_gamma.events=1000000")
