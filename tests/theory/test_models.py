@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from modelbuilder.theory import alp_photon, constants, dark_photon, lepton_pair, leptophilic_scalar, z_prime
+from modelbuilder.theory import (
+    alp_photon,
+    constants,
+    dark_photon,
+    darkonium,
+    lepton_pair,
+    leptophilic_scalar,
+    z_prime,
+)
 from modelbuilder.theory.models import MODELS, Model, Parameters
 
 DATA = Path(__file__).parent / "data"
