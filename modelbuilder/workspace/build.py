@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from modelbuilder.histograms import bernstein
-from modelbuilder.histograms.templates import FloatArray, PointTemplates, SampleTemplates, Template
+from modelbuilder.histograms.templates import FloatArray, PointTemplates, SampleTemplates
 from modelbuilder.spec import photon_reach
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import default_law
@@ -56,6 +56,8 @@ LARGEST_STATISTICAL = 0.1
 MAX_RATE = 10.0
 SIGNAL_IN_WINDOW = 0.5
 """Entries in the window over selected signal events; below it there is a warning."""
+LEAST_COUNTED = 0.25
+"""The same in a counting experiment, whose windows are narrow."""
 
 Json = dict[str, Any]
 
@@ -264,22 +266,21 @@ class _Builder:
         return [{"name": "lumi", "inits": [1.0], "bounds": bounds, "auxdata": [1.0], "sigmas": [sigma]}]
 
     def _check_window(self) -> None:
-        spectrum: Template = self.templates.signal.nominal
-        inside = spectrum.total / max(self.spec.luminosity.value * self.templates.efficiency, 1e-300)
-        if inside < SIGNAL_IN_WINDOW:
+        channel, second = self.spec.channels[self.point.channel], self.templates.second
+        found = self.templates.signal.nominal
+        shape = (-1, 1 if second is None else second.n_bins)
+        values, variances = (part.reshape(shape).sum(axis=1) for part in (found.values, found.variances))
+        inside = found.total / max(self.spec.luminosity.value * self.templates.efficiency, 1e-300)
+        if inside < (LEAST_COUNTED if channel.count else SIGNAL_IN_WINDOW):
             text = f"only {100 * inside:.0f} % of the selected signal lies in the window"
             self._note("warning", "signal-outside-window", SIGNAL, text, "channels", self.point.channel, "window")
-        peak = int(np.argmax(spectrum.values))
-        if (
-            self.spec.channels[self.point.channel].second is None
-            and len(spectrum.values) > 1
-            and peak in (0, len(spectrum.values) - 1)
-        ):
+        peak = int(np.argmax(values))
+        if not channel.count and peak in (0, len(values) - 1):
             text = (
                 "the signal peaks in the outermost bin of the window; is the mass within the range of the observable?"
             )
             self._note("warning", "signal-at-edge", SIGNAL, text, "channels", self.point.channel, "window")
-        error = math.sqrt(spectrum.variances[peak]) / max(spectrum.values[peak], 1e-300)
+        error = math.sqrt(variances[peak]) / max(values[peak], 1e-300)
         if error > 0.05:
             text = f"the simulation leaves {100 * error:.0f} % uncertainty in the peak; raise signal.events"
             self._note("warning", "few-simulated-events", SIGNAL, text, "signal", "events")
