@@ -282,6 +282,11 @@ class Spectrum:
         return replace(found, stdevs=stdevs)
 
 
+def _signal_text(is_limit: bool, cross_section: Any) -> str:
+    value = "" if cross_section is None else f", {float(cross_section):.3g} fb"
+    return f"signal{' at expected limit' if is_limit else ''}{value}"
+
+
 def prefit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any], within: str = "") -> Spectrum:
     """The templates of a point, with the signal at its expected limit.
 
@@ -292,7 +297,8 @@ def prefit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any], wit
     mu = float(row.get("mu_expected") or 1.0)
     channel = _channel(run, row, within)
     signal = mu * np.array(next(sample["data"] for sample in channel["samples"] if sample["name"] == SIGNAL))
-    limit = row.get("cross_section_fb_expected") or row.get("reference_cross_section_fb")
+    expected = row.get("cross_section_fb_expected")
+    limit = expected or row.get("reference_cross_section_fb")
     named: dict[str, FloatArray] = {}
     for name, values in backgrounds.items():  # two backgrounds of one title are one part
         title = search.spec.backgrounds[name].title
@@ -302,7 +308,7 @@ def prefit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any], wit
         observed=templates["observation"].values().ravel(),
         parts=named,
         signal=signal,
-        signal_text="signal at expected limit" + ("" if limit is None else f", {float(limit):.3g} fb"),
+        signal_text=_signal_text(expected is not None or row.get("mu_expected") is not None, limit),
         total=np.sum(list(backgrounds.values()), axis=0),
         stdevs=None,
     )
@@ -414,10 +420,9 @@ def slices_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, An
     unit, factor = ("deg", 180.0 / math.pi) if second.unit == "rad" else (_unit_text(second.unit), 1.0)
     edges = factor * np.linspace(*channel.second.limits, number + 1)
     with style.house_style():
-        figure, grid = plt.subplots(
-            rows, columns, sharex=True, squeeze=False, figsize=(1.0 + 3.8 * columns, 1.2 + 2.9 * rows)
-        )
-        figure.subplots_adjust(hspace=0.08, wspace=0.2)
+        height = 1.3 + 2.9 * rows
+        figure, grid = plt.subplots(rows, columns, sharex=True, squeeze=False, figsize=(1.0 + 3.8 * columns, height))
+        figure.subplots_adjust(hspace=0.08, wspace=0.2, bottom=0.65 / height, top=1.0 - 0.65 / height)
         for index, axes in enumerate(grid.ravel()):
             if index >= number:
                 axes.set_visible(False)
@@ -447,12 +452,12 @@ def slices_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, An
             )  # fmt: skip
         when = "after the fit" if spectrum.fitted else "before the fit"
         mass = row[f"{spec.grid_variable}_gev"]
-        figure.supxlabel(f"{axis.label} [{_unit_text(axis.unit)}]", fontsize=14, y=-0.02)
+        figure.supxlabel(f"{axis.label} [{_unit_text(axis.unit)}]", fontsize=14, y=0.0)
         figure.supylabel("events per bin", fontsize=14, x=0.06 if columns > 2 else 0.02)
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(
             handles, labels, title=f"{second.label} in slices; {mass_symbol(spec.grid_variable)} = {mass:g} GeV, {when}",
-            title_fontsize=11, fontsize=10.5, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 0.93), frameon=False,
+            title_fontsize=11, fontsize=10.5, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0 - 0.3 / height), frameon=False,
         )  # fmt: skip
         style.label(grid[0, 0], spec.experiment.title, data_text(spec.data) if columns > 1 else "", "")
         style.label(grid[0, columns - 1], "", "", luminosity_text(spec))
@@ -477,7 +482,10 @@ def pulls_of(spectrum: Spectrum) -> FloatArray:
 
 
 def draw_limit_figures(search: Loaded, run: Path, rows: Sequence[Mapping[str, Any]]) -> list[Path]:
-    """The limits on the cross section and on each coupling by each method, as PDF and PNG in the run's `figures/`."""
+    """The limits on the cross section and on each coupling by each method, as PDF and PNG in the run's `figures/`.
+
+    Without a model of the signal also those on efficiency times cross section, which need none.
+    """
     if not any(row["status"] == "ok" for row in rows):
         msg = f"{run}: no point has a limit; there is nothing to draw"
         raise RunDirectoryError(msg)
@@ -529,6 +537,8 @@ def limited_quantities(search: Loaded) -> dict[str, str]:
     found = {}
     if isinstance(spec, SearchSpec):
         found["cross_section_fb"] = _cross_section_symbol(spec)
+        if not spec.interpretations:
+            found["visible_cross_section_fb"] = r"$\varepsilon\times\sigma$ [fb]"
         return found | {name: _coupling_symbol(name, one) for name, one in spec.interpretations.items()}
     first = next(iter(spec.searches.values()))
     if spec.has_one_cross_section:

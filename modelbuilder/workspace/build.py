@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from modelbuilder.histograms import bernstein
-from modelbuilder.histograms.templates import FloatArray, PointTemplates, SampleTemplates, Template
+from modelbuilder.histograms.templates import FloatArray, PointTemplates, SampleTemplates
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import default_law
 from modelbuilder.spec.load import LoadedSearch
@@ -59,6 +59,8 @@ SMALLEST_P_VALUE = 1e-3
 MAX_RATE = 10.0
 SIGNAL_IN_WINDOW = 0.5
 """Entries in the window over selected signal events; below it there is a warning."""
+LEAST_COUNTED = 0.25
+"""The same in a counting experiment, whose windows are narrow."""
 
 Json = dict[str, Any]
 
@@ -306,26 +308,30 @@ class _Builder:
             self._note("warning", "not-smooth", name, text, "backgrounds", name, "smooth")
 
     def _check_window(self) -> None:
-        spectrum: Template = self.templates.signal.nominal
-        inside = spectrum.total / max(self.spec.luminosity.value * self.templates.efficiency, 1e-300)
-        if inside < SIGNAL_IN_WINDOW:
+        channel, second = self.spec.channels[self.point.channel], self.templates.second
+        found = self.templates.signal.nominal
+        shape = (-1, 1 if second is None else second.n_bins)
+        values, variances = (part.reshape(shape).sum(axis=1) for part in (found.values, found.variances))
+        inside = found.total / max(self.spec.luminosity.value * self.templates.efficiency, 1e-300)
+        counts = not isinstance(channel, Channel) or channel.count
+        if inside < (LEAST_COUNTED if counts else SIGNAL_IN_WINDOW):
             text = f"only {100 * inside:.0f} % of the selected signal lies in the window"
             self._note("warning", "signal-outside-window", SIGNAL, text, "channels", self.point.channel, "window")
-        peak = int(np.argmax(spectrum.values))
-        channel = self.spec.channels[self.point.channel]
-        is_line = isinstance(channel, Channel) and channel.second is None
-        if is_line and len(spectrum.values) > 1 and peak in (0, len(spectrum.values) - 1):
+        peak = int(np.argmax(values))
+        if not counts and peak in (0, len(values) - 1):
             text = (
                 "the signal peaks in the outermost bin of the window; is the mass within the range of the observable?"
             )
             self._note("warning", "signal-at-edge", SIGNAL, text, "channels", self.point.channel, "window")
-        error = math.sqrt(spectrum.variances[peak]) / max(spectrum.values[peak], 1e-300)
+        error = math.sqrt(variances[peak]) / max(values[peak], 1e-300)
         if error > 0.05:
             text = f"the simulation leaves {100 * error:.0f} % uncertainty in the peak; raise signal.events"
             self._note("warning", "few-simulated-events", SIGNAL, text, "signal", "events")
 
     def _check_laws(self) -> None:
         """Models whose production is another one than that which is simulated: their efficiency may be another one."""
+        if not self.spec.signal.events:
+            return  # stated, not simulated
         law = self.spec.signal.laws.get(INITIAL)
         simulated = default_law(self.spec.interpretations) if law is None else getattr(law, "law", law)
         for name, interpretation in self.spec.interpretations.items():
