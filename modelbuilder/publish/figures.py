@@ -99,6 +99,11 @@ def floor_of(curves: Sequence[LimitCurve]) -> float:
     return max(0.5 * float(positive.min()), 0.2 * smallest_median) if positive.size else 0.1
 
 
+def is_logarithmic(mass: FloatArray) -> bool:
+    """Whether the axis of the mass is: where half of the hypotheses lie below a tenth of the largest."""
+    return float(np.median(mass)) < 0.1 * float(mass.max())
+
+
 def ceiling_of(curve: LimitCurve) -> float:
     """The upper end of a logarithmic axis, with room for the legend above the highest band, limit or upper edge."""
     highest = curve.bands[4] if curve.has_band else curve.observed
@@ -153,8 +158,12 @@ def limit_figure(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: st
         draw_limits(axes, curve, others, floor_of([curve]))
         axes.set_ylim(top=ceiling_of(curve))
         low, high = float(curve.mass.min()), float(curve.mass.max())
-        room = 0.01 * (high - low) if high > low else 0.1 * high
-        axes.set_xlim(low - room, high + room)
+        if is_logarithmic(curve.mass):
+            axes.set_xscale("log")
+            axes.set_xlim(low / 1.05, high * 1.05)
+        else:
+            room = 0.01 * (high - low) if high > low else 0.1 * high
+            axes.set_xlim(low - room, high + room)
         for edge in _channel_edges(search):
             axes.axvline(edge, color="0.5", lw=1, ls=(0, (1, 3)))
         axes.set_xlabel(f"{_mass_symbol(spec)} [GeV]")

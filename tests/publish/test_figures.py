@@ -321,3 +321,10 @@ def test_nothing_to_draw(search: LoadedSearch, tmp_path: Path) -> None:
         figures.draw_limit_figures(search, tmp_path, [row(1.0, scale=None)])
     with pytest.raises(RunDirectoryError, match="was this point built"):
         figures.prefit_spectrum(search, tmp_path, row(1.0))
+
+
+def test_the_axis_of_light_masses_is_logarithmic() -> None:
+    """Catches a grid over decades that is squeezed into the left edge, and a grid from near zero that is stretched."""
+    assert figures.is_logarithmic(np.geomspace(1e-3, 0.2, 60))
+    assert not figures.is_logarithmic(np.linspace(0.01, 8.0, 166))
+    assert not figures.is_logarithmic(np.array([0.3, 1.0, 9.0]))
