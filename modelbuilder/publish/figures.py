@@ -38,8 +38,6 @@ FARTHEST = 100.0
 """An axis grows by at most this factor for the sake of a curve that is compared."""
 DENSE = 1000
 """With more masses the observed limit is a thin line below the median, which it would cover."""
-WIDE = 100.0
-"""A grid whose ends are this factor apart has a logarithmic axis."""
 METHOD_NAMES = {
     "profile-likelihood": "profile likelihood (CL$_{s+b}$)",
     "cls": "CL$_s$",
@@ -115,6 +113,11 @@ def floor_of(curves: Sequence[LimitCurve]) -> float:
     positive = values[np.isfinite(values) & (values > 0.0)]
     smallest_median = float(np.nanmin(medians[medians > 0.0])) if np.any(medians > 0.0) else 1.0
     return max(0.5 * float(positive.min()), 0.2 * smallest_median) if positive.size else 0.1
+
+
+def is_logarithmic(mass: FloatArray) -> bool:
+    """Whether the axis of the mass is: where half of the hypotheses lie below a tenth of the largest."""
+    return float(np.median(mass)) < 0.1 * float(mass.max())
 
 
 def ceiling_of(curve: LimitCurve) -> float:
@@ -219,9 +222,9 @@ def limit_figure(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: st
             max(min(floor, 0.5 * lowest), floor / FARTHEST), min(max(ceiling, 12.0 * highest), ceiling * FARTHEST)
         )
         low, high = float(curve.mass.min()), float(curve.mass.max())
-        if high > WIDE * low:
+        if is_logarithmic(curve.mass):
             axes.set_xscale("log")
-            axes.set_xlim(0.95 * low, 1.05 * high)
+            axes.set_xlim(low / 1.05, high * 1.05)
         else:
             room = 0.01 * (high - low) if high > low else 0.1 * high
             axes.set_xlim(low - room, high + room)

@@ -90,5 +90,7 @@ def test_command_is_declared(wheel: Path, dist_info: str) -> None:
     """Catches an entry point that points nowhere: the command would be there, and fail."""
     with zipfile.ZipFile(wheel) as archive:
         entry_points = archive.read(f"{dist_info}/entry_points.txt").decode("utf-8")
-        assert entry_points.split() == ["[console_scripts]", "modelbuilder", "=", "modelbuilder.cli:main"]
+        plugin = ["[pytest11]", "modelbuilder", "=", "modelbuilder.regression.plugin"]
+        assert entry_points.split() == ["[console_scripts]", "modelbuilder", "=", "modelbuilder.cli:main", *plugin]
         assert "\ndef main(" in archive.read("modelbuilder/cli.py").decode("utf-8")
+        assert "\ndef pytest_collect_file(" in archive.read("modelbuilder/regression/plugin.py").decode("utf-8")

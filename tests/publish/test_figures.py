@@ -382,3 +382,10 @@ def test_slices_say_which_they_are() -> None:
     texts = texts_of(found)
     assert any(text.startswith("simulated, pseudo-data (seed 3)") for text in texts)
     assert any("= 4 GeV, before the fit" in text for text in texts)
+
+
+def test_the_axis_of_light_masses_is_logarithmic() -> None:
+    """Catches a grid over decades that is squeezed into the left edge, and a grid from near zero that is stretched."""
+    assert figures.is_logarithmic(np.geomspace(1e-3, 0.2, 60))
+    assert not figures.is_logarithmic(np.linspace(0.01, 8.0, 166))
+    assert not figures.is_logarithmic(np.array([0.3, 1.0, 9.0]))

@@ -22,6 +22,7 @@ SPECS = ROOT / "specs"
 POINTS = {
     "belle2/alp_gammagamma_50fb.yaml": 652,
     "belle2/alp_gammagamma_50ab.yaml": 652,
+    "belle2/alp_escaping.yaml": 60,
     "belle2/alp_invisible.yaml": 153,
     "belle2/alp_invisible_50ab.yaml": 153,
     "belle2/darkphoton_invisible.yaml": 116,
