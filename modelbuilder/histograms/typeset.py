@@ -8,13 +8,16 @@ import re
 from modelbuilder.spec.topology import ALIASES
 
 _NEUTRINO = re.compile(r"(anti-)?nu(bar)?_(e|mu|tau)")
+_PRIMED, _INDEXED = re.compile(r"[A-Za-z]p"), re.compile(r"[A-Z]{2}")
+_GREEK = frozenset({"alpha", "chi", "phi", "psi", "rho", "sigma"})  # where no known particle has the name
 _SYMBOLS = {"->": r"\to", ",": r",\;", "e+": "e^{+}", "e-": "e^{-}"}
 
 
 def particle_formula(name: str) -> str | None:
     """A particle without dollar signs; None if it cannot be typeset.
 
-    Names of hypotheses are set as they are: a single letter in italics, others upright. `gamma[2]` has an index.
+    Names of hypotheses are set as they are: a single letter in italics, others upright; but `Ap`, as specs write A', has its
+    prime, `YD` its index, and `alpha` is a letter. `gamma[2]` has an index.
     """
     name, _, which = name.partition("[")
     index = f"_{{{which.rstrip(']')}}}" if which else ""
@@ -28,6 +31,12 @@ def particle_formula(name: str) -> str | None:
         return found + index
     if not re.fullmatch(r"\w+", name):
         return None
+    if name in _GREEK:
+        return f"\\{name}{index}"
+    if _PRIMED.fullmatch(name):
+        return f"{name[0]}'{index}"
+    if _INDEXED.fullmatch(name):
+        return f"{name[0]}_{{{name[1]}}}{index}"
     spelled = name.replace("_", r"\_")
     return (name if len(name) == 1 else rf"\mathrm{{{spelled}}}") + index
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from modelbuilder.errors import RunDirectoryError
 from modelbuilder.histograms.templates import axis_of, from_uhi_json
-from modelbuilder.histograms.typeset import formula
+from modelbuilder.histograms.typeset import formula, particle_formula
 from modelbuilder.inference import PyhfLikelihood
 from modelbuilder.publish import style
 from modelbuilder.scan.points import experiments_of, searches_at, searches_of
@@ -592,8 +592,9 @@ def _data_name(data: Data) -> str:
 
 
 def mass_symbol(variable: str) -> str:
-    """For an axis: `$m_{Ap}$` for m_Ap."""
-    return rf"$m_{{{variable.removeprefix('m_')}}}$"
+    """For an axis: `$m_{A'}$` for m_Ap."""
+    name = variable.removeprefix("m_")
+    return rf"$m_{{{particle_formula(name) or name}}}$"
 
 
 def _cross_section_symbol(spec: SearchSpec) -> str:

@@ -193,7 +193,8 @@ def test_no_width_without_a_peak() -> None:
     ("process", "text"),
     [
         ("e+ e- -> gamma a, a -> gamma gamma", r"$e^{+} e^{-} \to \gamma a ,\; a \to \gamma \gamma$"),
-        ("B+ -> K+ Zp", r"$B^{+} \to K^{+} \mathrm{Zp}$"),
+        ("B+ -> K+ Zp", r"$B^{+} \to K^{+} Z'$"),
+        ("gamma YD", r"$\gamma Y_{D}$"),
         ("tau- -> mu- nubar_mu nu_tau", r"$\tau^{-} \to \mu^{-} \bar{\nu}_{\mu} \nu_{\tau}$"),
         ("gamma eta_prime", r"$\gamma \eta^\prime(958)$"),
         ("all (other) backgrounds", "all (other) backgrounds"),
