@@ -9,7 +9,7 @@ import numpy as np
 
 from modelbuilder.histograms.plane import PlaneSimulation, PlaneWindows, closure_of, nodes_csv, windows_csv
 from modelbuilder.histograms.simulate import Simulation
-from modelbuilder.scan.point import MadePoint, build_point, head_of, limited_of
+from modelbuilder.scan.point import MadePoint, built_from, head_of, limited_of
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.observables import unit_of
@@ -56,7 +56,7 @@ class PointsInPlane:
 
     def made(self, point: GridPoint, shared: Windows) -> MadePoint:
         """As `Points`; the first point of the grid says how well the nodes are interpolated."""
-        found = build_point(self.search, point, shared.windows.at(point))
+        found = built_from(self.search, point, shared.windows.at(point))
         closure = closure_lint(self.search, shared.windows) if point.index == 0 else ()
         return MadePoint(
             point=point,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelbuilder.errors import FitFailure, WorkspaceError
+from modelbuilder.histograms.simulate import RegionTemplates, Simulation
 from modelbuilder.histograms.templates import PointTemplates
 from modelbuilder.scan.limited import Limited, cells_of, proportional
 from modelbuilder.scan.table import CROSS_SECTION, MU, VISIBLE_CROSS_SECTION, YIELD, Quantity, Row
@@ -56,8 +57,14 @@ class BuiltPoint:
     built: PointWorkspace
 
 
-def build_point(search: LoadedSearch, point: GridPoint, templates: PointTemplates) -> BuiltPoint:
-    """Build the workspace of a grid point."""
+def build_point(search: LoadedSearch, simulation: Simulation, region: RegionTemplates, point: GridPoint) -> BuiltPoint:
+    """Simulate the signal of a grid point and build its workspace. region: as of `Simulation.background`."""
+    signal, efficiency = simulation.signal(region.region, point)
+    return built_from(search, point, region.at(point, signal, efficiency))
+
+
+def built_from(search: LoadedSearch, point: GridPoint, templates: PointTemplates) -> BuiltPoint:
+    """Build the workspace of a grid point from its templates."""
     return BuiltPoint(point=point, templates=templates, built=build_workspace(search, point, templates))
 
 

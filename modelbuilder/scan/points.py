@@ -123,8 +123,7 @@ class PointsOfSearch:
     def made(self, point: GridPoint, shared: Backgrounds) -> MadePoint:
         """As `Points`."""
         region = shared.regions[self.simulation.region_of(point).name]
-        signal, efficiency = self.simulation.signal(region.region, point)
-        found = build_point(self.search, point, region.at(point, signal, efficiency))
+        found = build_point(self.search, self.simulation, region, point)
         return MadePoint(
             point=point,
             workspace=found.built.workspace,

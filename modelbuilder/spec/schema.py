@@ -118,9 +118,14 @@ def _draft_07(value: Any) -> Any:
 
 
 def _variant(definition: dict[str, Any]) -> dict[str, Any]:
-    """A copy in which nothing is required, null is allowed for every key, and references lead to variants."""
+    """A copy in which nothing is required, null is allowed for every key, and references lead to variants.
+
+    For every key: a part that takes another form, a table for a value say, has a null for what it had before.
+    """
     new: dict[str, Any] = _relaxed(copy.deepcopy(definition))
     new.pop("required", None)
+    if new.get("additionalProperties") is False:
+        new["additionalProperties"] = {"type": "null"}
     if "properties" in new:
         new["properties"] = {key: _or_null(item) for key, item in new["properties"].items()}
     return new

@@ -137,7 +137,7 @@ def test_no_background_at_all(tmp_path: Path) -> None:
     text = f"{text[:start]}backgrounds: {{}}\n{text[end:]}".replace("../../../specs/experiments/belle2", "../belle2")
     path.write_text(text, encoding="utf-8")
     assert check_file(path).problems == ()
-    found = Looker(load_search(path), mass=2.0, n_events=5000).look()
+    found = Looker(load_search(path), masses=(2.0,), n_events=5000).look()
     assert found.flow[-1].efficiency > 0.1
     with pytest.raises(WorkspaceError, match=r"none\.yaml:\d+: backgrounds: there is none, and without one no limit"):
         run_search(load_search(path), tmp_path / "run", points=1, jobs=1)

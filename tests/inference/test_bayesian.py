@@ -551,11 +551,11 @@ def test_diagnostics_of_chains():
 def test_where_interpolation_jumps():
     """Reference: the jump of code 4 at one sigma is nothing if lo is 1/hi; catches breaks that are lost where it is not."""
     from modelbuilder.inference._posterior_grid import _LEAST_JUMP, _jump
-    from modelbuilder.inference.flatten import _coefficients
+    from modelbuilder.inference.flatten import normsys_coefficients
 
     class Model:
         integers = np.zeros(64, dtype=np.int64)
 
     for hi, lo, expected in ((1.2, 1.0 / 1.2, False), (1.2, 0.85, True), (1.1, 0.9, True)):
-        Model.floats = _coefficients(np.array([hi]), np.array([lo]))[0]
+        Model.floats = normsys_coefficients(np.array([hi]), np.array([lo]))[0]
         assert (_jump.py_func(Model, 0) > _LEAST_JUMP) == expected

@@ -113,7 +113,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
                     else _row(workspace, method, _head(point.name, point.mass))
                     for method in METHODS
                 ]
-                run.append({"point": point.name, "rows": rows, "lint": []})
+                run.append([{"point": point.name, "rows": rows, "lint": []}])
             run.finish(complete=True)
         return path
 

@@ -78,7 +78,7 @@ def rows_at(loaded: Any, mass: float = MASS) -> Rows:
     """The rows of one grid point."""
     maker = points_of(loaded)
     point = min(loaded.points, key=lambda found: abs(found.mass - mass))
-    return list(limit_rows(loaded.spec, maker.made(point, maker.backgrounds([point]))))
+    return list(limit_rows(loaded.spec, maker.made(point, maker.shared([point]))))
 
 
 # --------------------------------------------------------------------------------------------------------- likelihood

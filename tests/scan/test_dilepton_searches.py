@@ -12,8 +12,9 @@ import pytest
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import brentq
 
-from modelbuilder.histograms.simulate import Simulation
-from modelbuilder.scan.point import build_point, limit_rows
+
+from modelbuilder.scan.point import limit_rows
+from modelbuilder.scan.points import points_of
 from modelbuilder.scan.table import Row
 from modelbuilder.spec.load import LoadedSearch, load_search
 from modelbuilder.spec.search import StatedBackground
@@ -140,11 +141,11 @@ def at_masses(name: str, masses: tuple[float, ...], *overrides: str) -> dict[flo
     variable = "m_Ap" if "darkphoton" in name else "m_Zp" if "mumu_resonance" in name else "m_S"
     segments = f"grid.{variable}.segments=[{{values: [{listed}], source: assumption}}]"
     search = load_search(SPECS / f"{name}.yaml", overrides=(segments, *FIXED, *overrides))
-    simulation = Simulation(search)
-    region = simulation.background(simulation.region_of(search.points[0]))
+    maker = points_of(search)
+    shared = maker.shared(list(search.points))
     found = {}
     for point in search.points:
-        (row,) = limit_rows(search, build_point(search, simulation, region, point))
+        (row,) = limit_rows(search.spec, maker.made(point, shared))
         assert row["status"] == "ok", point
         found[point.mass] = (search, row)
     return found

@@ -65,8 +65,8 @@ def limits(spec: str, variable: str, masses: list[float], *overrides: str) -> tu
         overrides=(f"grid.{variable}.segments=[{{values: [{listed}], source: assumption}}]", *overrides),
     )
     maker = points_of(search, n_threads=2)
-    backgrounds = maker.backgrounds(search.points)
-    return search, [limit_rows(search.spec, maker.made(point, backgrounds)) for point in search.points]
+    shared = maker.shared(list(search.points))
+    return search, [limit_rows(search.spec, maker.made(point, shared)) for point in search.points]
 
 
 def expected(rows: list[Row], method: str, quantity: str = "cross_section_fb") -> float:

@@ -62,7 +62,7 @@ def test_a_search_takes_part_where_it_has_a_grid(write: Write) -> None:
     assert part == {1.0: ["tight"], 2.0: ["tight", "loose"], 4.0: ["tight"], 9.0: ["tight", "loose"], 9.6: ["tight"]}
     assert {point.channel for point in found.points} == {"all"}
     own = found.searches_at(found.points[3])["loose"]
-    assert (own.name, own.mass, own.channel, own.variable) == ("m_a_9p0000", 9.0, "recoil", "m_a")
+    assert (own.name, own.values, own.channel) == ("m_a_9p0000", {"m_a": 9.0}, "recoil")
     assert [point.index for point in found.points] == [0, 1, 2, 3, 4]
     assert grid_lines(found)[1] == "    1  m_a_2p0000           2.0000 GeV  tight diphoton, loose diphoton"
 

@@ -22,6 +22,8 @@ EXCEPTIONS = {
     r"signal\.events": "size of our simulation",
     r"backgrounds\.\w+\.events": "size of our simulation",
     r"backgrounds\.\w+\.smooth": "what is made of our simulation",
+    r"grid_where": "what is possible, for the most part; the end of the grid otherwise",
+    r"signal\.nodes\.where": "where our simulation is",
     r"notes": "text, which may compare numbers",
     r"(signal|backgrounds\.\w+)\.laws\.[^.]+\.(min_energy|max_cos)": "reach of our simulation",
 }
