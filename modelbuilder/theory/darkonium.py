@@ -33,7 +33,7 @@ def _three_photons(sqrt_s: float, masses: tuple[float, ...], coupling: float, pa
     produced = cross_section(
         sqrt_s, mass, photon_mass, coupling, float(parameters["alpha_d"]), float(parameters["max_cos"])
     )
-    return produced * dark_photon.pair_fraction(photon_mass) ** 3
+    return produced * dark_photon.pair_fraction(photon_mass) ** 3 if produced > 0.0 else 0.0
 
 
 DARKONIUM = Model(

@@ -146,10 +146,11 @@ def test_every_method_takes_one_bin(method: str) -> None:
 def test_visible_cross_section() -> None:
     """By hand: yield over luminosity, and cross section times efficiency. Catches a factor of the window."""
     from modelbuilder.scan.point import limit_rows
+    from modelbuilder.scan.points import points_of
 
     loaded = search(*STATED_ALONE, "statistics.methods=[bayesian]")
-    _, _, found = built(loaded, loaded.points[10])
-    (row,) = limit_rows(loaded, found)
+    maker, point = points_of(loaded), loaded.points[10]
+    (row,) = limit_rows(loaded.spec, maker.made(point, maker.shared([point])))
     values = {
         name: row[f"{name}_observed"] for name in ("yield_events", "visible_cross_section_fb", "cross_section_fb")
     }

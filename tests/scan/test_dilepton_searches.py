@@ -12,7 +12,6 @@ import pytest
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import brentq
 
-
 from modelbuilder.scan.point import limit_rows
 from modelbuilder.scan.points import points_of
 from modelbuilder.scan.table import Row
@@ -31,7 +30,8 @@ def name_of(path: Path) -> str:
 
 
 PATTERNS = ("darkphoton_ee", "darkphoton_mumu", "mumu_resonance", "muonphilic", "leptophilic")
-FILES = sorted(path for path in SPECS.glob("*/*.yaml") if path.stem.startswith(PATTERNS))
+FILES = sorted(path for path in SPECS.glob("ba*/*.yaml") if path.stem.startswith(PATTERNS))
+FILES += sorted(path for path in SPECS.glob("belle*/*.yaml") if path.stem.startswith(PATTERNS))
 
 
 def rows_of(name: str) -> tuple[str, np.ndarray]:
