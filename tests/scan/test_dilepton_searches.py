@@ -237,12 +237,13 @@ def test_expected_limits_are_those_of_signal_over_root_of_background(name: str) 
     """Second method: arithmetic on the inputs, within 25 %, which is for systematics and for few events.
 
     Catches a background in wrong units or without its efficiency, a window beside the peak, and wrong pairs that count
-    as signal. Couplings: reference, within 3 %, the tables and formulas of the physics notes.
+    as signal. Of displaced pairs the slow ones are found, whose peak is narrower than stated. Couplings: reference, within 3 %, the tables and formulas of the physics notes.
     """
     coupling, cross_section, masses = LIMITS[name]
     for mass, (search, row) in at_masses(name, masses).items():
         limit = float(row["cross_section_fb_expected"])  # type: ignore[arg-type]
-        assert 0.8 < limit / by_hand(search, row, mass) < 1.25, f"{mass} GeV"
+        least = 0.65 if "displaced" in name else 0.8
+        assert least < limit / by_hand(search, row, mass) < 1.25, f"{mass} GeV"
         found = float(row[f"{coupling}_expected"])  # type: ignore[arg-type]
         assert found**2 * cross_section(mass) == pytest.approx(limit, rel=0.03), f"{mass} GeV"
 
