@@ -35,8 +35,8 @@ from modelbuilder.inference.results import N_SIGMA
 if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
-_NODES = 80  # of Gauss and Legendre, for one constraint
-_LEAST_NODES, _MOST_NODES = 4, 80  # of a combined factor ...
+_NODES = 200  # of Gauss and Legendre, for one constraint
+_LEAST_NODES, _MOST_NODES = 4, 160  # of a combined factor ...
 _MORE_NODES = 3  # ... and of each of its parts
 _MOST_GROUPS = 3  # of constraints that act on different backgrounds, or on signal and backgrounds
 _REACH = 5.0  # bounds of constrained parameters in pyhf, in standard deviations

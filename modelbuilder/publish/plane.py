@@ -130,7 +130,7 @@ def map_figure(
         for axes, (name, part) in zip(every[0], parts, strict=True):
             drawn = draw_map(axes, found, part, norm)
             axes.set_xlabel(f"{mass_symbol(first)} [GeV]")
-            axes.text(0.03, 0.97, name, transform=axes.transAxes, ha="left", va="top", fontsize=12)
+            axes.text(0.0, -0.1, name, transform=axes.transAxes, ha="left", va="top", fontsize=13)  # no cell below it
         every[0][0].set_ylabel(f"{mass_symbol(second)} [GeV]")
         bar = figure.colorbar(drawn, ax=list(every[0]), extend="both", pad=0.01)
         level = f"{100 * spec.statistics.confidence_level:g}% CL, {METHOD_NAMES[method]}"
