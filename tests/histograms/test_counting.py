@@ -157,7 +157,7 @@ def test_visible_cross_section() -> None:
     assert isinstance(values["yield_events"], float)
     assert values["visible_cross_section_fb"] == pytest.approx(values["yield_events"] / 0.5)
     assert values["visible_cross_section_fb"] == pytest.approx(
-        values["cross_section_fb"] * found.templates.efficiency, rel=1e-9
+        values["cross_section_fb"] * row["signal_efficiency"], rel=1e-9
     )
 
 

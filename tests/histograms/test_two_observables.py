@@ -19,6 +19,9 @@ from modelbuilder.kinematics.measure import TrackDetector, TrackResponse
 from modelbuilder.kinematics.observables import evaluate_entries
 from modelbuilder.kinematics.sample import ChainSample, Thinning
 from modelbuilder.scan.point import build_point, limit_rows
+from modelbuilder.scan.points import points_of
+from modelbuilder.scan.table import Row
+from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import LoadedSearch, load_search
 from modelbuilder.spec.process import candidates_of
 from modelbuilder.spec.topology import Law, parse_chain
@@ -149,7 +152,13 @@ def test_files_keep_both_axes(simulation: Simulation, background: RegionTemplate
     assert np.asarray(read.values()).ravel() == pytest.approx(templates.signal.nominal.values)
     (channel,) = found.built.workspace["channels"]
     assert len(channel["samples"][0]["data"]) == 3 * (len(templates.edges) - 1)
-    assert {row["status"] for row in limit_rows(simulation.search, found)} == {"ok"}
+    assert {row["status"] for row in limits_at(simulation.search, point)} == {"ok"}
+
+
+def limits_at(loaded: LoadedSearch, point: GridPoint) -> list[Row]:
+    """The rows of a grid point."""
+    maker = points_of(loaded)
+    return limit_rows(loaded.spec, maker.made(point, maker.shared([point])))
 
 
 def test_an_angle_that_knows_the_signal_helps() -> None:
@@ -160,9 +169,7 @@ def test_an_angle_that_knows_the_signal_helps() -> None:
     for override in ("data={kind: asimov}", "channels.recoil.second=null"):
         more = ("backgrounds.four_leptons.expected.recoil.second=null",) if "second" in override else ()
         loaded = search(override, *more, "data={kind: asimov}", "backgrounds.mu_mu_gamma.events=400000")
-        simulation, point = Simulation(loaded), loaded.points[0]
-        found = build_point(loaded, simulation, simulation.background(simulation.region_of(point)), point)
-        (row,) = limit_rows(loaded, found)
+        (row,) = limits_at(loaded, loaded.points[0])
         limits.append(float(row["cross_section_fb_expected"] or math.nan))
     assert limits[0] <= limits[1] * 1.005
 
