@@ -182,7 +182,7 @@ def _value(
         return _yield(search, run, test.argument, point)
     if test.kind == "bias":
         (found,) = inject(run, points=1, strengths=[test.strength], n_toys=BIAS_TOYS, seed=1, only=[point])
-        return found.injections[0].bias, "ok"
+        return (None, found.failure) if found.failure else (found.injections[0].bias, "ok")
     own = [row for row in rows if row["point"] == point and method in (None, row["method"])]
     if not own:
         methods = ", ".join(search.spec.statistics.methods)

@@ -59,12 +59,16 @@ class Injection:
 
 @dataclass(frozen=True, kw_only=True)
 class PointInjections:
-    """All strengths at one grid point. peak_background: mean expected background of a bin, weighted by the signal."""
+    """All strengths at one grid point, or why there are none.
+
+    peak_background: mean expected background of a bin, weighted by the signal.    failure: empty, or what went wrong.
+    """
 
     point: str
     values: dict[str, float]
     peak_background: float
     injections: tuple[Injection, ...]
+    failure: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -80,7 +84,9 @@ class PointInjections:
                 f"pull {one.mean:+6.3f} +- {one.mean_error:.3f}   width {one.width:5.3f} +- {one.width_error:.3f}"
                 f"{failed}{cut_off}"
             )
-        if self.peak_background < FEW_EVENTS:
+        if self.failure:
+            yield f"{self.point:24} failed: {self.failure}"
+        elif self.peak_background < FEW_EVENTS:
             yield (
                 f"{'':24} note: {self.peak_background:.2g} background events in a bin of the peak: pulls of so few events"
                 " are not normal"
@@ -101,7 +107,7 @@ def inject(
 
     points: that many of those with limits, spread over the grid.    strengths: in standard deviations.
     only: names of the points to choose from.
-    Raises RunDirectoryError where there is no point with a limit, FitFailure where too many toys cannot be fitted.
+    A point at which fits fail says so, and does not cost the others. Raises RunDirectoryError where no point has a limit.
     """
     search, rows = load_run(path)
     if not isinstance(search, LoadedSearch):
@@ -121,13 +127,19 @@ def inject(
         workspace = read_json(path / WORKSPACES / f"{point.name}.json")
         templates = from_uhi_json((path / TEMPLATES / f"{point.name}.json").read_text(encoding="utf-8"))
         background = np.sum([templates[name].values() for name in backgrounds if name in templates], axis=0)
-        thrower = _Thrower(workspace, background.ravel(), stream=point.name, seed=seed)
-        return PointInjections(
-            point=point.name,
-            values=dict(point.values),
-            peak_background=thrower.peak_background,
-            injections=tuple(thrower.injection(strength, n_toys) for strength in strengths),
-        )
+        values = dict(point.values)
+        try:
+            thrower = _Thrower(workspace, background.ravel(), stream=point.name, seed=seed)
+            return PointInjections(
+                point=point.name,
+                values=values,
+                peak_background=thrower.peak_background,
+                injections=tuple(thrower.injection(strength, n_toys) for strength in strengths),
+            )
+        except FitFailure as failure:
+            return PointInjections(
+                point=point.name, values=values, peak_background=0.0, injections=(), failure=str(failure)
+            )
 
     with ThreadPoolExecutor(n_threads) as pool:
         return list(pool.map(at, chosen))

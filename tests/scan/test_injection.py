@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from modelbuilder.errors import FitFailure
 from modelbuilder.scan.injection import _Thrower
 
 BINS = 20
@@ -85,6 +86,16 @@ def test_auxiliary_measurements_are_thrown() -> None:
     assert relative < 0.15
     found = thrower.injection(strength, 1000)
     assert abs(found.width - 1.0) < 0.15
+
+
+def test_fits_that_fail_are_named() -> None:
+    """Catches a failed fit that is a number: a background rate without events to tell it, beside an empty window."""
+    thrower_of = workspace()
+    thrower_of["channels"][0]["samples"].append(
+        {"name": "nothing", "data": [0.0] * BINS, "modifiers": [{"name": "idle", "type": "normfactor", "data": None}]}
+    )
+    with pytest.raises(FitFailure, match="singular-hessian"):
+        _Thrower(thrower_of, FLAT, stream="x", seed=3)
 
 
 def test_same_toys_whatever_is_injected_before() -> None:
