@@ -528,7 +528,8 @@ def _poisson_value(counts: Array, rates: Array) -> float:
     if not (rate > 0.0).all():
         return math.inf
     ratio = (rate - n) / n
-    total = float(np.sum(n * (ratio - np.log1p(ratio))))
+    logarithm = np.where(ratio > -0.5, np.log1p(np.maximum(ratio, -0.5)), np.log(rate / n))
+    total = float(np.sum(n * (ratio - logarithm)))
     low = np.clip(rates[~some], -_CLIP_WIDTH, None)
     total += float(np.sum(np.where(low >= 0.0, low, low + 0.5 * low**2 / _CLIP_WIDTH)))
     return 2.0 * total
