@@ -67,7 +67,8 @@ class Backgrounds:
         """As `Shared`."""
         for name, templates in self.regions.items():
             region = templates.region
-            found = histograms(templates.backgrounds, templates.observation, region.axis, region.binning.edges)
+            edges, second = region.binning.edges, region.second
+            found = histograms(templates.backgrounds, templates.observation, region.axis, edges, second)
             yield f"background_{name}.json", to_uhi_json(found)
 
 

@@ -20,6 +20,7 @@ from modelbuilder.kinematics.observables import evaluate_entries
 from modelbuilder.kinematics.sample import ChainSample, Thinning
 from modelbuilder.scan.point import build_point, limit_rows
 from modelbuilder.scan.points import points_of
+from modelbuilder.scan.run import run_search
 from modelbuilder.scan.table import Row
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import LoadedSearch, load_search
@@ -153,6 +154,15 @@ def test_files_keep_both_axes(simulation: Simulation, background: RegionTemplate
     (channel,) = found.built.workspace["channels"]
     assert len(channel["samples"][0]["data"]) == 3 * (len(templates.edges) - 1)
     assert {row["status"] for row in limits_at(simulation.search, point)} == {"ok"}
+
+
+def test_a_run_has_both_axes(tmp_path: Path) -> None:
+    """The whole way: catches files of backgrounds with one axis, which a run could not write."""
+    run_search(search("backgrounds.mu_mu_gamma.events=20000"), tmp_path / "out", points=1, jobs=1)
+    files = sorted((tmp_path / "out" / "templates").glob("*.json"))
+    assert len(files) == 2
+    for file in files:
+        assert len(from_uhi_json(file.read_text(encoding="utf-8"))["observation"].axes) == 2
 
 
 def limits_at(loaded: LoadedSearch, point: GridPoint) -> list[Row]:

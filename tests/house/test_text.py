@@ -113,4 +113,4 @@ def test_readme_has_its_two_commands() -> None:
     )
     assert set(commands) == {"run", "test"}
     assert "modelbuilder run specs/" in commands["run"]
-    assert re.search(r"\bpytest\s*$", commands["test"]), "the test command has to run the whole suite: a bare `pytest`"
+    assert re.search(r"\bpytest -n auto\s*$", commands["test"]), "the test command has to run the whole suite"
