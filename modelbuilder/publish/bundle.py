@@ -10,18 +10,16 @@ Everything is written into a temporary directory beside OUT, verified there, and
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelbuilder.errors import BundleError, FitFailure, UserError, WorkspaceError
 from modelbuilder.publish import hepdata
-from modelbuilder.publish.archive import files_below, write_tar_gz
+from modelbuilder.publish.archive import files_below, new_folder, write_tar_gz
 from modelbuilder.publish.finished_run import FinishedRun, finished_run
 from modelbuilder.publish.likelihoods import (
     DIGITS,
@@ -107,7 +105,7 @@ def publish_run(
     _check_options(options)
     run = finished_run(run_path)
     notes: list[str] = []
-    with _in_place(output) as folder:
+    with new_folder(output) as folder:
         progress(f"likelihoods of {len(run.points)} points")
         effects = [effects_of(run.workspace(point), run.signal_samples) for point in run.points]
         regions = regions_of(run)
@@ -162,28 +160,6 @@ def _check_options(options: Options) -> None:
     if address is not None and not re.fullmatch(r"https?://[!-~]{1,240}", address):
         msg = f"--likelihoods-at {address}: expected an address such as https://doi.org/10.5281/zenodo.1234567"
         raise UserError(msg)
-
-
-@contextmanager
-def _in_place(output: Path) -> Iterator[Path]:
-    """A temporary directory that becomes `output` if all goes well, and vanishes if not."""
-    if output.is_symlink() or (output.exists() and not (output.is_dir() and not any(output.iterdir()))):
-        msg = f"{output}: exists and is not an empty directory; choose another one, or remove it"
-        raise UserError(msg)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        msg = f"{output}: cannot be written: {error.strerror or error}; choose another place"
-        raise UserError(msg) from None
-    try:
-        yield temporary
-        if output.is_dir():
-            output.rmdir()
-        temporary.rename(output)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def _write_likelihoods(

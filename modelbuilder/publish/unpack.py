@@ -10,9 +10,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
-import os
 import re
-import shutil
 import stat
 import tarfile
 import unicodedata
@@ -24,7 +22,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from modelbuilder.errors import ArchiveError, InputFileError, UserError, WorkspaceError
+from modelbuilder.errors import ArchiveError, InputFileError, WorkspaceError
+from modelbuilder.publish.archive import new_folder
 from modelbuilder.scan.likelihood_files import LikelihoodFiles, find_likelihoods
 
 MEGABYTE = 1_000_000
@@ -100,20 +99,9 @@ def unpack(archive: Path, output: Path, limits: Limits | None = None) -> Unpacke
     if not archive.is_file():
         msg = f"{archive}: no such file" if not archive.exists() else f"{archive}: not a file"
         raise InputFileError(msg)
-    if output.is_symlink() or (output.exists() and not (output.is_dir() and not any(output.iterdir()))):
-        msg = f"{output}: exists and is not an empty directory; choose another one, or remove it"
-        raise UserError(msg)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        msg = f"{output}: cannot be written: {error.strerror or error}; choose another place"
-        raise UserError(msg) from None
-    try:
-        content = temporary / "content"
-        content.mkdir()
-        budget = _Budget(limits)
-        _extract(archive, content, budget, archive.name, temporary / "scratch")
+    with new_folder(output) as content:
+        budget, scratch = _Budget(limits), content.with_name(f"{content.name}.scratch")
+        _extract(archive, content, budget, archive.name, scratch)
         inner = [path for path in sorted(content.rglob("*")) if path.name.lower().endswith(_ARCHIVE_SUFFIXES)]
         for path in inner:
             name = f"{archive.name}: {path.relative_to(content).as_posix()}"
@@ -121,13 +109,8 @@ def unpack(archive: Path, output: Path, limits: Limits | None = None) -> Unpacke
             if folder.exists():
                 _refuse(name, f"would be unpacked into {folder.name}, which is in the archive too")
             folder.mkdir()
-            _extract(path, folder, budget, name, temporary / "scratch")
+            _extract(path, folder, budget, name, scratch)
         likelihoods, problem = _likelihoods_in(content, archive.name)
-        if output.is_dir():
-            output.rmdir()
-        content.rename(output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return Unpacked(
         path=output,
         files=budget.files,

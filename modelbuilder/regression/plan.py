@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from modelbuilder.regression.diff import Change, spec_changes, spec_leaves, value_changes
-from modelbuilder.scan.store import RUN, load_run, versions
+from modelbuilder.scan.store import JOURNAL, RUN, load_run, versions
 from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
 from modelbuilder.workspace.files import read_json
 
@@ -99,9 +100,7 @@ def make_plan(search: Loaded, run: Path) -> Plan:
 
 
 def _done(run: Path) -> set[str]:
-    import json
-
-    journal = run / "points.jsonl"
+    journal = run / JOURNAL
     if not journal.is_file():
         return set()
     lines = journal.read_text(encoding="utf-8").split("\n")[:-1]
