@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -96,7 +97,7 @@ class RegionTemplates:
     observation: FloatArray
 
     def at(self, point: GridPoint, signal: SampleTemplates, efficiency: float) -> PointTemplates:
-        """The templates of a grid point within its window; `signal` is on the fine binning, in events per fb."""
+        """The templates of a grid point within its window; `signal` is on the fine binning, for a rate of 1."""
         region, bins = self.region, self.region.window(point.mass)
         edges = region.binning.window_edges(point.mass)
         found = PointTemplates(
@@ -254,9 +255,9 @@ class Simulation:
         return SampleTemplates(Template(values, np.zeros_like(values)))
 
     def signal(self, region: Region, point: GridPoint) -> tuple[SampleTemplates, float]:
-        """Signal templates on the fine binning in events per fb, and the efficiency (acceptance included).
+        """Signal templates on the fine binning in events for a rate of 1, and the efficiency (acceptance included).
 
-        Per fb of the cross section without radiation, at the nominal energy; of that of a resonance as it is made.
+        A cross section, in fb, is that without radiation, at the nominal energy; that of a resonance as it is made.
         """
         signal = self.spec.signal
         sample = self.sample(SIGNAL, region, point)
@@ -266,9 +267,14 @@ class Simulation:
             second=None if region.second is None else region.second.edges,
             n_threads=self.n_threads,
         )
-        efficiency = signal.efficiency.at(point.values) / self.born_cross_section(SIGNAL, point)
-        per_fb = self.spec.luminosity.value * efficiency / signal.events
-        return found.templates.scaled(per_fb), efficiency * found.selected_per_event
+        efficiency = self.stated_efficiency(point) / self.born_cross_section(SIGNAL, point)
+        per_weight = self.spec.events_per_rate * efficiency / signal.events
+        return found.templates.scaled(per_weight), efficiency * found.selected_per_event
+
+    def stated_efficiency(self, point: GridPoint) -> float:
+        """Of the signal: what the simulation does not contain, and the branching fractions that the limit does not."""
+        known = math.prod(fraction.value for fraction in self.spec.signal.branching_fractions.values())
+        return self.spec.signal.efficiency.at(point.values) * known
 
     def sample(self, name: str, region: Region, point: GridPoint | None = None) -> Sample:
         """The signal at a grid point, or a background, with the cuts of a region."""
