@@ -237,7 +237,7 @@ def _cross_section(search: LoadedSearch, name: str, point: GridPoint) -> float:
     """Of the signal for a coupling of 1 in an interpretation, fb."""
     found = search.spec.interpretations[name]
     sqrt_s = search.spec.experiment.beams.sqrt_s
-    return found.theory.cross_section(sqrt_s, found.masses_at(point.values), 1.0, found.parameters)
+    return found.theory.rate(sqrt_s, found.masses_at(point.values), 1.0, found.parameters)
 
 
 def _histograms(templates: PointTemplates) -> dict[str, hist.Hist[Any]]:

@@ -102,8 +102,8 @@ Interpretations = Annotated[
 
 
 def default_law(interpretations: Mapping[str, Interpretation]) -> str | None:
-    """The law of the production where `signal.laws` names none: that of the first model; None without one."""
-    return next((found.theory.law for found in interpretations.values()), None)
+    """The law of the production where `signal.laws` names none: that of the first model that has one; None without."""
+    return next((found.theory.law for found in interpretations.values() if found.theory.law is not None), None)
 
 
 def faults_of_names(interpretations: Mapping[str, Interpretation]) -> list[tuple[str, str]]:

@@ -335,7 +335,7 @@ class _Builder:
         law = self.spec.signal.laws.get(INITIAL)
         simulated = default_law(self.spec.interpretations) if law is None else getattr(law, "law", law)
         for name, interpretation in self.spec.interpretations.items():
-            if interpretation.theory.law != simulated:
+            if interpretation.theory.law not in (None, simulated):
                 text = (
                     f"the production is simulated with the law {simulated!r}, that of {interpretation.model} is "
                     f"{interpretation.theory.law!r}; {name} has the efficiency of the former"

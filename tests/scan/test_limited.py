@@ -25,7 +25,7 @@ FLYING = Model(
     symbol="g",
     law="",
     power=None,
-    cross_section=lambda sqrt_s, masses, coupling, parameters: 20.0 * coupling**2 * math.exp(-(coupling**2)),
+    rate=lambda sqrt_s, masses, coupling, parameters: 20.0 * coupling**2 * math.exp(-(coupling**2)),
 )
 """At most 20/e = 7.36 fb, at g = 1: smaller couplings make too few, larger ones are seen no more."""
 
@@ -67,7 +67,7 @@ def test_where_nothing_is_excluded_the_cell_is_empty() -> None:
     cells, warnings = cells_of([limited(FLYING)], 8.0, (3.0, 4.0, 5.0, 9.0, 10.0))
     assert set(cells) == {"g_expected_m2", "g_expected_m1", "g_expected", "g_expected_upper_edge"}
     assert warnings == ["no value of g is excluded: observed, expected_p1, expected_p2"]
-    closed = Model(coupling="g", unit="", symbol="g", law="", power=2, cross_section=lambda *_: 0.0)
+    closed = Model(coupling="g", unit="", symbol="g", law="", power=2, rate=lambda *_: 0.0)
     cells, warnings = cells_of([proportional(MU, 1.0), limited(closed)], 1.0, ())
     assert cells == {"mu_observed": 1.0}
     assert warnings == ["no value of g is excluded: observed"]
