@@ -95,14 +95,14 @@ class PlaneWindows:
         row = self.rows[point.name]
         efficiency = float(self.shapes.efficiency[row])
         per_rate = self.events_per_rate * efficiency * float(self.shapes.inside[row])
-        error = per_fb * float(self.shapes.relative_error[row])
+        error = per_rate * float(self.shapes.relative_error[row])
         backgrounds = {
             name: SampleTemplates(Template(found[row, :1], found[row, 1:])) for name, found in self.backgrounds.items()
         }
         return PointTemplates(
             axis=DISTANCE,
             edges=np.array([0.0, self.shapes.ellipses.size]),
-            signal=SampleTemplates(Template(np.array([per_fb]), np.array([error**2]))),
+            signal=SampleTemplates(Template(np.array([per_rate]), np.array([error**2]))),
             backgrounds=backgrounds,
             observation=self.observation[row : row + 1],
             efficiency=efficiency,
@@ -230,7 +230,7 @@ class PlaneSimulation:
 
     def _shapes(self, points: Sequence[GridPoint], nodes: NodeMeasurement | None) -> Shapes:
         masses = np.array([point.masses for point in points])
-        stated = np.array([self.spec.signal.efficiency.at(point.values) for point in points])
+        stated = np.array([self.simulation.stated_efficiency(point) for point in points])
         if nodes is not None:
             weights = Triangles(nodes.masses).at(masses)
             rows = np.column_stack([weights.of(column) for column in nodes.parameters.T])

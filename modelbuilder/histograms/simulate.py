@@ -34,7 +34,14 @@ from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import default_law
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.observables import arguments_of, parse_observable
-from modelbuilder.spec.process import FinalState, candidates_of, chain_of, default_final_state, needs_photon_cuts
+from modelbuilder.spec.process import (
+    FinalState,
+    candidates_of,
+    chain_of,
+    default_final_state,
+    hypotheses,
+    needs_photon_cuts,
+)
 from modelbuilder.spec.search import (
     MASS_LIKE,
     SIGNAL,
@@ -48,7 +55,7 @@ from modelbuilder.spec.search import (
     Spectrum,
     StatedBackground,
 )
-from modelbuilder.spec.topology import Topology, known_particle, visible_places
+from modelbuilder.spec.topology import INITIAL, Topology, known_particle, parse_chain, visible_places
 from modelbuilder.theory import lepton_pair
 
 _RADIATED: dict[str, lepton_pair.Kind] = {
@@ -391,9 +398,13 @@ class Simulation:
         if first.law.name in _RADIATED:
             lepton, _, radiated = (topology.nodes[child] for child in first.children)
             return lepton_pair.cross_section(self.beams.sqrt_s, lepton.mass, radiated.mass, _RADIATED[first.law.name])
+        if first.law.name == "resonance" and (made := _made_of_known(topology)) is not None:
+            key = f"{name}/born"  # the same at all points
+            if key not in self._mean_weights:
+                self._mean_weights[key] = self._weigh(ChainGenerator(made, self.beams, isr=False), key)
+            return self._mean_weights[key]
         generator = ChainGenerator(topology, self.beams, isr=False)
-        resonance = first.law.name == "resonance"
-        if generator.weight_unit == "1" and not resonance:
+        if generator.weight_unit == "1" and first.law.name != "resonance":
             return 1.0
         return self._weigh(generator, f"{stream_of(name, point)}/born")
 
@@ -417,6 +428,15 @@ class Simulation:
     def variations(self, sample: str, point: Mapping[str, float]) -> dict[str, Variation]:
         """The shape systematics of a sample at a grid point."""
         return {name: (s.vary, s.size.at(point)) for name, s in self._shape_systematics(sample).items()}
+
+
+def _made_of_known(topology: Topology) -> Topology | None:
+    """A resonance and its first decay, where only known particles are in them: all that its weight depends on."""
+    made, *decays = topology.text.split(",")
+    first = next((step for step in decays if step.split()[0] == topology.nodes[1].species), None)
+    if first is None or hypotheses(first):
+        return None
+    return parse_chain(f"{made},{first}", laws={INITIAL: topology.vertices[0].law})
 
 
 def _second_axis(second: SecondObservable) -> SecondAxis:

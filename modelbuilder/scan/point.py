@@ -11,7 +11,7 @@ from modelbuilder.errors import FitFailure, WorkspaceError
 from modelbuilder.histograms.simulate import RegionTemplates, Simulation
 from modelbuilder.histograms.templates import PointTemplates
 from modelbuilder.scan.limited import Limited, cells_of, proportional
-from modelbuilder.scan.table import CROSS_SECTION, MU, VISIBLE_CROSS_SECTION, YIELD, Quantity, Row
+from modelbuilder.scan.table import MU, VISIBLE_CROSS_SECTION, YIELD, Quantity, Row, quantity_of
 from modelbuilder.spec.combination import CombinationSpec
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import Interpretation
@@ -71,7 +71,8 @@ def built_from(search: LoadedSearch, point: GridPoint, templates: PointTemplates
 def quantities_of(spec: SearchSpec) -> tuple[Quantity, ...]:
     """What a limit is given on; the couplings of the interpretations last."""
     couplings = (coupling_of(name, found) for name, found in spec.interpretations.items())
-    return (MU, YIELD, VISIBLE_CROSS_SECTION, CROSS_SECTION, *couplings)
+    visible = (VISIBLE_CROSS_SECTION,) if spec.rate.kind == "cross section" else ()
+    return (MU, YIELD, *visible, quantity_of(spec.rate), *couplings)
 
 
 def coupling_of(name: str, interpretation: Interpretation) -> Quantity:
@@ -82,18 +83,21 @@ def coupling_of(name: str, interpretation: Interpretation) -> Quantity:
 
 def limited_of(spec: SearchSpec, found: BuiltPoint) -> list[Limited]:
     """The same at a grid point, with what a limit on the signal strength excludes of each."""
-    reference, selected = found.built.reference_cross_section, found.built.signal_yield
+    reference, selected = found.built.reference, found.built.signal_yield
+    factors = {
+        MU: 1.0,
+        YIELD: selected,
+        VISIBLE_CROSS_SECTION: selected / spec.luminosity.value,
+        quantity_of(spec.rate): reference,
+    }
     return [
-        proportional(MU, 1.0),
-        proportional(YIELD, selected),
-        proportional(VISIBLE_CROSS_SECTION, selected / spec.luminosity.value),
-        proportional(CROSS_SECTION, reference),
+        *(proportional(quantity, factors[quantity]) for quantity in quantities_of(spec) if quantity in factors),
         *(in_a_model(spec, name, found.point, reference) for name in spec.interpretations),
     ]
 
 
 def in_a_model(spec: SearchSpec, name: str, point: GridPoint, reference: float) -> Limited:
-    """An interpretation at a grid point. reference: cross section at a signal strength of 1, fb."""
+    """An interpretation at a grid point. reference: rate at a signal strength of 1."""
     interpretation = spec.interpretations[name]
     theory, sqrt_s = interpretation.theory, spec.experiment.beams.sqrt_s
     masses = interpretation.masses_at(point.values)
@@ -162,7 +166,7 @@ def head_of(spec: SearchSpec, found: BuiltPoint) -> Row:
         "data": data_label(spec.data),
         "signal_efficiency": found.templates.efficiency,
         "background_events": found.built.background_yield,
-        "reference_cross_section_fb": found.built.reference_cross_section,
+        spec.rate.reference: found.built.reference,
     }
 
 

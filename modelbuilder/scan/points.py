@@ -21,11 +21,11 @@ from modelbuilder.scan.point import (
     limited_of,
     quantities_of,
 )
-from modelbuilder.scan.table import CROSS_SECTION, MU, Quantity, Row, columns, tail_of_combination
+from modelbuilder.scan.table import MU, Quantity, Row, columns, quantity_of, tail_of_combination, tail_of_search
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
 from modelbuilder.spec.search import SIGNAL
-from modelbuilder.workspace.build import build_channel, reference_cross_section
+from modelbuilder.workspace.build import build_channel, reference_rate
 from modelbuilder.workspace.combine import combine
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def columns_of(loaded: Loaded) -> list[dict[str, str]]:
     """The columns of the table of limits."""
     variables = loaded.spec.grid_variables
     if isinstance(loaded, LoadedSearch):
-        return columns(variables, quantities_of(loaded.spec))
+        return columns(variables, quantities_of(loaded.spec), tail_of_search(loaded.spec.rate))
     first = next(iter(loaded.spec.searches.values()))
     coupling = coupling_of(loaded.spec.parameter, first.interpretations[loaded.spec.parameter])
     return columns(variables, quantities_of_combination(loaded), tail_of_combination(coupling))
@@ -164,7 +164,7 @@ class PointsOfCombination:
         """As `Points`.
 
         The reference is a power of the coupling, of one digit, with which the searches together expect to see about
-        as many events as a limit leaves; each signal is normalised to the cross section that this coupling gives it.
+        as many events as a limit leaves; each signal is normalised to the rate that this coupling gives it.
         """
         combination, spec = self.combination, self.combination.spec
         own = combination.searches_at(point)
@@ -174,11 +174,11 @@ class PointsOfCombination:
             region = shared.regions[file]
             signal, efficiency = self.simulations[name].signal(region.region, own[name])
             templates[name] = region.at(own[name], signal, efficiency)
-            per_coupling[name] = _cross_section(combination.searches[name], spec.parameter, own[name])
+            per_coupling[name] = _rate_of(combination.searches[name], spec.parameter, own[name])
         signals = [per_coupling[name] * found.signal.nominal.values for name, found in templates.items()]
         expected = [sum(one.nominal.values for one in found.backgrounds.values()) for found in templates.values()]
-        size = reference_cross_section(np.concatenate(signals), np.concatenate(expected))
-        references = {name: size * cross_section for name, cross_section in per_coupling.items()}
+        size = reference_rate(np.concatenate(signals), np.concatenate(expected))
+        references = {name: size * rate for name, rate in per_coupling.items()}
         channels = {
             name: build_channel(combination.searches[name], own[name], found, references[name])
             for name, found in templates.items()
@@ -210,11 +210,12 @@ class PointsOfCombination:
         )
 
     def _limited(self, own: Mapping[str, GridPoint], references: Mapping[str, float]) -> list[Limited]:
-        """references: of each search that takes part, fb at a signal strength of 1."""
+        """references: of each search that takes part, its rate at a signal strength of 1."""
         combination, spec = self.combination, self.combination.spec
         limited = [proportional(MU, 1.0)]
-        if spec.has_one_cross_section:
-            limited.append(proportional(CROSS_SECTION, next(iter(references.values()))))
+        if spec.has_one_rate:
+            first = next(iter(spec.searches.values()))
+            limited.append(proportional(quantity_of(first.rate), next(iter(references.values()))))
         for name in spec.shared_interpretations:
             in_each = [
                 in_a_model(combination.searches[search].spec, name, point, references[search])
@@ -228,13 +229,13 @@ def quantities_of_combination(combination: LoadedCombination) -> tuple[Quantity,
     """What a limit is given on: the coupling, and what is known of it in all searches."""
     spec = combination.spec
     first = next(iter(spec.searches.values()))
-    cross_section = (CROSS_SECTION,) if spec.has_one_cross_section else ()
+    rate = (quantity_of(first.rate),) if spec.has_one_rate else ()
     couplings = (coupling_of(name, first.interpretations[name]) for name in spec.shared_interpretations)
-    return (MU, *cross_section, *couplings)
+    return (MU, *rate, *couplings)
 
 
-def _cross_section(search: LoadedSearch, name: str, point: GridPoint) -> float:
-    """Of the signal for a coupling of 1 in an interpretation, fb."""
+def _rate_of(search: LoadedSearch, name: str, point: GridPoint) -> float:
+    """Of the signal for a coupling of 1 in an interpretation."""
     found = search.spec.interpretations[name]
     sqrt_s = search.spec.experiment.beams.sqrt_s
     return found.theory.rate(sqrt_s, found.masses_at(point.values), 1.0, found.parameters)

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from modelbuilder.errors import KinematicsError, Problem
 from modelbuilder.spec import photon_reach, plane_checks
 from modelbuilder.spec.base import SpecModel
-from modelbuilder.spec.comparisons import CROSS_SECTION, Comparison, faults_of_comparisons
+from modelbuilder.spec.comparisons import Comparison, faults_of_comparisons
 from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.functions import Bounded
@@ -48,6 +48,7 @@ from modelbuilder.spec.search import (
     Cut,
     GridAxis,
     LuminositySystematic,
+    ProducedSystematic,
     Radiation,
     SearchSpec,
     ShapeSystematic,
@@ -56,6 +57,7 @@ from modelbuilder.spec.search import (
     SpuriousSignal,
     StatedBackground,
     Systematic,
+    rate_of,
 )
 from modelbuilder.spec.topology import INITIAL, Topology
 from modelbuilder.spec.tree import Mapping, Node, child, path_text, plain
@@ -332,6 +334,11 @@ def _interpretations_fit(
     """The names of the columns, the masses of the models, and cuts that the cross section has in both places."""
     for name, reason in faults_of_names(interpretations):
         yield ("interpretations", name), reason
+    kind = rate_of(signal).kind
+    for name, interpretation in interpretations.items():
+        if interpretation.theory.limits != kind:
+            reason = f"{interpretation.model} needs a limit on a {interpretation.theory.limits}; that of this search is on a {kind}"
+            yield ("interpretations", name, "model"), reason
     law = signal.laws.get(INITIAL)
     for name, interpretation in interpretations.items():
         missing = [mass for mass in interpretation.theory.masses if mass not in grid]
@@ -348,10 +355,47 @@ def _interpretations_fit(
 
 
 def _comparisons_fit(
-    comparisons: dict[str, list[Comparison]], interpretations: dict[str, Interpretation], grid: dict[str, GridAxis]
+    comparisons: dict[str, list[Comparison]],
+    interpretations: dict[str, Interpretation],
+    signal: Signal,
+    grid: dict[str, GridAxis],
 ) -> Iterator[Finding]:
     """Curves belong to a quantity with a limit, against the mass of the grid."""
-    yield from faults_of_comparisons(comparisons, [*interpretations, CROSS_SECTION], grid)
+    yield from faults_of_comparisons(comparisons, [*interpretations, rate_of(signal).column], grid)
+
+
+def _rate_is_known(
+    signal: Signal, backgrounds: dict[str, AnyBackground], systematics: dict[str, Systematic]
+) -> Iterator[Finding]:
+    """Particles that decay in the process, a background to compare with, and uncertainties of what there is."""
+    decays = [" ".join(step.split()) for step in signal.process.split(",")[1:]]
+    if signal.produced is not None and sum(step.split()[0] == signal.produced.of for step in decays) != 1:
+        reason = f"found {signal.produced.of!r}; name the particle of the process whose decay the limit is on"
+        yield (SIGNAL, "produced", "of"), f"{reason}{nearest(signal.produced.of, [step.split()[0] for step in decays])}"
+    for decay in signal.branching_fractions:
+        if decay not in decays:
+            reason = f"found {decay!r}, which is no decay of the process: {', '.join(decays) or 'it has none'}"
+            yield (SIGNAL, "branching_fractions", decay), reason
+    if signal.ratio_to is not None:
+        background = backgrounds.get(signal.ratio_to)
+        path: Path = (SIGNAL, "ratio_to")
+        if background is None:
+            yield path, f"found {signal.ratio_to!r}, which is not a background{nearest(signal.ratio_to, backgrounds)}"
+        elif not isinstance(background, Background) or background.cross_section is None:
+            yield path, f"{signal.ratio_to!r} needs a `process` and a `cross_section` that the signal is compared with"
+        elif background.rate != "free" or isinstance(background.shape, BernsteinShape):
+            reason = f"the ratio is to a rate that the fit finds; write `shape: simulated` and `rate: free` in {signal.ratio_to}"
+            yield path, reason
+    for name, systematic in systematics.items():
+        if isinstance(systematic, ProducedSystematic):
+            if signal.produced is None:
+                yield ("systematics", name), "acts on nothing: signal.produced is missing; remove it"
+            for index, sample in enumerate(systematic.also):
+                at: Path = ("systematics", name, "also", index)
+                if sample not in backgrounds:
+                    yield at, f"found {sample!r}, which is not a background{nearest(sample, backgrounds)}"
+                elif backgrounds[sample].rate == "free":
+                    yield at, f"acts on nothing: the rate of {sample!r} is free; remove it from the list"
 
 
 def _processes_are_possible(
@@ -610,5 +654,6 @@ _CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     _processes_are_possible,
     _windows_have_a_resolution,
     _samples_exist,
+    _rate_is_known,
     *plane_checks.CHECKS,
 )

@@ -76,8 +76,8 @@ class CombinationSpec(SpecModel):
         return sorted(names, key=lambda name: name != self.parameter)
 
     @property
-    def has_one_cross_section(self) -> bool:
-        """Whether the limit is also one on the cross section: one process, with the same beams."""
+    def has_one_rate(self) -> bool:
+        """Whether the limit is also one on the rate: one process, and for a cross section the same beams."""
         first, *others = self.searches.values()
         model = first.interpretations[self.parameter]
         return all(

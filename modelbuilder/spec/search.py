@@ -169,6 +169,13 @@ class Signal(Simulated, HasSource):
         return self
 
 
+def rate_of(signal: Signal) -> Rate:
+    """What limits on a signal are on."""
+    if signal.produced is not None:
+        return RATES["branching fraction"]
+    return RATES["cross section" if signal.ratio_to is None else "ratio"]
+
+
 class ThresholdTurnOn(SpecModel):
     """Efficiency plateau/2 (1 + erf((x - threshold) / (sqrt(2) width)))."""
 
@@ -748,10 +755,7 @@ class SearchSpec(SpecModel):
     @property
     def rate(self) -> Rate:
         """What limits are on."""
-        signal = self.signal
-        if signal.produced is not None:
-            return RATES["branching fraction"]
-        return RATES["cross section" if signal.ratio_to is None else "ratio"]
+        return rate_of(self.signal)
 
     @property
     def events_per_rate(self) -> float:
