@@ -28,7 +28,7 @@ from modelbuilder.kinematics.beams import Beams
 from modelbuilder.kinematics.chain import ChainGenerator
 from modelbuilder.kinematics.measure import detector_of
 from modelbuilder.kinematics.processes import ThreePhotons
-from modelbuilder.kinematics.sample import ChainSample
+from modelbuilder.kinematics.sample import ChainSample, drawn_lifetimes
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import default_law
@@ -64,6 +64,8 @@ _RADIATED: dict[str, lepton_pair.Kind] = {
     "leptons-pseudoscalar": "pseudoscalar",
 }
 """Laws whose cross section is an integral that takes a millisecond."""
+FEWEST_EVENTS = 20.0
+"""Effective sample size below which an efficiency at a lifetime is not known."""
 WEIGHED_EVENTS = 1 << 20
 """Simulated for the mean weight of a process: to about 0.1 %."""
 
@@ -127,6 +129,15 @@ class RegionTemplates:
         )
 
 
+@dataclass(frozen=True)
+class RelativeEfficiency:
+    """At a c tau (cm), over that at another one, and its statistical error; 0 where too few events are left to know."""
+
+    ctau: float
+    relative: float
+    stdev: float
+
+
 class Simulation:
     """Runs the simulations that a search asks for.
 
@@ -144,7 +155,8 @@ class Simulation:
         self.beams = beams_of(self.spec.experiment)
         self.detector = detector_of(self.spec.experiment)
         self._mean_weights: dict[str, float] = {}
-        self._last_topology: tuple[str, Topology] | None = None
+        self._last_shape: tuple[tuple[str, str], tuple[SampleTemplates, float, dict[float, float]]] | None = None
+        self._last_topology: tuple[tuple[str, GridPoint | None], Topology] | None = None
 
     @functools.cached_property
     def regions(self) -> dict[str, Region]:
@@ -267,6 +279,11 @@ class Simulation:
         A cross section, in fb, is that without radiation, at the nominal energy; that of a resonance as it is made.
         """
         signal = self.spec.signal
+        lifetime = signal.lifetime
+        if lifetime is not None and lifetime.shape_at is not None and point.ctau is not None:
+            templates, efficiency, relative = self._at_shape(region, replace(point, ctau=None))
+            factor = relative[point.ctau]
+            return templates.scaled(factor), efficiency * factor
         sample = self.sample(SIGNAL, region, point)
         found = sample.run(
             region.binning.edges,
@@ -277,6 +294,36 @@ class Simulation:
         efficiency = self.stated_efficiency(point) / self.born_cross_section(SIGNAL, point)
         per_weight = self.spec.events_per_rate * efficiency / signal.events
         return found.templates.scaled(per_weight), efficiency * found.selected_per_event
+
+    def _at_shape(self, region: Region, point: GridPoint) -> tuple[SampleTemplates, float, dict[float, float]]:
+        """The signal at the lifetime of the shape, and what to scale it by at others; asked for many times in a row."""
+        key = (region.name, point.mass_name)
+        if self._last_shape is None or self._last_shape[0] != key:
+            relative = {found.ctau: found.relative for found in self.at_lifetimes(region, point)}
+            self._last_shape = key, (*self.signal(region, point), relative)
+        return self._last_shape[1]
+
+    def at_lifetimes(self, region: Region, point: GridPoint) -> tuple[RelativeEfficiency, ...]:
+        """The efficiency at each lifetime of the spec, relative to that at the lifetime of the shape.
+
+        All from one sample of the signal, whose lengths of flight are drawn to cover them.
+        """
+        lifetime = self.spec.signal.lifetime
+        assert lifetime is not None
+        assert lifetime.shape_at is not None
+        ctaus = [*lifetime.values, lifetime.shape_at]
+        chain = self.chain_sample(
+            SIGNAL, region.cuts, replace(point, ctau=None), lifetimes={lifetime.of: drawn_lifetimes(ctaus)}
+        )
+        *found, own = chain.at_lifetimes(self.detector, lifetime.of, ctaus, n_threads=self.n_threads)
+        if own.effective_sample_size < FEWEST_EVENTS:
+            return tuple(RelativeEfficiency(at.ctau, 0.0, 0.0) for at in found)
+        return tuple(
+            RelativeEfficiency(at.ctau, at.efficiency / own.efficiency, at.efficiency_stdev / own.efficiency)
+            if at.effective_sample_size >= FEWEST_EVENTS
+            else RelativeEfficiency(at.ctau, 0.0, 0.0)
+            for at in found
+        )
 
     def stated_efficiency(self, point: GridPoint) -> float:
         """Of the signal: what the simulation does not contain, and the branching fractions that the limit does not."""
@@ -355,9 +402,9 @@ class Simulation:
         return process
 
     def _topology(self, name: str, point: GridPoint | None) -> Topology:
-        stream = stream_of(name, point)
-        if self._last_topology is None or self._last_topology[0] != stream:  # asked for several times in a row
-            self._last_topology = stream, self._parsed_topology(name, point)
+        key = (name, point)
+        if self._last_topology is None or self._last_topology[0] != key:  # asked for several times in a row
+            self._last_topology = key, self._parsed_topology(name, point)
         return self._last_topology[1]
 
     def _parsed_topology(self, name: str, point: GridPoint | None) -> Topology:
@@ -368,6 +415,8 @@ class Simulation:
             {} if point is None else point.values,
             sqrt_s=self.beams.sqrt_s,
             law=default_law(self.spec.interpretations) if name == SIGNAL else None,
+            lifetimes=self.spec.signal.lifetime if name == SIGNAL else None,
+            ctau=None if point is None else point.ctau,
             **({} if cuts is None else {"photon_cuts": cuts}),
         )
 
@@ -444,8 +493,8 @@ def _second_axis(second: SecondObservable) -> SecondAxis:
 
 
 def stream_of(name: str, point: GridPoint | None) -> str:
-    """The name of the random numbers of a sample."""
-    return name if point is None else f"{name}/{point.name}"
+    """The name of the random numbers of a sample: the same at all lifetimes."""
+    return name if point is None else f"{name}/{point.mass_name}"
 
 
 def beams_of(experiment: Experiment) -> Beams:

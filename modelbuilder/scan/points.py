@@ -10,16 +10,19 @@ import numpy as np
 
 from modelbuilder.histograms.simulate import RegionTemplates, Simulation
 from modelbuilder.histograms.templates import PointTemplates, histograms, to_uhi_json
+from modelbuilder.scan.lifetimes import lifetime_of
 from modelbuilder.scan.limited import Limited, agreeing, proportional
 from modelbuilder.scan.point import (
     MadePoint,
+    Reading,
     build_point,
     coupling_of,
     data_label,
-    head_of,
     in_a_model,
-    limited_of,
+    place_of,
     quantities_of,
+    reading_at,
+    reading_of,
 )
 from modelbuilder.scan.table import MU, Quantity, Row, columns, quantity_of, tail_of_combination, tail_of_search
 from modelbuilder.spec.grid import GridPoint
@@ -62,6 +65,7 @@ class Backgrounds:
 
     regions: Mapping[str, RegionTemplates]
     points_at_a_time: int = 1
+    """All lifetimes of a mass, which share a simulation, or one point."""
 
     def files(self) -> Iterator[tuple[str, str]]:
         """As `Shared`."""
@@ -85,12 +89,14 @@ def points_of(loaded: Loaded, *, n_threads: int = 1) -> Points:
 
 def columns_of(loaded: Loaded) -> list[dict[str, str]]:
     """The columns of the table of limits."""
-    variables = loaded.spec.grid_variables
+    variables, flies = loaded.spec.grid_variables, lifetime_of(loaded) is not None
     if isinstance(loaded, LoadedSearch):
-        return columns(variables, quantities_of(loaded.spec), tail_of_search(loaded.spec.rate))
+        tail = tail_of_search(loaded.spec.rate, with_lifetime=flies)
+        return columns(variables, quantities_of(loaded.spec), tail, with_lifetime=flies)
     first = next(iter(loaded.spec.searches.values()))
     coupling = coupling_of(loaded.spec.parameter, first.interpretations[loaded.spec.parameter])
-    return columns(variables, quantities_of_combination(loaded), tail_of_combination(coupling))
+    quantities = quantities_of_combination(loaded)
+    return columns(variables, quantities, tail_of_combination(coupling), with_lifetime=flies)
 
 
 def searches_of(loaded: Loaded) -> dict[str, LoadedSearch]:
@@ -125,13 +131,16 @@ class PointsOfSearch:
         """As `Points`."""
         region = shared.regions[self.simulation.region_of(point).name]
         found = build_point(self.search, self.simulation, region, point)
+        spec, lifetime = self.search.spec, self.search.spec.signal.lifetime
+        readings = [reading_of(spec, found)]
+        if lifetime is not None and lifetime.shape_at is not None:
+            readings = [reading_at(spec, found, at) for at in self.simulation.at_lifetimes(region.region, point)]
         return MadePoint(
             point=point,
             workspace=found.built.workspace,
             lint=found.built.lint,
             templates=_histograms(found.templates),
-            head=head_of(self.search.spec, found),
-            limited=limited_of(self.search.spec, found),
+            readings=readings,
         )
 
 
@@ -158,7 +167,8 @@ class PointsOfCombination:
                 if file not in found:
                     simulation = self.simulations[name]
                     found[file] = simulation.background(simulation.region_of(self.combination.searches_at(point)[name]))
-        return Backgrounds(found)
+        lifetime = lifetime_of(self.combination)
+        return Backgrounds(found, points_at_a_time=1 if lifetime is None else len(lifetime.values))
 
     def made(self, point: GridPoint, shared: Backgrounds) -> MadePoint:
         """As `Points`.
@@ -187,8 +197,7 @@ class PointsOfCombination:
         power = next(iter(combination.searches.values())).spec.interpretations[spec.parameter].theory.power
         assert power is not None
         head: Row = {
-            "point": point.name,
-            **{f"{variable}_gev": mass for variable, mass in point.coordinates},
+            **place_of(point),
             "channel": point.channel,
             "confidence_level": spec.statistics.confidence_level,
             "data": data_label(spec.data),
@@ -205,8 +214,7 @@ class PointsOfCombination:
                 for name, found in templates.items()
                 for sample, one in _histograms(found).items()
             },
-            head=head,
-            limited=self._limited(own, references),
+            readings=(Reading(head=head, limited=self._limited(own, references)),),
         )
 
     def _limited(self, own: Mapping[str, GridPoint], references: Mapping[str, float]) -> list[Limited]:

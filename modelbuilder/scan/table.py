@@ -13,6 +13,8 @@ from modelbuilder.spec.rates import Rate
 
 Row = dict[str, str | float | None]
 
+CTAU = "ctau_cm"
+"""The column of the lifetime that is scanned."""
 BANDS = ("expected_m2", "expected_m1", "expected", "expected_p1", "expected_p2")
 
 
@@ -62,10 +64,12 @@ _BAND_TEXT = {
 }
 
 
-def tail_of_search(rate: Rate) -> Tail:
+def tail_of_search(rate: Rate, *, with_lifetime: bool = False) -> Tail:
     """The last columns of a search with limits on this rate."""
+    stdev = {"signal_efficiency_stdev": ("", "statistical, of the efficiency relative to that of the shape")}
     return {
         "signal_efficiency": ("", "of the signal, acceptance included, before the fit window"),
+        **(stdev if with_lifetime else {}),
         "background_events": ("events", "expected background entries in the fit window"),
         rate.reference: (rate.unit, f"{rate.kind} at mu = 1"),
         **_NOTES,
@@ -82,10 +86,15 @@ def tail_of_combination(coupling: Quantity) -> Tail:
     }
 
 
-def columns(variables: Sequence[str], quantities: Sequence[Quantity], tail: Tail) -> list[dict[str, str]]:
+def columns(
+    variables: Sequence[str], quantities: Sequence[Quantity], tail: Tail, *, with_lifetime: bool = False
+) -> list[dict[str, str]]:
     """All columns in order, each with name, unit and description."""
     found = [_column("point", "", "name of the grid point")]
     found.extend(_column(f"{variable}_gev", "GeV", "mass hypothesis") for variable in variables)
+    if with_lifetime:
+        about = "c tau that the limit holds for; empty where it is that of the coupling"
+        found.append(_column(CTAU, "cm", about))
     found.extend(_column(name, *about) for name, about in _HEAD.items())
     for quantity in quantities:
         for band, text in _BAND_TEXT.items():

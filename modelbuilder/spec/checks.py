@@ -123,7 +123,8 @@ def _on_the_grid(parts: dict[str, Any]) -> Iterator[Finding]:
         yield from planes
         return
     try:
-        parts["points"] = expand_grid(parts["grid"], parts["channels"], parts.get("grid_where"))
+        lifetimes = parts["signal"].lifetime if "signal" in parts else None
+        parts["points"] = expand_grid(parts["grid"], parts["channels"], parts.get("grid_where"), lifetimes)
     except GridError as error:
         yield error.at, str(error)
         return
@@ -364,6 +365,28 @@ def _comparisons_fit(
     yield from faults_of_comparisons(comparisons, [*interpretations, rate_of(signal).column], grid)
 
 
+def _lifetimes_are_possible(signal: Signal, grid: dict[str, GridAxis]) -> Iterator[Finding]:
+    """A lifetime that is scanned: of a hypothesis that decays, in a grid of one mass."""
+    lifetime = signal.lifetime
+    if lifetime is None:
+        return
+    path: Path = (SIGNAL, "lifetime")
+    decaying = [step.split()[0] for step in signal.process.split(",")[1:] if "->" in step]
+    flying = [name for name in hypotheses(signal.process) if name in decaying]
+    if lifetime.of not in flying:
+        reason = (
+            f"found {lifetime.of!r}, which is no hypothesis that decays in the process{nearest(lifetime.of, flying)}"
+        )
+        yield (*path, "of"), reason
+    if len(grid) > 1:
+        yield path, "found lifetimes and two masses; lifetimes go with a grid of one mass"
+    if lifetime.shape_at is not None and not signal.events:
+        yield (
+            (*path, "shape_at"),
+            "nothing is simulated that has a shape, or an efficiency at a lifetime; give `events`",
+        )
+
+
 def _rate_is_known(
     signal: Signal, backgrounds: dict[str, AnyBackground], systematics: dict[str, Systematic]
 ) -> Iterator[Finding]:
@@ -418,7 +441,7 @@ def _processes_are_possible(
     chains: dict[str, Topology] = {}
     for point in _some(points):
         try:
-            chains[SIGNAL] = chain_of(signal, point.values, sqrt_s=sqrt_s, law=law)
+            chains[SIGNAL] = chain_of(signal, point.values, sqrt_s=sqrt_s, law=law, lifetimes=signal.lifetime)
         except KinematicsError as error:
             chains.pop(SIGNAL, None)
             text = f"at {point.text}: {error}"
@@ -655,5 +678,6 @@ _CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     _windows_have_a_resolution,
     _samples_exist,
     _rate_is_known,
+    _lifetimes_are_possible,
     *plane_checks.CHECKS,
 )

@@ -28,7 +28,7 @@ from modelbuilder.spec.interpretations import Interpretations
 from modelbuilder.spec.methods import Method, Prior
 from modelbuilder.spec.observables import FUNCTIONS, arguments_of, unit_of
 from modelbuilder.spec.plane import EventsInPlane, Nodes, PlaneChannel, kind_of_channel, kind_of_expectation
-from modelbuilder.spec.process import FinalState, Simulated
+from modelbuilder.spec.process import FinalState, Lifetimes, Simulated
 from modelbuilder.spec.quantities import (
     ANGLE,
     ENERGY,
@@ -144,6 +144,7 @@ class Signal(Simulated, HasSource):
     )
     nodes: Nodes | None = Field(None, description="of a grid of two masses: where the signal is simulated")
     efficiency: Efficiency = Field(description="of everything that the simulated selection does not contain")
+    lifetime: Lifetimes | None = Field(None, description="the second axis of the grid: c tau of a particle that flies")
     produced: Produced | None = Field(
         None, description="where particles of known number decay: the limit is then on their branching fraction"
     )
