@@ -84,5 +84,5 @@ ALP_FERMION = Model(
 """B -> K a with a -> l+ l-. Widths are those of leptons alone, so that the model says nothing where hadrons matter.
 
 Three pions, open from 0.41 GeV, are thought to be few below 1 GeV. Above, gluons and strange quarks would be several times the
-muons: near 2 GeV, g_Y^2 alpha_s^2 m^3/(32 pi^3 v^2) for each heavy quark, squared as a sum, is 3 to 8 times the muons.
+muons: near 2 GeV, g_Y^2 alpha_s^2 m^3/(32 pi^3 v^2) for each heavy quark, squared as a sum, is 3 to 9 times the muons.
 """
