@@ -156,7 +156,8 @@ class _Search:
         for (low, before), (_, here), (high, after) in zip(points, points[1:], points[2:], strict=False):
             # a peak that is not yet excluded, or a dip that still is; -1 and 1 are plateaus without either
             sign = 1.0 if here < 0.0 else -1.0
-            if abs(here) < 1.0 and sign * here >= max(sign * before, sign * after):
+            is_flat = before == here == after
+            if abs(here) < 1.0 and not is_flat and sign * here >= max(sign * before, sign * after):
                 best = minimize_scalar(
                     lambda x, sign=sign: -sign * self._excess(x),
                     bounds=(low, high),
