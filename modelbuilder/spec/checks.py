@@ -118,13 +118,17 @@ def _on_the_grid(parts: dict[str, Any]) -> Iterator[Finding]:
         yield from findings
     if "channels" not in parts or unknown["channels"] or unknown.get("grid_where"):
         return
+    where = parts.get("grid_where")
+    if where is not None and len(where.alternatives) > 1:
+        yield ("grid_where",), f"found {str(where)!r}; the grid is one piece, without `or`: leave out ranges with gaps"
+        return
     planes = list(plane_checks.grid_fits(variables, parts["channels"]))
     if planes:
         yield from planes
         return
     try:
         lifetimes = parts["signal"].lifetime if "signal" in parts else None
-        parts["points"] = expand_grid(parts["grid"], parts["channels"], parts.get("grid_where"), lifetimes)
+        parts["points"] = expand_grid(parts["grid"], parts["channels"], where, lifetimes)
     except GridError as error:
         yield error.at, str(error)
         return
