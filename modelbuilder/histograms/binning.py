@@ -76,8 +76,8 @@ def fixed_binning(low: float, high: float, bins: int, beside: tuple[float, float
     if beside is None:
         return FineBinning(edges, None)
     lower, upper = beside
-    wider = [[lower] * (lower < low), edges, [upper] * (upper > high)]
-    return FineBinning(np.concatenate(wider), None, fixed=(int(lower < low), bins))
+    wider = [*[lower] * (lower < low), *edges.tolist(), *[upper] * (upper > high)]
+    return FineBinning(np.array(wider), None, fixed=(int(lower < low), bins))
 
 
 def fine_binning(

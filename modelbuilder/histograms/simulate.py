@@ -13,8 +13,8 @@ import numpy.typing as npt
 from modelbuilder.errors import UserError
 from modelbuilder.histograms import three_photons
 from modelbuilder.histograms.binning import FineBinning, Peak, fine_binning, fine_binning_of_square, fixed_binning
-from modelbuilder.histograms.sideband import BinsBeside, Elsewhere, bins_beside
 from modelbuilder.histograms.samples import DataRequest, GeneralSample, Sample, Variation
+from modelbuilder.histograms.sideband import BinsBeside, Elsewhere, bins_beside
 from modelbuilder.histograms.smooth import smoothed
 from modelbuilder.histograms.stated import expected_events, pseudo_counts
 from modelbuilder.histograms.templates import (

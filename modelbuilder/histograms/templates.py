@@ -83,7 +83,9 @@ class SampleTemplates:
         def one(template: Template) -> Template:
             return Template(template.values[bins], template.variances[bins]).summed()
 
-        return SampleTemplates(one(self.nominal), {name: (one(up), one(down)) for name, (up, down) in self.varied.items()})
+        return SampleTemplates(
+            one(self.nominal), {name: (one(up), one(down)) for name, (up, down) in self.varied.items()}
+        )
 
     @property
     def covariance(self) -> FloatArray:

@@ -132,6 +132,7 @@ class PointsOfSearch:
             templates=_histograms(found.templates),
             head=head_of(self.search.spec, found),
             limited=limited_of(self.search.spec, found),
+            is_count=found.templates.sideband is not None,
         )
 
 

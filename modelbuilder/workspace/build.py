@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from modelbuilder.spec.search import (
     SearchSpec,
     ShapeSystematic,
     SpuriousSignal,
+    Systematic,
 )
 from modelbuilder.spec.sideband import TransferSystematic
 from modelbuilder.spec.topology import INITIAL
@@ -294,9 +295,7 @@ class _Builder:
         nominal = max(expected, LEAST_IN_SIDEBAND)
         window = self.templates if self.window is None else self.window
         events = float(window.observation.sum() + sideband.observation.sum())
-        return nominal / expected, _parameter(
-            rate, expected / nominal, MAX_RATE * max(1.0, (events + 2.0) / nominal)
-        )
+        return nominal / expected, _parameter(rate, expected / nominal, MAX_RATE * max(1.0, (events + 2.0) / nominal))
 
     def _is_negligible(self, values: FloatArray) -> bool:
         """Whether nobody would miss these events: by the root of the sum of s^2 / b, and by their share of each bin."""
@@ -330,18 +329,17 @@ class _Builder:
         for name, systematic in self.spec.systematics.items():
             if isinstance(systematic, LuminositySystematic) and self._follows_luminosity(sample, systematic):
                 modifiers.append({"name": "lumi", "type": "lumi", "data": None})
-            elif isinstance(systematic, RateSystematic) and sample in systematic.on:
-                modifiers.append(normsys(name, systematic.size.at(self.point.values)))
-            elif isinstance(systematic, TransferSystematic) and sample in systematic.on and self._has_transfer:
+            elif self._is_rate(systematic) and sample in systematic.on:
                 modifiers.append(normsys(name, systematic.size.at(self.point.values)))
             elif isinstance(systematic, ShapeSystematic) and sample in systematic.on and name in found.varied:
                 modifiers.extend(self._histosys(name, sample, found))
         return modifiers
 
-    @property
-    def _has_transfer(self) -> bool:
-        """Whether this is a window with a sideband: the transfer factor acts in the window."""
-        return self.window is None and self.templates.sideband is not None
+    def _is_rate(self, systematic: Systematic) -> TypeGuard[RateSystematic | TransferSystematic]:
+        """Whether it is an uncertainty of a yield here; that of a transfer factor is in the window with a sideband."""
+        if isinstance(systematic, TransferSystematic):
+            return self.window is None and self.templates.sideband is not None
+        return isinstance(systematic, RateSystematic)
 
     def _follows_luminosity(self, sample: str, systematic: LuminositySystematic) -> bool:
         """What is simulated at a fixed rate; of what is stated, where the spec says so."""
@@ -441,9 +439,7 @@ class _Builder:
     def _note(self, severity: Any, rule: str, sample: str, text: str, *path: str) -> None:
         place = str(self.search.place_of(*path))
         self.messages.append(
-            LintMessage(
-                severity=severity, rule=rule, channel=self.name, sample=sample, message=text, place=place
-            )
+            LintMessage(severity=severity, rule=rule, channel=self.name, sample=sample, message=text, place=place)
         )
 
 

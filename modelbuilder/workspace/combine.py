@@ -55,9 +55,7 @@ def _renamed(spec: CombinationSpec, name: str, channel: ChannelModel) -> Channel
     ]
     notes = tuple(replace(note, channel=own_channel) for note in channel.notes)
     sideband = None if channel.sideband is None else _renamed(spec, name, channel.sideband)
-    return replace(
-        channel, name=own_channel, samples=samples, parameters=parameters, notes=notes, sideband=sideband
-    )
+    return replace(channel, name=own_channel, samples=samples, parameters=parameters, notes=notes, sideband=sideband)
 
 
 def _modifier(spec: CombinationSpec, name: str, channel: str, modifier: Json) -> Json | None:
