@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from modelbuilder.errors import UserError
 from modelbuilder.histograms import three_photons
 from modelbuilder.histograms.binning import FineBinning, Peak, fine_binning, fine_binning_of_square, fixed_binning
 from modelbuilder.histograms.samples import DataRequest, GeneralSample, Sample, Variation
+from modelbuilder.histograms.sideband import BinsBeside, Elsewhere, bins_beside
 from modelbuilder.histograms.smooth import smoothed
 from modelbuilder.histograms.stated import expected_events, pseudo_counts
 from modelbuilder.histograms.templates import (
@@ -47,6 +49,7 @@ from modelbuilder.spec.search import (
     SIGNAL,
     AsimovData,
     Background,
+    Channel,
     Cut,
     SearchSpec,
     SecondObservable,
@@ -55,6 +58,7 @@ from modelbuilder.spec.search import (
     Spectrum,
     StatedBackground,
 )
+from modelbuilder.spec.sideband import SidebandBeside, SidebandElsewhere
 from modelbuilder.spec.topology import INITIAL, Topology, known_particle, parse_chain, visible_places
 from modelbuilder.theory import lepton_pair
 
@@ -75,6 +79,7 @@ class Region:
     """A channel with one set of cuts: all grid points of a region are fitted in windows of the same data.
 
     second: the second observable, which runs fastest in all arrays of bins.    count: whether a window is one bin.
+    sideband: of a count, with the name of the background that it measures.
     """
 
     name: str
@@ -84,6 +89,8 @@ class Region:
     binning: FineBinning
     second: SecondAxis | None = None
     count: bool = False
+    sideband: BinsBeside | SidebandElsewhere | None = None
+    measured: str = ""
 
     @property
     def n_bins(self) -> int:
@@ -99,11 +106,15 @@ class Region:
 
 @dataclass(frozen=True, kw_only=True)
 class RegionTemplates:
-    """Backgrounds (expected events) and observation of a region, on its fine binning."""
+    """Backgrounds (expected events) and observation of a region, on its fine binning.
+
+    elsewhere: the same of a sideband in another quantity.
+    """
 
     region: Region
     backgrounds: Mapping[str, SampleTemplates]
     observation: FloatArray
+    elsewhere: Elsewhere | None = None
 
     def at(self, point: GridPoint, signal: SampleTemplates, efficiency: float) -> PointTemplates:
         """The templates of a grid point within its window; `signal` is on the fine binning, for a rate of 1."""
@@ -118,15 +129,51 @@ class RegionTemplates:
             efficiency=efficiency,
             second=region.second,
         )
-        if not region.count:
-            return found
+        if region.count:
+            found = replace(
+                found,
+                edges=edges[[0, -1]],
+                signal=found.signal.summed(),
+                backgrounds={name: sample.summed() for name, sample in found.backgrounds.items()},
+                observation=found.observation.sum(keepdims=True),
+            )
+        if isinstance(region.sideband, BinsBeside):
+            beside = region.sideband.at(region.binning, point.mass)
+            return replace(found, sideband=self._beside(found, signal, beside))
+        if isinstance(region.sideband, SidebandElsewhere):
+            return self._with_elsewhere(found, bins, region.sideband, point)
+        return found
+
+    def _beside(self, window: PointTemplates, signal: SampleTemplates, bins: npt.NDArray[np.int64]) -> PointTemplates:
+        """The sum of bins of the same observable."""
         return replace(
-            found,
-            edges=edges[[0, -1]],
-            signal=found.signal.summed(),
-            backgrounds={name: sample.summed() for name, sample in found.backgrounds.items()},
-            observation=found.observation.sum(keepdims=True),
+            window,
+            signal=signal.taken(bins),
+            backgrounds={name: sample.taken(bins) for name, sample in self.backgrounds.items()},
+            observation=self.observation[bins].sum(keepdims=True),
         )
+
+    def _with_elsewhere(
+        self, window: PointTemplates, bins: slice, sideband: SidebandElsewhere, point: GridPoint
+    ) -> PointTemplates:
+        """The window with a sideband that holds one background. What the simulation leaves open of that is not in the
+        transfer factor, which is stated.
+        """
+        assert self.elsewhere is not None
+        name = self.region.measured
+        expected, observed = (
+            part[bins].sum(keepdims=True) for part in (self.elsewhere.expected, self.elsewhere.observation)
+        )
+        leakage = 0.0 if sideband.leakage is None else sideband.leakage.at(point.values)
+        found = replace(
+            window,
+            signal=window.signal.scaled(leakage),
+            backgrounds={name: SampleTemplates(Template(expected, np.zeros(1)))},
+            observation=observed,
+        )
+        measured = window.backgrounds[name].nominal
+        exact = SampleTemplates(Template(measured.values, np.zeros(1)))
+        return replace(window, backgrounds={**window.backgrounds, name: exact}, sideband=found)
 
 
 @dataclass(frozen=True)
@@ -176,8 +223,18 @@ class Simulation:
                 binning=self._binnings[channel],
                 second=None if asked.second is None else _second_axis(asked.second),
                 count=asked.count,
+                sideband=self._sideband(asked, self._binnings[channel]),
+                measured=next((name for name, one in self.spec.backgrounds.items() if one.rate == "free"), ""),
             )
         return regions
+
+    def _sideband(self, channel: Channel, binning: FineBinning) -> BinsBeside | SidebandElsewhere | None:
+        if not isinstance(channel.sideband, SidebandBeside):
+            return channel.sideband
+        gaps = [(gap.low, gap.high) for gap in self.spec.grid[self.spec.grid_variable].gaps]
+        return bins_beside(
+            channel.sideband, binning, bin_width=channel.bin_width or 1.0, limits=channel.sideband_limits, gaps=gaps
+        )
 
     def region_of(self, point: GridPoint) -> Region:
         """The region that a grid point is fitted in."""
@@ -195,14 +252,17 @@ class Simulation:
 
     def _binning(self, name: str) -> FineBinning:
         channel = self.spec.line(name)
+        beside = channel.sideband if isinstance(channel.sideband, SidebandBeside) else None
         if channel.bins is not None:
-            return fixed_binning(*channel.limits, channel.bins)
+            return fixed_binning(*channel.limits, channel.bins, None if beside is None else channel.sideband_limits)
         assert channel.window is not None
         assert channel.bin_width is not None
         points = [point for point in self.search.points if point.channel == name]
         masses = np.array([point.mass for point in points])
         (variable,) = self.spec.grid_variables
         shared = {"bin_width": channel.bin_width, "window": channel.window, "largest_mass": self.beams.sqrt_s}
+        if beside is not None:
+            shared["reach"] = math.inf if beside.window is None else beside.window
         resolution = channel.resolution or channel.resolution2
         assert resolution is not None
 
@@ -251,7 +311,26 @@ class Simulation:
                 counts += found.counts
         if isinstance(self.spec.data, AsimovData):
             counts = np.sum([sample.nominal.values for sample in templates.values()], axis=0)
-        return RegionTemplates(region=region, backgrounds=templates, observation=counts)
+        elsewhere = None
+        if isinstance(region.sideband, SidebandElsewhere):
+            elsewhere = self._elsewhere(region, region.sideband, templates[region.measured].nominal.values)
+        return RegionTemplates(region=region, backgrounds=templates, observation=counts, elsewhere=elsewhere)
+
+    def _elsewhere(self, region: Region, sideband: SidebandElsewhere, inside: FloatArray) -> Elsewhere:
+        """A sideband in another quantity, with the transfer factor of the nearest mass in each bin.
+
+        inside: expected events of its background within the selection, shape (n_bins,).
+        """
+        points = [point for point in self.search.points if point.channel == region.channel]
+        peaks = np.array([region.binning.peak.at(point.mass) for point in points])
+        middles = 0.5 * (region.binning.edges[1:] + region.binning.edges[:-1])
+        nearest = np.searchsorted(0.5 * (peaks[1:] + peaks[:-1]), middles)
+        factors = np.array([sideband.transfer.at(point.values) for point in points])
+        expected: FloatArray = inside / factors[nearest]
+        if isinstance(self.spec.data, AsimovData):
+            return Elsewhere(expected=expected, observation=expected)
+        counts = pseudo_counts(expected, seed=self.spec.data.seed, stream=f"{region.channel}/sideband")
+        return Elsewhere(expected=expected, observation=counts)
 
     def scale(self, name: str) -> float:
         """Expected events of a simulated background for a weight of one, before the selection."""

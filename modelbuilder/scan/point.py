@@ -146,6 +146,7 @@ def limit_rows(spec: SearchSpec | CombinationSpec, made: MadePoint) -> list[Row]
     from modelbuilder.inference import AsymptoticCalculator
     from modelbuilder.inference.choice import bayesian_found, find_limit, open_likelihood
     from modelbuilder.inference.counting import counting_limit
+    from modelbuilder.inference.on_off import on_off_limit
 
     methods = spec.statistics.methods
     errors = [message for message in made.lint if message.severity == "error"]
@@ -160,7 +161,8 @@ def limit_rows(spec: SearchSpec | CombinationSpec, made: MadePoint) -> list[Row]
     def limits(method: Method) -> FoundLimit:
         request = request_of(spec, method, made.point)
         if made.is_count and method == "bayesian" and request.prior == "flat":
-            limit = counting_limit(made.workspace, confidence_level=request.confidence_level)
+            find = on_off_limit if len(made.workspace["channels"]) > 1 else counting_limit
+            limit = find(made.workspace, confidence_level=request.confidence_level)
             if limit is not None:
                 return bayesian_found(limit, calculator.discovery())
         return find_limit(likelihood, request, calculator=calculator)

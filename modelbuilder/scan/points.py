@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from modelbuilder.histograms.sideband import SUFFIX
 from modelbuilder.histograms.simulate import RegionTemplates, Simulation
-from modelbuilder.histograms.templates import PointTemplates, histograms, to_uhi_json
+from modelbuilder.histograms.templates import PointTemplates, SampleTemplates, Template, histograms, to_uhi_json
 from modelbuilder.scan.lifetimes import lifetime_of
 from modelbuilder.scan.limited import Limited, agreeing, proportional
 from modelbuilder.scan.point import (
@@ -74,6 +75,11 @@ class Backgrounds:
             edges, second = region.binning.edges, region.second
             found = histograms(templates.backgrounds, templates.observation, region.axis, edges, second)
             yield f"background_{name}.json", to_uhi_json(found)
+            elsewhere = templates.elsewhere
+            if elsewhere is not None:
+                sample = SampleTemplates(Template(elsewhere.expected, np.zeros_like(elsewhere.expected)))
+                beside = histograms({region.measured: sample}, elsewhere.observation, region.axis, edges, second)
+                yield f"background_{name}{SUFFIX}.json", to_uhi_json(beside)
 
 
 def points_of(loaded: Loaded, *, n_threads: int = 1) -> Points:
@@ -141,6 +147,7 @@ class PointsOfSearch:
             lint=found.built.lint,
             templates=_histograms(found.templates),
             readings=readings,
+            is_count=found.templates.sideband is not None,
         )
 
 

@@ -50,6 +50,7 @@ from modelbuilder.spec.search import (
     LuminositySystematic,
     ProducedSystematic,
     Radiation,
+    RateSystematic,
     SearchSpec,
     ShapeSystematic,
     Signal,
@@ -59,6 +60,7 @@ from modelbuilder.spec.search import (
     Systematic,
     rate_of,
 )
+from modelbuilder.spec.sideband import TransferSystematic
 from modelbuilder.spec.topology import INITIAL, Topology
 from modelbuilder.spec.tree import Mapping, Node, child, path_text, plain
 
@@ -270,10 +272,10 @@ def _rates_can_be_told(backgrounds: dict[str, AnyBackground], channels: dict[str
         for channel_name, channel in channels.items():
             if isinstance(channel, PlaneChannel):
                 continue  # has checks of its own
-            if channel.count and background.rate == "free":
+            if channel.count and channel.sideband is None and background.rate == "free":
                 reason = (
                     f"found free, but {channel_name} counts events, and one number cannot tell a background from a signal;"
-                    " write `rate: fixed`, and its uncertainty as a systematic"
+                    " write `rate: fixed`, and its uncertainty as a systematic, or give the channel a `sideband`"
                 )
                 yield ("backgrounds", name, "rate"), reason
                 break
@@ -281,6 +283,36 @@ def _rates_can_be_told(backgrounds: dict[str, AnyBackground], channels: dict[str
                 reason = f"found a polynomial, but {channel_name} has two observables; write `simulated` or `stated`"
                 yield ("backgrounds", name, "shape"), reason
                 break
+
+
+def _sidebands_measure(
+    backgrounds: dict[str, AnyBackground], channels: dict[str, AnyChannel], systematics: dict[str, Systematic]
+) -> Iterator[Finding]:
+    """A sideband measures one rate, and a transfer factor is that of its background."""
+    with_sideband = [
+        name for name, channel in channels.items() if isinstance(channel, Channel) and channel.sideband is not None
+    ]
+    free = [name for name, background in backgrounds.items() if background.rate == "free"]
+    for channel in with_sideband:
+        if not free:
+            reason = "found a sideband, but no background with a free rate, which it would measure; write `rate: free`"
+            yield ("channels", channel, "sideband"), reason
+        for name in free[1:]:
+            reason = f"found free, as that of {free[0]}; the sideband of {channel} can tell one rate only"
+            yield ("backgrounds", name, "rate"), reason
+        for name in free[:1]:
+            if isinstance(backgrounds[name].shape, BernsteinShape):
+                reason = f"found a polynomial, but {channel} counts events; write `simulated` or `stated`"
+                yield ("backgrounds", name, "shape"), reason
+    for name, systematic in systematics.items():
+        if not isinstance(systematic, TransferSystematic):
+            continue
+        if not with_sideband:
+            yield ("systematics", name, "kind"), "found transfer, but no channel has a sideband; write `kind: rate`"
+        for index, sample in enumerate(systematic.on):
+            if with_sideband and (sample == SIGNAL or (sample in backgrounds and sample not in free)):
+                reason = f"found {sample!r}, which no sideband measures; name the background with `rate: free`"
+                yield ("systematics", name, "on", index), reason
 
 
 def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str, Systematic]) -> Iterator[Finding]:
@@ -315,9 +347,7 @@ def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str,
                 yield path, f"acts on nothing: rate and shape of {sample!r} are free; remove it from the list"
             elif isinstance(systematic, ShapeSystematic) and isinstance(backgrounds.get(sample), StatedBackground):
                 yield path, f"nothing of {sample!r} is simulated, so it has no shape to vary; remove it from the list"
-            elif (
-                sample != SIGNAL and backgrounds[sample].rate == "free" and not isinstance(systematic, ShapeSystematic)
-            ):
+            elif sample != SIGNAL and backgrounds[sample].rate == "free" and isinstance(systematic, RateSystematic):
                 yield path, f"acts on nothing: the rate of {sample!r} is free; remove it from the list"
 
 
@@ -676,6 +706,7 @@ _CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     _orders_are_whole,
     _expectations_fit,
     _rates_can_be_told,
+    _sidebands_measure,
     _interpretations_fit,
     _comparisons_fit,
     _processes_are_possible,

@@ -48,6 +48,7 @@ from modelbuilder.spec.quantities import (
     RelativeSize,
 )
 from modelbuilder.spec.rates import RATES, KnownFraction, Produced, Rate
+from modelbuilder.spec.sideband import AnySideband, SidebandBeside, TransferSystematic
 from modelbuilder.spec.topology import Topology
 
 SIGNAL = "signal"
@@ -317,13 +318,13 @@ class SecondObservable(SpecModel):
         return _limits(self.observable, self.range)
 
 
-def _limits(observable: str, range_: tuple[object, object]) -> tuple[float, float]:
-    """Ends of a range, in the unit of an observable; the refusal if it does not rise."""
+def _limits(observable: str, range_: tuple[object, object], *within: str) -> tuple[float, float]:
+    """Ends of a range, in the unit of an observable; the refusal if it does not rise. within: the key of the range."""
     quantity = Quantity(dimension_of(observable, "observable"))
-    low, high = (parsed(quantity, value, ("range", index)) for index, value in enumerate(range_))
+    low, high = (parsed(quantity, value, (*within, "range", index)) for index, value in enumerate(range_))
     if low >= high:
         reason = "found the lower end at or above the upper end; write [low, high]"
-        raise refusal(reason, ("range",))
+        raise refusal(reason, (*within, "range"))
     return low, high
 
 
@@ -345,6 +346,9 @@ class Channel(SpecModel):
     count: bool = Field(False, description="sum the bins of a window into one: a counting experiment")
     second: SecondObservable | None = Field(
         None, description="a second observable: the template has both axes, and is fitted in bins of both"
+    )
+    sideband: AnySideband | None = Field(
+        None, description="of a count: where events say how much of a background with a free rate there is"
     )
     source: Source = Field(description="of the switch between the channels, the window and the bin width")
 
@@ -382,6 +386,8 @@ class Channel(SpecModel):
             raise refusal(reason, ("window",))
         if self.count:
             self._check_count()
+        if self.sideband is not None:
+            self._check_sideband()
         return self
 
     def _check_count(self) -> None:
@@ -399,11 +405,48 @@ class Channel(SpecModel):
             )
             raise refusal(reason, ("bin_width",))
 
+    def _check_sideband(self) -> None:
+        if not (self.count or self.bins == 1) or self.second is not None:
+            reason = (
+                "found a sideband, which is for one number of events; write `count: true`, or `bins: 1` with a range"
+            )
+            raise refusal(reason, ("sideband",))
+        sideband = self.sideband
+        if not isinstance(sideband, SidebandBeside):
+            if self.range is not None and sideband is not None and sideband.transfer.variables:
+                reason = "found a function of the mass; a fixed range has one number of events, so give one number"
+                raise refusal(reason, ("sideband", "transfer"))
+            return
+        if self.window is None:
+            for key in ("window", "left_out"):
+                if getattr(sideband, key) is not None:
+                    reason = "found a width in resolutions; the channel has a fixed range, so give `range`"
+                    raise refusal(reason, ("sideband", key))
+            (low, high), (lower, upper) = self.limits, self.sideband_limits
+            if not (lower <= low and high <= upper and (lower, upper) != (low, high)):
+                reason = "found a range that does not reach beyond that of the channel on either side; make it wider"
+                raise refusal(reason, ("sideband", "range"))
+            return
+        if sideband.left_out is not None and sideband.left_out < self.window:
+            reason = f"found {sideband.left_out:g} resolution, less than the window of {self.window:g}; remove the key"
+            raise refusal(reason, ("sideband", "left_out"))
+        if sideband.window is not None and sideband.window <= (inner := sideband.left_out or self.window):
+            reason = f"found {sideband.window:g} resolution, no more than the {inner:g} in its middle; make it wider"
+            raise refusal(reason, ("sideband", "window"))
+        _ = self.sideband_limits
+
     @property
     def limits(self) -> tuple[float, float]:
         """Ends of the fixed range, in the unit of the observable."""
         assert self.range is not None
         return _limits(self.observable, self.range)
+
+    @property
+    def sideband_limits(self) -> tuple[float, float]:
+        """Ends of the sideband in the same observable, in its unit; infinite where it follows the mass."""
+        if not isinstance(self.sideband, SidebandBeside) or self.sideband.range is None:
+            return -math.inf, math.inf
+        return _limits(self.observable, self.sideband.range, "sideband")
 
 
 AnyChannel = Annotated[
@@ -643,7 +686,8 @@ class SpuriousSignal(SpecModel):
 
 
 Systematic = Annotated[
-    LuminositySystematic | ProducedSystematic | RateSystematic | ShapeSystematic | SpuriousSignal, Discriminator("kind")
+    LuminositySystematic | ProducedSystematic | RateSystematic | ShapeSystematic | SpuriousSignal | TransferSystematic,
+    Discriminator("kind"),
 ]
 
 
