@@ -110,11 +110,19 @@ class Model:
         if limit == 0.0:
             return Excluded(intervals=((0.0, math.inf),))
         if self.power is not None:
-            unit = self.rate(sqrt_s, masses, 1.0, parameters)
+            unit = _unit_rate(self.rate, sqrt_s, masses, tuple(sorted(parameters.items())))
             if unit <= 0.0 or math.isinf(limit):
                 return Excluded(intervals=())
             return Excluded(intervals=(((limit / unit) ** (1.0 / self.power), math.inf),))
         return Excluded(intervals=_Search(self, sqrt_s, masses, parameters, limit).intervals())
+
+
+@lru_cache(maxsize=64)
+def _unit_rate(
+    rate: Rate, sqrt_s: float, masses: tuple[float, ...], parameters: tuple[tuple[str, float | str], ...]
+) -> float:
+    """For a coupling of 1; asked for by every band of every method."""
+    return rate(sqrt_s, masses, 1.0, dict(parameters))
 
 
 @dataclass(frozen=True)
