@@ -17,6 +17,7 @@ from modelbuilder.histograms.templates import axis_of, from_uhi_json
 from modelbuilder.histograms.typeset import formula, particle_formula
 from modelbuilder.inference import PyhfLikelihood
 from modelbuilder.publish import style
+from modelbuilder.publish.figure_numbers import Numbers, unit_ending, write_numbers
 from modelbuilder.scan.points import experiments_of, searches_at, searches_of
 from modelbuilder.scan.store import FIGURES, TEMPLATES, WORKSPACES
 from modelbuilder.scan.table import BANDS, UPPER_EDGE
@@ -32,6 +33,9 @@ from modelbuilder.workspace.files import read_json
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from modelbuilder.inference.results import ChannelPrediction, Pull
+    from modelbuilder.spec.search import SecondObservable
 
 FloatArray = npt.NDArray[np.float64]
 VISIBLE = 0.005
@@ -76,6 +80,14 @@ def limit_curve(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: str
     return limit_curve_of(chosen, search.spec.grid_variable, quantity, method, confidence, _gaps(search))
 
 
+def limit_curves(
+    search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: str, method: str
+) -> tuple[LimitCurve, ...]:
+    """The limits by one method, and after it those by the others."""
+    names = (method, *(name for name in search.spec.statistics.methods if name != method))
+    return tuple(limit_curve(search, rows, quantity, name) for name in names)
+
+
 def limit_curve_of(
     chosen: Sequence[Mapping[str, Any]],
     variable: str,
@@ -105,6 +117,20 @@ def limit_curve_of(
         segments=tuple(slice(a, b) for a, b in itertools.pairwise(limits)),
         upper_edges=np.array([column(f"{quantity}_{band}_{UPPER_EDGE}") for band in ("observed", "expected")]),
     )
+
+
+def limit_numbers(curve: LimitCurve, others: Sequence[LimitCurve], variable: str, quantity: str) -> Numbers:
+    """What a figure of limits draws, in the columns of `limits.csv`; of the other methods, with the method behind."""
+    numbers: dict[str, FloatArray] = {f"{variable}_gev": curve.mass, f"{quantity}_observed": curve.observed}
+    if curve.has_band:
+        numbers |= {f"{quantity}_{band}": values for band, values in zip(BANDS, curve.bands, strict=True)}
+    for band, values in zip(("observed", "expected"), curve.upper_edges, strict=True):
+        if np.isfinite(values).any():
+            numbers[f"{quantity}_{band}_{UPPER_EDGE}"] = values
+    for other in others:
+        band, values = ("expected", other.bands[2]) if other.has_band else ("observed", other.observed)
+        numbers[f"{quantity}_{band} ({other.method})"] = values
+    return numbers
 
 
 def floor_of(curves: Sequence[LimitCurve]) -> float:
@@ -188,6 +214,27 @@ def compared_curve(comparison: ComparedCurve | MuonMoment, mass: FloatArray) -> 
     return ComparedWith(title=comparison.title, mass=first, low=others[0], high=others[1] if len(others) > 1 else None)
 
 
+def compared_curves(search: Loaded, quantity: str, mass: FloatArray) -> list[ComparedWith]:
+    """All that the limits on a quantity are compared with. mass: as of `compared_curve`."""
+    return [compared_curve(one, mass) for one in search.spec.comparisons.get(quantity, [])]
+
+
+def comparison_numbers(compared: Sequence[ComparedWith], variable: str, quantity: str) -> Numbers:
+    """All curves one after the other, each row with the title of its curve; a curve that is no band has `low` only."""
+
+    def joined(columns: list[FloatArray]) -> FloatArray:
+        return np.concatenate(columns)
+
+    return {
+        "curve": [one.title for one in compared for _ in one.mass],
+        f"{variable}_gev": joined([one.mass for one in compared]),
+        f"{quantity}_low": joined([one.low for one in compared]),
+        f"{quantity}_high": joined(
+            [np.full(len(one.mass), math.nan) if one.high is None else one.high for one in compared]
+        ),
+    }
+
+
 def draw_comparisons(axes: Axes, compared: Sequence[ComparedWith]) -> tuple[float, float]:
     """Curves as lines, bands with hatches; returns the smallest and the largest value above zero."""
     values = [1e300, 0.0]
@@ -210,14 +257,12 @@ def limit_figure(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: st
     import matplotlib.pyplot as plt
 
     spec = search.spec
-    names = (method, *(name for name in spec.statistics.methods if name != method))
-    curves = [limit_curve(search, rows, quantity, name) for name in names]
-    curve, *others = curves
+    curve, *others = limit_curves(search, rows, quantity, method)
     with style.house_style():
         figure, axes = plt.subplots()
         floor, ceiling = floor_of([curve]), ceiling_of(curve)
         draw_limits(axes, curve, others, floor)
-        compared = [compared_curve(one, curve.mass) for one in spec.comparisons.get(quantity, [])]
+        compared = compared_curves(search, quantity, curve.mass)
         lowest, highest = draw_comparisons(axes, compared)
         axes.set_ylim(
             max(min(floor, 0.5 * lowest), floor / FARTHEST), min(max(ceiling, 12.0 * highest), ceiling * FARTHEST)
@@ -328,6 +373,12 @@ def postfit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any], wi
     fit = diagnostics.fit_with_uncertainties(likelihood)
     channel = _channel(run, row, within)["name"]
     (prediction,) = (found for found in diagnostics.predict(likelihood, fit) if found.channel == channel)
+    edges = _templates(run, name, within)[SIGNAL].axes[0].edges
+    return fitted_spectrum(search, edges, prediction), diagnostics.pulls(likelihood, fit)
+
+
+def fitted_spectrum(search: LoadedSearch, edges: FloatArray, prediction: ChannelPrediction) -> Spectrum:
+    """The yields at a best fit, with samples of one title as one part. edges: of the first observable."""
     parts: dict[str, FloatArray] = {}
     signal = np.zeros(len(prediction.total))
     for sample in prediction.samples:
@@ -336,8 +387,8 @@ def postfit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any], wi
             continue
         title = _title_of(search.spec, sample.sample)
         parts[title] = parts.get(title, np.zeros(len(signal))) + np.array(sample.values)
-    spectrum = Spectrum(
-        edges=_templates(run, name, within)[SIGNAL].axes[0].edges,
+    return Spectrum(
+        edges=edges,
         observed=np.array(prediction.observed),
         parts=parts,
         signal=signal,
@@ -346,7 +397,6 @@ def postfit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any], wi
         stdevs=np.array(prediction.total_stdevs),
         fitted=True,
     )
-    return spectrum, diagnostics.pulls(likelihood, fit)
 
 
 def spectrum_figure(
@@ -408,6 +458,50 @@ def spectrum_figure(
     return figure
 
 
+def spectrum_numbers(search: LoadedSearch, spectrum: Spectrum, channel: str) -> Numbers:
+    """Bins, and what a figure shows of each: data, samples, signal, total with its uncertainty after the fit, pull.
+
+    With a second observable all its bins, as the slices show them; their sums are the projection.
+    """
+    line = search.spec.line(channel)
+    ending = unit_ending(axis_of(line.observable).unit)
+    n_second = spectrum.n_second
+    numbers: dict[str, Any] = {
+        f"low{ending}": np.repeat(spectrum.edges[:-1], n_second),
+        f"high{ending}": np.repeat(spectrum.edges[1:], n_second),
+    }
+    if n_second > 1:
+        assert line.second is not None
+        edges, unit = second_edges(line.second, n_second)
+        n_first = len(spectrum.edges) - 1
+        numbers[f"second_low{unit_ending(unit)}"] = np.tile(edges[:-1], n_first)
+        numbers[f"second_high{unit_ending(unit)}"] = np.tile(edges[1:], n_first)
+    numbers["observed"] = spectrum.observed
+    numbers |= {f"background: {name}": values for name, values in spectrum.parts.items()}
+    if spectrum.signal is not None:
+        numbers["signal"] = spectrum.signal
+    numbers["total"] = spectrum.total
+    if spectrum.stdevs is not None:
+        numbers["total_stdev"] = spectrum.stdevs
+    return {**numbers, "pull": pulls_of(spectrum)}
+
+
+def second_edges(second: SecondObservable, number: int) -> tuple[FloatArray, str]:
+    """Edges of the bins of a second observable, in the unit of a figure: angles are in degrees."""
+    unit = axis_of(second.observable).unit
+    unit, factor = ("deg", 180.0 / math.pi) if unit == "rad" else (unit, 1.0)
+    return factor * np.linspace(*second.limits, number + 1), unit
+
+
+def pull_numbers(pulls: Sequence[Pull]) -> Numbers:
+    """Of the parameters of a fit."""
+    return {
+        "parameter": [pull.parameter for pull in pulls],
+        "pull": [pull.pull for pull in pulls],
+        "uncertainty": [pull.uncertainty for pull in pulls],
+    }
+
+
 def slices_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, Any]) -> Figure:
     """The first observable in each bin of the second one: stack of the samples, signal and data."""
     import matplotlib.pyplot as plt
@@ -422,8 +516,8 @@ def slices_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, An
     rows = -(-number // columns)
     names = [name for name, _ in visible_parts(spectrum)]
     colours = style.BACKGROUNDS[len(names) - 1 :: -1]
-    unit, factor = ("deg", 180.0 / math.pi) if second.unit == "rad" else (_unit_text(second.unit), 1.0)
-    edges = factor * np.linspace(*channel.second.limits, number + 1)
+    edges, unit = second_edges(channel.second, number)
+    unit = _unit_text(unit)
     with style.house_style():
         height = 1.3 + 2.9 * rows
         figure, grid = plt.subplots(rows, columns, sharex=True, squeeze=False, figsize=(1.0 + 3.8 * columns, height))
@@ -487,7 +581,8 @@ def pulls_of(spectrum: Spectrum) -> FloatArray:
 
 
 def draw_limit_figures(search: Loaded, run: Path, rows: Sequence[Mapping[str, Any]]) -> list[Path]:
-    """The limits on the cross section and on each coupling by each method, as PDF and PNG in the run's `figures/`.
+    """The limits on the cross section and on each coupling by each method, as PDF and PNG in the run's `figures/`,
+    with the numbers of each as CSV, and with the curves that they are compared with.
 
     Without a model of the signal also those on efficiency times cross section, which need none.
     """
@@ -499,12 +594,19 @@ def draw_limit_figures(search: Loaded, run: Path, rows: Sequence[Mapping[str, An
 
         return draw_plane_figures(search, run, rows)
     written = []
+    variable = search.spec.grid_variable
     for quantity, ylabel in limited_quantities(search).items():
         if all(row.get(f"{quantity}_{band}") is None for row in rows for band in ("observed", *BANDS)):
             continue  # nothing of it is excluded anywhere
         for method in search.spec.statistics.methods:
             figure = limit_figure(search, rows, quantity, ylabel, method)
-            written += style.save(figure, run / FIGURES / f"limit_{quantity}_{method}")
+            curve, *others = limit_curves(search, rows, quantity, method)
+            path = run / FIGURES / f"limit_{quantity}_{method}"
+            written += style.save(figure, path, limit_numbers(curve, others, variable, quantity))
+        compared = compared_curves(search, quantity, curve.mass)
+        if compared:
+            path = run / FIGURES / f"limit_{quantity}_comparisons.csv"
+            written.append(write_numbers(path, comparison_numbers(compared, variable, quantity)))
     return written
 
 
@@ -524,15 +626,16 @@ def draw_point_figures(search: Loaded, run: Path, row: Mapping[str, Any]) -> lis
         end = f"{name}_{within}" if within else name
         fitted, pulls = postfit_spectrum(one, run, row, within)
         for kind, spectrum in (("templates", prefit_spectrum(one, run, row, within)), ("postfit", fitted)):
-            written += style.save(
-                spectrum_figure(one, spectrum.projection(), row, own.channel), folder / f"{kind}_{end}"
-            )
+            whole = spectrum.projection()
+            figure = spectrum_figure(one, whole, row, own.channel)
+            written += style.save(figure, folder / f"{kind}_{end}", spectrum_numbers(one, whole, own.channel))
             if spectrum.n_second > 1:
-                written += style.save(slices_figure(one, spectrum, row), folder / f"{kind}_{end}_slices")
+                numbers = spectrum_numbers(one, spectrum, own.channel)
+                written += style.save(slices_figure(one, spectrum, row), folder / f"{kind}_{end}_slices", numbers)
     figure = diagnostics.draw_pulls(pulls)
     with style.house_style():
         style.label(figure.axes[0], experiments_of(search), data_text(search.spec.data), "")
-    written += style.save(figure, folder / f"pulls_{name}")
+    written += style.save(figure, folder / f"pulls_{name}", pull_numbers(pulls))
     return written
 
 
@@ -579,8 +682,8 @@ def _title_of(spec: SearchSpec, sample: str) -> str:
     systematic = spec.systematics.get(sample)
     if isinstance(systematic, SpuriousSignal):
         sample = systematic.of
-    owner = max((name for name in spec.backgrounds if sample.startswith(name)), key=len)
-    return spec.backgrounds[owner].title
+    owner = max((name for name in spec.backgrounds if sample.startswith(name)), key=len, default=None)
+    return sample if owner is None else spec.backgrounds[owner].title
 
 
 def process_text(text: str) -> str:

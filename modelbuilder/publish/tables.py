@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelbuilder.errors import InputFileError
+from modelbuilder.histograms.templates import axis_of
+from modelbuilder.publish.figures import Spectrum, pulls_of
 from modelbuilder.publish.finished_run import FinishedRun, LimitedQuantity
+from modelbuilder.scan.store import FIGURES
 from modelbuilder.workspace.files import read_json
 
 if TYPE_CHECKING:
-    from modelbuilder.inference.results import FitResult
+    from modelbuilder.inference.results import FitResult, Pull
 
 METHODS = {
     "profile-likelihood": "one-sided profile likelihood",
@@ -32,6 +36,14 @@ Qualifiers = Mapping[str, tuple[str | float, str]]
 
 
 @dataclass(frozen=True)
+class Bin:
+    """An interval that stands in the place of a value, by its two ends."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Band:
     """An interval around a value, by its two ends."""
 
@@ -46,14 +58,14 @@ class Variable:
 
     name: str
     units: str
-    values: tuple[float | str | None, ...]
+    values: tuple[float | str | Bin | None, ...]
     bands: tuple[tuple[Band, ...], ...] = ()
     qualifiers: Qualifiers = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table. `file` is a short name without suffix; `figure` is the picture that shows it."""
+    """A table. `file` is a short name without suffix; `figures` are the pictures that show it."""
 
     name: str
     file: str
@@ -61,16 +73,26 @@ class Table:
     independent: tuple[Variable, ...]
     dependent: tuple[Variable, ...]
     observable: str
-    figure: Path | None = None
+    figures: tuple[Path, ...] = ()
 
 
-def all_tables(run: FinishedRun, effects: Sequence[Effects], cut_flows: Sequence[Path], fit: Fit | None) -> list[Table]:
-    """Every table of a run, in the order of a submission."""
+def all_tables(
+    run: FinishedRun,
+    effects: Sequence[Effects],
+    cut_flows: Sequence[Path],
+    fit: Fit | None,
+    fitted: Sequence[Fitted] = (),
+) -> list[Table]:
+    """Every table of a run, in the order of a submission. fitted: spectra after the fit."""
     found = [limit_table(run, quantity, method) for quantity in run.published_quantities for method in run.methods]
     found += [significance_table(run), efficiency_table(run)]
     found += systematics_tables(run, effects)
     if fit is not None and len(fit.names) > 1:
         found.append(correlation_table(run, fit))
+    for one in fitted:
+        found.append(spectrum_table(run, one))
+        if one.pulls:
+            found.append(pulls_table(run, one))
     found += [cut_flow_table(path) for path in cut_flows]
     return found
 
@@ -111,7 +133,7 @@ def limit_table(run: FinishedRun, quantity: LimitedQuantity, method: str) -> Tab
         independent=_grid(run, run.points),
         dependent=tuple(dependent),
         observable="COUPLING" if quantity.is_coupling else "SIG",
-        figure=_figure(run, f"limit_{quantity.name}_{method}"),
+        figures=_limit_figures(run, f"limit_{quantity.name}_{method}"),
     )
 
 
@@ -299,7 +321,7 @@ def correlation_table(run: FinishedRun, fit: Fit) -> Table:
     """All pairs of parameters."""
     pairs = [(one, two) for one in fit.names for two in fit.names]
     values = [value for row in fit.correlation for value in row]
-    where = ", ".join(f"{c.name} = {x:g}" for c, x in zip(run.grid, run.values_of(fit.point), strict=True))
+    where = _where(run, fit.point)
     return Table(
         name="Correlations of the fit",
         file="correlations",
@@ -313,6 +335,70 @@ def correlation_table(run: FinishedRun, fit: Fit) -> Table:
         ),
         dependent=(_variable("Correlation", "", values),),
         observable="CORR",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """One point after its fit. edges: of each observable.    spectrum: with all bins of a second observable."""
+
+    point: str
+    edges: tuple[tuple[float, ...], ...]
+    spectrum: Spectrum
+    pulls: tuple[Pull, ...]
+
+
+def spectrum_table(run: FinishedRun, fitted: Fitted) -> Table:
+    """Data, and the yields at the best fit, in each bin of the fit region of a point."""
+    spec, spectrum, point = run.search.spec, fitted.spectrum, fitted.point
+    line = spec.line(str(run.head[point]["channel"]))
+    observables = [line.observable, *([line.second.observable] if line.second is not None else [])]
+    bins = [[Bin(a, b) for a, b in itertools.pairwise(edges)] for edges in fitted.edges]
+    rows = list(itertools.product(*bins))
+    signal = spectrum.signal
+    assert spectrum.stdevs is not None
+    assert signal is not None
+    ends = zip(spectrum.total - spectrum.stdevs, spectrum.total + spectrum.stdevs, strict=True)
+    fit_error = tuple((Band("fit", float(low), float(high)),) for low, high in ends)
+    dependent = [_variable("Data", "", spectrum.observed.tolist(), _energy(run))]
+    dependent.append(_variable("Total after the fit", "", spectrum.total.tolist(), _energy(run), fit_error))
+    dependent += [_variable(name, "", values.tolist(), _energy(run)) for name, values in spectrum.parts.items()]
+    dependent.append(_variable("Signal", "", signal.tolist(), _energy(run)))
+    dependent.append(_variable("(data - total)/sqrt(total)", "", pulls_of(spectrum).tolist(), _energy(run)))
+    stem = f"postfit_{point}"
+    return Table(
+        name=_short(f"Spectrum after the fit at {_where(run, point)}"),
+        file=stem,
+        description=(
+            f"Events per bin of the fit region at {_where(run, point)}: data, and the best fit of signal and background."
+            " The errors of the total are those of the fit, with all correlations of its parameters; they are correlated"
+            f" from bin to bin. {run.data_text}"
+        ),
+        independent=tuple(
+            Variable(name=name, units=_plain_unit(name), values=tuple(row[axis] for row in rows))
+            for axis, name in enumerate(observables)
+        ),
+        dependent=tuple(dependent),
+        observable="N",
+        figures=_figures(run, stem, f"{stem}_slices"),
+    )
+
+
+def pulls_table(run: FinishedRun, fitted: Fitted) -> Table:
+    """How far the fit of a point moved the constrained nuisance parameters."""
+    point, pulls = fitted.point, fitted.pulls
+    around = tuple((Band("fit", one.pull - one.uncertainty, one.pull + one.uncertainty),) for one in pulls)
+    return Table(
+        name=_short(f"Pulls of the fit at {_where(run, point)}"),
+        file=f"pulls_{point}",
+        description=(
+            "Nuisance parameters at the best fit of signal and background, as the distance from where they were measured"
+            f" in units of the width of that constraint, with the uncertainty of the fit in the same units. {run.data_text}"
+        ),
+        independent=(Variable(name="Parameter", units="", values=tuple(one.parameter for one in pulls)),),
+        dependent=(_variable("Pull", "", [one.pull for one in pulls], _energy(run), around),),
+        observable="PULL",
+        figures=_figures(run, f"pulls_{point}"),
     )
 
 
@@ -340,6 +426,16 @@ def cut_flow_table(path: Path) -> Table:
         ),
         observable="EFF",
     )
+
+
+def _where(run: FinishedRun, point: str) -> str:
+    """`m_a_gev = 1.27`: the masses of a point."""
+    return ", ".join(f"{c.name} = {x:g}" for c, x in zip(run.grid, run.values_of(point), strict=True))
+
+
+def _plain_unit(observable: str) -> str:
+    unit = axis_of(observable).unit
+    return "" if unit == "1" else unit
 
 
 def _grid(run: FinishedRun, points: Sequence[str]) -> tuple[Variable, ...]:
@@ -380,9 +476,16 @@ def _bands(cell: Mapping[str, Number]) -> Iterator[Band]:
             yield Band(f"{n} sigma", down, up)
 
 
-def _figure(run: FinishedRun, stem: str) -> Path | None:
-    path = run.path / "figures" / f"{stem}.png"
-    return path if path.is_file() else None
+def _figures(run: FinishedRun, *stems: str) -> tuple[Path, ...]:
+    """Those that were drawn."""
+    paths = (run.path / FIGURES / f"{stem}.png" for stem in stems)
+    return tuple(path for path in paths if path.is_file())
+
+
+def _limit_figures(run: FinishedRun, stem: str) -> tuple[Path, ...]:
+    """The limits against the mass; in a plane of two masses the map, and the slices along both."""
+    slices = (f"{stem}_against_{variable}" for variable in run.search.spec.grid_variables)
+    return _figures(run, stem, f"{stem}_map", *slices)
 
 
 def _without_unit(name: str, unit: str) -> str:

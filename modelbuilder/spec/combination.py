@@ -29,7 +29,7 @@ class CombinationSpec(SpecModel):
 
     schema_: Literal["combination/1"] = Field(alias="schema", description="the version of this format: combination/1")
     name: FileName = Field(description="short name for files, such as dark-photon-babar-belle2")
-    title: str
+    title: str = Field(description="for people, in a line")
     papers: list[str] = Field(default_factory=list, description="such as arXiv:2007.13071")
     notes: str | None = Field(None, description="what a reader should know about the combination")
     seed: WholeNumber = Field(1, ge=0, lt=2**63, description="of toys; the searches are simulated with their own seeds")

@@ -251,14 +251,14 @@ def test_figures(run: Path, both: LoadedCombination, tmp_path: Path) -> None:
     assert isinstance(loaded, LoadedCombination)
     path = tmp_path / "out"
     shutil.copytree(run, path)
-    drawn = [found.stem for found in figures.draw_limit_figures(loaded, path, rows)[::2]]
+    drawn = [found.stem for found in figures.draw_limit_figures(loaded, path, rows)[::3]]
     quantities = ("cross_section_fb", G)
     assert drawn == [
         f"limit_{quantity}_{method}" for quantity in quantities for method in ("cls", "profile-likelihood")
     ]
     row = next(row for row in rows if row["m_a_gev"] == 2.0)
     name = row["point"]
-    drawn = [found.stem for found in figures.draw_point_figures(loaded, path, row)[::2]]
+    drawn = [found.stem for found in figures.draw_point_figures(loaded, path, row)[::3]]
     assert drawn == [f"{kind}_{name}_{search}" for search in ("one", "two") for kind in ("templates", "postfit")] + [
         f"pulls_{name}"
     ]
