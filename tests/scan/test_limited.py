@@ -7,7 +7,8 @@ import math
 import pytest
 
 from modelbuilder.scan.limited import Limited, cells_of, proportional
-from modelbuilder.scan.table import CROSS_SECTION, MU, Quantity, columns
+from modelbuilder.scan.table import MU, Quantity, columns, quantity_of, tail_of_search
+from modelbuilder.spec.rates import RATES
 from modelbuilder.theory.model import Model
 
 BAND = (1.0, 2.0, 3.0, 4.0, 5.0)
@@ -32,7 +33,9 @@ FLYING = Model(
 
 def test_what_is_proportional() -> None:
     """By hand: catches a factor that is lost, and bands in another order."""
-    cells, warnings = cells_of([proportional(MU, 1.0), proportional(CROSS_SECTION, 0.5)], 2.5, BAND)
+    cells, warnings = cells_of(
+        [proportional(MU, 1.0), proportional(quantity_of(RATES["cross section"]), 0.5)], 2.5, BAND
+    )
     assert warnings == []
     assert cells == {
         "mu_observed": 2.5,
@@ -58,7 +61,7 @@ def test_a_closed_interval_has_both_edges() -> None:
         assert low < 1.0 < high
         for edge in (low, high):
             assert 20.0 * edge**2 * math.exp(-(edge**2)) == pytest.approx(limit, rel=1e-9)
-    assert set(cells) <= {column["name"] for column in columns("m_a", [G])}
+    assert set(cells) <= {column["name"] for column in columns("m_a", [G], tail_of_search(RATES["cross section"]))}
     assert [name for name in cells if name.endswith("upper_edge")] == ["g_observed_upper_edge", "g_expected_upper_edge"]
 
 
