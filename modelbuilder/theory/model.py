@@ -97,7 +97,7 @@ class Model:
 
         Where the rate is no power of g, or the limit a function, both are looked at from 1e-16 to 1e4, peaks and dips of
         their ratio are found between the points, and the edges are roots to 1e-12 of their value. A limit that is finite
-        in less than a tenth of a factor of ten of g may be overlooked. Raises ValueError for a limit below zero, or no
+        in less than 5 % of g may be overlooked. Raises ValueError for a limit below zero, or no
         number, and for a function where the model has no lifetime.
         """
         if callable(limit):
