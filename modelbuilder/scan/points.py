@@ -232,6 +232,8 @@ class PointsOfCombination:
             first = next(iter(spec.searches.values()))
             limited.append(proportional(quantity_of(first.rate), next(iter(references.values()))))
         for name in spec.shared_interpretations:
+            if next(iter(spec.searches.values())).interpretations[name].theory.power == 0:
+                continue  # known by the lifetime alone
             in_each = [
                 in_a_model(combination.searches[search].spec, name, point, references[search])
                 for search, point in own.items()
