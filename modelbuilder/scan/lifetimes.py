@@ -244,6 +244,8 @@ class _Solver:
             if band in ("observed", "expected"):
                 if found.upper is not None:
                     cells[f"{name}_{band}_{UPPER_EDGE}"] = found.upper
+                if any(_is_end(one, masses, edge, curve) for edge in (found.lower, found.upper)):
+                    warnings.append(f"{name} {band}: an edge is where the lifetimes end; scan more of them")
                 if len(found.intervals) > 1:
                     warnings.append(f"{name} {band}: excluded are {_text(found)}")
         if nothing:
@@ -259,6 +261,14 @@ class _Solver:
             return float(cell)
         one = self.interpretations[name]
         return one.theory.rate(self.sqrt_s, masses, float(cell), one.parameters)
+
+
+def _is_end(one: Interpretation, masses: tuple[float, ...], edge: float | None, curve: LimitOfLifetime) -> bool:
+    """Whether a coupling gives the shortest or the longest lifetime, where what is known ends."""
+    if edge is None or one.theory.lifetime is None:
+        return False
+    ctau = one.theory.lifetime(masses, edge, one.parameters)
+    return any(end > 0.0 and math.isclose(ctau, end, rel_tol=1e-6) for end in (curve.ctaus[0], curve.ctaus[-1]))
 
 
 def _text(found: Excluded) -> str:

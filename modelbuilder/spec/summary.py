@@ -90,6 +90,11 @@ def _summary(search: LoadedSearch) -> Iterator[str]:
     texts = [f"{f'{name} ' if len(ranges) > 1 else ''}{low:g} to {high:g} GeV" for name, (low, high) in named]
     where = f", where {spec.grid_where}" if spec.grid_where else ""
     yield f"grid         {len(search.points)} points, {', '.join(texts)}{where}"
+    lifetime = spec.signal.lifetime
+    if lifetime is not None:
+        how = "each fitted" if lifetime.shape_at is None else f"the shape at {lifetime.shape_at:g} cm"
+        ends = f"{lifetime.values[0]:g} to {lifetime.values[-1]:g} cm"
+        yield f"lifetimes    {len(lifetime.values)} c tau of {lifetime.of}, {ends}, {how}"
     for name, channel in spec.channels.items():
         number = sum(point.channel == name for point in search.points)
         if isinstance(channel, PlaneChannel):

@@ -409,6 +409,8 @@ class _Builder:
             self._note("warning", "not-smooth", name, text, "backgrounds", name, "smooth")
 
     def _check_window(self) -> None:
+        if self.templates.efficiency == 0.0:
+            return  # nothing is left of the signal at this lifetime
         channel, second = self.spec.channels[self.point.channel], self.templates.second
         found = self.templates.signal.nominal
         shape = (-1, 1 if second is None else second.n_bins)
