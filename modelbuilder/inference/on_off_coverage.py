@@ -49,7 +49,8 @@ class OnOffPairs:
     @property
     def counts(self) -> tuple[Array, Array]:
         """n1 and n2, to be broadcast."""
-        return np.arange(self.most[0] + 1.0)[:, None], np.arange(self.most[1] + 1.0)[None, :]
+        one, two = (np.arange(most + 1, dtype=np.float64) for most in self.most)
+        return one[:, None], two[None, :]
 
     def chances(self, signal: float, background: float) -> Array:
         """The probability of each pair. background: events in the window."""
@@ -95,11 +96,12 @@ class OnOffPairs:
         from scipy.stats import poisson
 
         background = self.best_background(hypothesis)[which]
-        first = poisson.pmf(self.counts[0].ravel()[None, :], (hypothesis + background)[:, None])
-        second = poisson.pmf(self.counts[1].ravel()[None, :], (background / self.transfer)[:, None])
+        one, two = self.counts
+        first = np.asarray(poisson.pmf(one.ravel()[None, :], (hypothesis + background)[:, None]))
+        second = np.asarray(poisson.pmf(two.ravel()[None, :], (background / self.transfer)[:, None]))
         found = [
-            one @ (statistic >= seen - _TIE) @ two
-            for one, two, seen in zip(first, second, statistic[which].tolist(), strict=True)
+            window @ (statistic >= seen - _TIE) @ beside
+            for window, beside, seen in zip(first, second, statistic[which].tolist(), strict=True)
         ]
         return np.array(found)
 
@@ -124,7 +126,7 @@ def posterior_above(pairs: OnOffPairs, signal: float) -> Array:
     from scipy.stats import nbinom
 
     one, two = pairs.counts
-    chance = nbinom.pmf(one, two + 1.0, 1.0 / (1.0 + pairs.transfer))  # background events, row a
+    chance = np.asarray(nbinom.pmf(one, two + 1.0, 1.0 / (1.0 + pairs.transfer)))  # background events, row a
     tails = gammaincc(one.ravel() + 1.0, signal)
     found = np.zeros_like(chance)
     for k, tail in enumerate(tails.tolist()):
@@ -146,10 +148,7 @@ def coverage(
     which = chances > _BEYOND
     return {
         method: float(
-            1.0
-            - chances[which][
-                excluded(pairs, signal, method, confidence_level=confidence_level, which=which)
-            ].sum()
+            1.0 - chances[which][excluded(pairs, signal, method, confidence_level=confidence_level, which=which)].sum()
         )
         for method in methods
     }
