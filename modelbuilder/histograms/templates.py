@@ -171,7 +171,7 @@ def _label(observable: str) -> str:
 class PointTemplates:
     """Everything that the workspace of one grid point is made of, within its fit window.
 
-    edges: shape (n_bins + 1,), in the unit of the axis.    signal: events per fb of cross section.
+    edges: shape (n_bins + 1,), in the unit of the axis.    signal: events for a rate of 1.
     backgrounds: expected events.    observation: events, shape (n_bins,).
     efficiency: of the signal before the window, acceptance included.
     second: the second observable, if there is one; the templates then have n_bins times as many bins as it has.

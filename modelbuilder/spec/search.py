@@ -28,7 +28,7 @@ from modelbuilder.spec.interpretations import Interpretations
 from modelbuilder.spec.methods import Method, Prior
 from modelbuilder.spec.observables import FUNCTIONS, arguments_of, unit_of
 from modelbuilder.spec.plane import EventsInPlane, Nodes, PlaneChannel, kind_of_channel, kind_of_expectation
-from modelbuilder.spec.process import FinalState, Simulated
+from modelbuilder.spec.process import FinalState, Lifetimes, Simulated
 from modelbuilder.spec.quantities import (
     ANGLE,
     ENERGY,
@@ -47,6 +47,7 @@ from modelbuilder.spec.quantities import (
     Quantity,
     RelativeSize,
 )
+from modelbuilder.spec.rates import RATES, KnownFraction, Produced, Rate
 from modelbuilder.spec.sideband import AnySideband, SidebandBeside, TransferSystematic
 from modelbuilder.spec.topology import Topology
 
@@ -144,6 +145,23 @@ class Signal(Simulated, HasSource):
     )
     nodes: Nodes | None = Field(None, description="of a grid of two masses: where the signal is simulated")
     efficiency: Efficiency = Field(description="of everything that the simulated selection does not contain")
+    lifetime: Lifetimes | None = Field(None, description="the second axis of the grid: c tau of a particle that flies")
+    produced: Produced | None = Field(
+        None, description="where particles of known number decay: the limit is then on their branching fraction"
+    )
+    ratio_to: str | None = Field(
+        None, description="a background: the limit is then on the ratio to it, as between two branching fractions"
+    )
+    branching_fractions: dict[str, KnownFraction] = Field(
+        default_factory=dict, description="of decays in the process that the limit does not contain, by decay"
+    )
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> Signal:
+        if self.produced is not None and self.ratio_to is not None:
+            reason = "found both produced and ratio_to; the limit is on one of them"
+            raise refusal(reason, ("ratio_to",))
+        return self
 
     @model_validator(mode="after")
     def _nodes_have_events(self) -> Signal:
@@ -151,6 +169,13 @@ class Signal(Simulated, HasSource):
             reason = "missing; say how many events to simulate at each of the nodes"
             raise refusal(reason, ("events",))
         return self
+
+
+def rate_of(signal: Signal) -> Rate:
+    """What limits on a signal are on."""
+    if signal.produced is not None:
+        return RATES["branching fraction"]
+    return RATES["cross section" if signal.ratio_to is None else "ratio"]
 
 
 class ThresholdTurnOn(SpecModel):
@@ -611,6 +636,15 @@ class LuminositySystematic(SpecModel):
     )
 
 
+class ProducedSystematic(SpecModel):
+    """The uncertainty of the number of particles that were produced, on the signal."""
+
+    kind: Literal["produced"]
+    also: list[str] = Field(
+        default_factory=list, description="backgrounds at a fixed rate that are decays of the same particles"
+    )
+
+
 class RateSystematic(HasSource):
     """A relative uncertainty of the yield."""
 
@@ -652,7 +686,8 @@ class SpuriousSignal(SpecModel):
 
 
 Systematic = Annotated[
-    LuminositySystematic | RateSystematic | ShapeSystematic | SpuriousSignal | TransferSystematic, Discriminator("kind")
+    LuminositySystematic | ProducedSystematic | RateSystematic | ShapeSystematic | SpuriousSignal | TransferSystematic,
+    Discriminator("kind"),
 ]
 
 
@@ -761,6 +796,24 @@ class SearchSpec(SpecModel):
     def grid_variable(self) -> str:
         """The name of the one mass that is scanned; of a grid of two masses, the first."""
         return self.grid_variables[0]
+
+    @property
+    def rate(self) -> Rate:
+        """What limits are on."""
+        return rate_of(self.signal)
+
+    @property
+    def events_per_rate(self) -> float:
+        """Signal events before any selection for a rate of 1: of 1 fb, or of a branching fraction or ratio of 1."""
+        signal = self.signal
+        if signal.produced is not None:
+            return signal.produced.number
+        if signal.ratio_to is None:
+            return self.luminosity.value
+        background = self.backgrounds[signal.ratio_to]
+        assert isinstance(background, Background)
+        assert background.cross_section is not None
+        return self.luminosity.value * background.cross_section.value
 
     @property
     def in_plane(self) -> bool:

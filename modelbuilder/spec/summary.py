@@ -9,7 +9,7 @@ from modelbuilder.spec.combination import shared_systematics
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
 from modelbuilder.spec.plane import PlaneChannel
-from modelbuilder.spec.search import Background, BernsteinShape, Channel, PseudoData
+from modelbuilder.spec.search import Background, BernsteinShape, Channel, PseudoData, Signal
 from modelbuilder.spec.sideband import AnySideband, SidebandElsewhere
 from modelbuilder.spec.tree import Scalar, walk
 
@@ -83,6 +83,7 @@ def _summary(search: LoadedSearch) -> Iterator[str]:
         per = "point" if nodes is None else f"node, {len(nodes.pairs)} nodes"
         simulated = f"{spec.signal.events} events per {per}"
     yield f"signal       {spec.signal.process}; {simulated}"
+    yield f"limit on     {spec.rate.text}{_number_of(spec.signal)}"
     for name, interpretation in spec.interpretations.items():
         yield f"coupling     {name}: {interpretation.text}"
     ranges = [(min(axis), max(axis)) for axis in zip(*(point.masses for point in search.points), strict=True)]
@@ -121,6 +122,13 @@ def _sideband(sideband: AnySideband) -> str:
     if sideband.range is not None:
         return f"{sideband.range[0]} to {sideband.range[1]}, beside the window"
     return f"{sideband.window:g} resolutions of the same observable, beside the window"
+
+
+def _number_of(signal: Signal) -> str:
+    """`, of 1.5e+08 B+`, or the background that a ratio is to."""
+    if signal.produced is not None:
+        return f", of {signal.produced.number:g} {signal.produced.of}"
+    return "" if signal.ratio_to is None else f", {signal.ratio_to}"
 
 
 def _last_lines(search: Loaded) -> Iterator[str]:

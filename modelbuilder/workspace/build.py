@@ -1,7 +1,7 @@
 """From the templates of a grid point to a HistFactory workspace.
 
 Every workspace loads in stock pyhf: only normfactor, normsys, histosys, staterror and lumi modifiers are used, and all numbers are
-floats. The signal is normalised to a reference cross section that is close to the expected limit, so that the signal
+floats. The signal is normalised to a reference rate that is close to the expected limit, so that the signal
 strength `mu` is of order one where it matters.
 """
 
@@ -27,6 +27,7 @@ from modelbuilder.spec.search import (
     BernsteinShape,
     Channel,
     LuminositySystematic,
+    ProducedSystematic,
     RateSystematic,
     SearchSpec,
     ShapeSystematic,
@@ -78,12 +79,12 @@ Json = dict[str, Any]
 class PointWorkspace:
     """A workspace and what it takes to read its signal strength.
 
-    reference_cross_section: fb at mu = 1.    signal_yield: selected signal events at mu = 1; an event can have more
+    reference: rate at mu = 1, as of the spec.    signal_yield: selected signal events at mu = 1; an event can have more
     than one entry in the window, or none.    background_yield: expected entries in the window.
     """
 
     workspace: Json
-    reference_cross_section: float
+    reference: float
     signal_yield: float
     background_yield: float
     lint: tuple[LintMessage, ...]
@@ -114,14 +115,14 @@ class ChannelModel:
 def build_workspace(search: LoadedSearch, point: GridPoint, templates: PointTemplates) -> PointWorkspace:
     """The workspace of one grid point, with its lint messages."""
     background = np.sum([sample.nominal.values for sample in templates.backgrounds.values()], axis=0)
-    reference = reference_cross_section(templates.signal.nominal.values, background)
+    reference = reference_rate(templates.signal.nominal.values, background)
     channel = build_channel(search, point, templates, reference)
     samples = [sample for one in channel.with_sideband for sample in one.samples]
     parameters = [*channel.parameters, *_luminosity(samples, search.spec.luminosity.uncertainty)]
     workspace = workspace_of([channel], parameters, point.name)
     return PointWorkspace(
         workspace=workspace,
-        reference_cross_section=reference,
+        reference=reference,
         signal_yield=channel.signal_yield,
         background_yield=channel.background_yield,
         lint=(*(note for one in channel.with_sideband for note in one.notes), *lint(workspace)),
@@ -129,7 +130,7 @@ def build_workspace(search: LoadedSearch, point: GridPoint, templates: PointTemp
 
 
 def build_channel(search: LoadedSearch, point: GridPoint, templates: PointTemplates, reference: float) -> ChannelModel:
-    """The channel of one grid point. reference: cross section of the signal at a strength of 1, fb."""
+    """The channel of one grid point. reference: rate of the signal at a strength of 1."""
     channel = _Builder(search, point, templates, reference).build()
     if templates.sideband is None:
         return channel
@@ -207,7 +208,7 @@ class _Builder:
             samples=samples,
             observation=_floats(self.templates.observation),
             parameters=parameters,
-            signal_yield=self.reference * self.spec.luminosity.value * self.templates.efficiency,
+            signal_yield=self.reference * self.spec.events_per_rate * self.templates.efficiency,
             background_yield=float(self.background.sum()),
             notes=tuple(self.messages),
         )
@@ -232,7 +233,10 @@ class _Builder:
         return [self._signal(self.templates.signal.scaled(self.reference))]
 
     def _signal(self, signal: SampleTemplates) -> Json:
-        modifiers = [{"name": POI, "type": "normfactor", "data": None}, *self._systematics(SIGNAL, signal)]
+        modifiers: list[Json] = [{"name": POI, "type": "normfactor", "data": None}]
+        if self.spec.signal.ratio_to is not None:  # both have the rate of the background, which is free
+            modifiers.append({"name": rate_name(self.spec.signal.ratio_to), "type": "normfactor", "data": None})
+        modifiers.extend(self._systematics(SIGNAL, signal))
         return {"name": SIGNAL, "data": _floats(signal.nominal.values), "modifiers": modifiers}
 
     def _polynomial(self, name: str, shape: BernsteinShape, found: SampleTemplates) -> tuple[list[Json], list[Json]]:
@@ -267,7 +271,7 @@ class _Builder:
         if background.rate == "fixed" and self._is_negligible(found.nominal.values):
             return [], []
         parameters = []
-        rate = f"{name}_rate"
+        rate = rate_name(name)
         if background.rate == "free":
             self.scales[name], parameter = self._free_rate(name, rate)
             found = found.scaled(self.scales[name])
@@ -329,6 +333,9 @@ class _Builder:
         for name, systematic in self.spec.systematics.items():
             if isinstance(systematic, LuminositySystematic) and self._follows_luminosity(sample, systematic):
                 modifiers.append({"name": "lumi", "type": "lumi", "data": None})
+            elif isinstance(systematic, ProducedSystematic) and sample in (SIGNAL, *systematic.also):
+                assert self.spec.signal.produced is not None
+                modifiers.append(normsys(name, self.spec.signal.produced.uncertainty))
             elif self._is_rate(systematic) and sample in systematic.on:
                 modifiers.append(normsys(name, systematic.size.at(self.point.values)))
             elif isinstance(systematic, ShapeSystematic) and sample in systematic.on and name in found.varied:
@@ -344,7 +351,7 @@ class _Builder:
     def _follows_luminosity(self, sample: str, systematic: LuminositySystematic) -> bool:
         """What is simulated at a fixed rate; of what is stated, where the spec says so."""
         if sample == SIGNAL:
-            return True
+            return self.spec.rate.kind == "cross section"
         background = self.spec.backgrounds[sample]
         return background.rate == "fixed" and (isinstance(background, Background) or sample in systematic.also)
 
@@ -406,7 +413,7 @@ class _Builder:
         found = self.templates.signal.nominal
         shape = (-1, 1 if second is None else second.n_bins)
         values, variances = (part.reshape(shape).sum(axis=1) for part in (found.values, found.variances))
-        inside = found.total / max(self.spec.luminosity.value * self.templates.efficiency, 1e-300)
+        inside = found.total / max(self.spec.events_per_rate * self.templates.efficiency, 1e-300)
         counts = not isinstance(channel, Channel) or channel.count
         if inside < (LEAST_COUNTED if counts else SIGNAL_IN_WINDOW):
             text = f"only {100 * inside:.0f} % of the selected signal lies in the window"
@@ -424,12 +431,12 @@ class _Builder:
 
     def _check_laws(self) -> None:
         """Models whose production is another one than that which is simulated: their efficiency may be another one."""
-        if not self.spec.signal.events:
+        if not self.spec.signal.events or self.spec.rate.kind != "cross section":
             return  # stated, not simulated
         law = self.spec.signal.laws.get(INITIAL)
         simulated = default_law(self.spec.interpretations) if law is None else getattr(law, "law", law)
         for name, interpretation in self.spec.interpretations.items():
-            if interpretation.theory.law != simulated:
+            if interpretation.theory.law not in (None, simulated):
                 text = (
                     f"the production is simulated with the law {simulated!r}, that of {interpretation.model} is "
                     f"{interpretation.theory.law!r}; {name} has the efficiency of the former"
@@ -451,10 +458,10 @@ def _luminosity(samples: list[Json], sigma: float) -> list[Json]:
     return [{"name": "lumi", "inits": [1.0], "bounds": bounds, "auxdata": [1.0], "sigmas": [sigma]}]
 
 
-def reference_cross_section(signal: FloatArray, background: FloatArray) -> float:
-    """A cross section in fb, one digit, that is of the size of the expected limit: two standard deviations + 3 events.
+def reference_rate(signal: FloatArray, background: FloatArray) -> float:
+    """A rate of one digit that is of the size of the expected limit: two standard deviations + 3 events.
 
-    signal: events per fb in each bin; or per unit of anything else that it is proportional to.
+    signal: events in each bin for a rate of 1; or for 1 of anything else that they are proportional to.
     background: expected events. Zero signal gives 1.
     """
     total = float(signal.sum())
@@ -465,6 +472,11 @@ def reference_cross_section(signal: FloatArray, background: FloatArray) -> float
     size = 2.0 / math.sqrt(information) + 3.0 / total
     power = 10.0 ** math.floor(math.log10(size))
     return float(f"{round(size / power) * power:.0e}")
+
+
+def rate_name(background: str) -> str:
+    """The parameter of a free rate."""
+    return f"{background}_rate"
 
 
 def _parameter(name: str, init: float, upper: float) -> Json:
