@@ -142,7 +142,7 @@ def test_signal_in_the_sideband() -> None:
     _, (found,) = built(search(BESIDE, *wide), 0.8)
     _, (whole,) = built(search(BESIDE, *wide, "channels.pair.window=16 resolution", *NO_SIDEBAND), 0.8)
     window, sideband = channels_of(found)["pair"]["signal"], channels_of(found)["pair_sideband"]["signal"]
-    together = (window["data"][0] + sideband["data"][0]) / found.built.reference_cross_section
+    together = (window["data"][0] + sideband["data"][0]) / found.built.reference
     assert together == pytest.approx(whole.templates.signal.nominal.total, rel=1e-9)
     assert sideband["data"][0] > 1e-3 * window["data"][0]
     assert modifiers(sideband) == modifiers(window)
@@ -220,15 +220,16 @@ def test_other_backgrounds_are_in_both() -> None:
     assert set(channels_of(found)["pair_sideband"]) == {"combinatorial", "signal"}
 
 
-def test_empty_sideband_is_an_error() -> None:
-    """Catches a division by nothing: the row of such a mass has a status, and no limit."""
+@pytest.mark.parametrize(("mass", "rules"), [(0.4, ["empty-sideband", "empty-window"]), (0.66, ["empty-window"])])
+def test_no_transfer_factor_is_an_error(mass: float, rules: list[str]) -> None:
+    """Catches a division by nothing, and a transfer factor of exactly 0: such a mass has a status, and no limit."""
     nothing = (
         "backgrounds.combinatorial.expected={pair: {at: [0.7 GeV, 0.75 GeV, 0.85 GeV, 0.9 GeV], events: [0, 1, 1, 0], "
         "per: 20 MeV, luminosity: 1 fb^-1, source: assumption}}"
     )
-    _, (found,) = built(search(BESIDE, nothing), 0.4)
+    _, (found,) = built(search(BESIDE, nothing), mass)
     errors = [message for message in found.built.lint if message.severity == "error"]
-    assert [message.rule for message in errors] == ["empty-sideband"]
+    assert [message.rule for message in errors] == rules
     assert errors[0].channel == "pair_sideband"
     assert "sideband.yaml" in errors[0].place
 
