@@ -26,12 +26,12 @@ def problems(*overrides: str) -> list[str]:
     [
         (
             ["signal.produced.of=B0"],
-            "signal.produced.of: found 'B0'; name the particle of the process whose decay the limit is on; known: Y(4S), B+, S",
+            "signal.produced.of: found 'B0'; name the particle of the process whose decay the limit is on; known: B+, S, Y(4S)",
         ),
         (
             ["signal.branching_fractions={'S -> e+ e-': {value: 1, source: assumption}}"],
-            "signal.branching_fractions.S -> e+ e-: found 'S -> e+ e-', which is no decay of the process: Y(4S) -> B+ B-, "
-            "B+ -> K+ S, S -> mu+ mu-",
+            ("signal.branching_fractions.S -> e+ e-: found 'S -> e+ e-', which is no decay of the process: Y(4S) -> B+ B-, "
+            "B+ -> K+ S, S -> mu+ mu-"),
         ),
         (
             ["signal.ratio_to=combinatorial"],
@@ -51,8 +51,8 @@ def problems(*overrides: str) -> list[str]:
         ),
         (
             ["signal.produced=null"],
-            "interpretations.sin_theta.model: dark-scalar needs a limit on a branching fraction; that of this search is on a "
-            "cross section",
+            ("interpretations.sin_theta.model: dark-scalar needs a limit on a branching fraction; that of this search is on a "
+            "cross section"),
         ),
         (
             ["systematics.n_bb.also=[combinatorial]"],
@@ -68,13 +68,13 @@ def problems(*overrides: str) -> list[str]:
         ),
         (
             ["signal.lifetime.shape_at=2 cm"],
-            "signal.lifetime.shape_at: found a c tau that is none of `values`; take one of them, so that a row says what was "
-            "fitted",
+            ("signal.lifetime.shape_at: found a c tau that is none of `values`; take one of them, so that a row says what was "
+            "fitted"),
         ),
         (
             ["signal.lifetime.values=['0 cm', '1 cm']"],
-            "signal.lifetime.values[0]: a prompt decay has no weights that turn it into another; with shape_at every c tau is "
-            "above 0",
+            ("signal.lifetime.values[0]: a prompt decay has no weights that turn it into another; with shape_at every c tau is "
+            "above 0"),
         ),
         (
             ["signal.lifetimes={S: 1 cm}"],
