@@ -18,9 +18,10 @@ from modelbuilder.histograms.typeset import formula, particle_formula
 from modelbuilder.inference import PyhfLikelihood
 from modelbuilder.publish import style
 from modelbuilder.publish.figure_numbers import Numbers, unit_ending, write_numbers
+from modelbuilder.scan.lifetimes import lifetime_of
 from modelbuilder.scan.points import experiments_of, searches_at, searches_of
 from modelbuilder.scan.store import FIGURES, TEMPLATES, WORKSPACES
-from modelbuilder.scan.table import BANDS, UPPER_EDGE
+from modelbuilder.scan.table import BANDS, CTAU, UPPER_EDGE
 from modelbuilder.spec.comparisons import ComparedCurve, MuonMoment
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import UNIT_SUFFIXES, Interpretation
@@ -74,10 +75,13 @@ class LimitCurve:
 
 
 def limit_curve(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: str, method: str) -> LimitCurve:
-    """The limits on `quantity` (a column name without its band) from the rows of a run."""
-    chosen = [row for row in rows if row["method"] == method]
+    """The limits on `quantity` (a column name without its band) from the rows of a run.
+
+    Where lifetimes are scanned, those on a coupling at the lifetime that it gives itself.
+    """
+    chosen = [row for row in rows if row["method"] == method and row.get(CTAU) is None]
     confidence = search.spec.statistics.confidence_level
-    return limit_curve_of(chosen, search.spec.grid_variable, quantity, method, confidence, _gaps(search))
+    return limit_curve_of(chosen, search.spec.grid_variable, quantity, method, confidence, gaps_of(search))
 
 
 def limit_curves(
@@ -175,6 +179,9 @@ def draw_limits(axes: Axes, curve: LimitCurve, others: Sequence[LimitCurve], flo
             seen, median = curve.upper_edges[:, segment]
             axes.plot(mass, median, color="black", ls="--")
             axes.plot(mass, seen, color="black", marker=marker, ms=3.5, lw=1.2)
+            closed = np.isfinite(seen) & np.isfinite(observed)
+            label = "excluded" if named else None
+            axes.fill_between(mass, observed, seen, where=closed, color="0.88", lw=0, zorder=0.5, label=label)
         for colour, dashes, other in zip(style.COLOURS[2:], (":", "-.", (0, (5, 1))), others, strict=False):
             what = "expected median" if other.has_band else "observed"
             name = f"{what}, {METHOD_NAMES[other.method]}"
@@ -280,7 +287,7 @@ def limit_figure(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: st
         axes.set_ylabel(f"{ylabel}")
         level = f"{100 * curve.confidence_level:g}% CL upper limit, {METHOD_NAMES[curve.method]}"
         axes.legend(title=level, title_fontsize=11, loc="upper left", ncols=2)
-        style.label(axes, experiments_of(search), data_text(spec.data), _luminosity(search))
+        style.label(axes, experiments_of(search), data_text(spec.data), luminosity_of(search))
     return figure
 
 
@@ -599,15 +606,29 @@ def draw_limit_figures(search: Loaded, run: Path, rows: Sequence[Mapping[str, An
         if all(row.get(f"{quantity}_{band}") is None for row in rows for band in ("observed", *BANDS)):
             continue  # nothing of it is excluded anywhere
         for method in search.spec.statistics.methods:
+            if at_lifetimes(search, quantity):
+                from modelbuilder.publish.lifetimes import draw_lifetime_figures
+
+                written += draw_lifetime_figures(search, run, rows, quantity, ylabel, method)
+                continue
             figure = limit_figure(search, rows, quantity, ylabel, method)
             curve, *others = limit_curves(search, rows, quantity, method)
             path = run / FIGURES / f"limit_{quantity}_{method}"
             written += style.save(figure, path, limit_numbers(curve, others, variable, quantity))
-        compared = compared_curves(search, quantity, curve.mass)
+        compared = [] if at_lifetimes(search, quantity) else compared_curves(search, quantity, curve.mass)
         if compared:
             path = run / FIGURES / f"limit_{quantity}_comparisons.csv"
             written.append(write_numbers(path, comparison_numbers(compared, variable, quantity)))
     return written
+
+
+def at_lifetimes(search: Loaded, quantity: str) -> bool:
+    """Whether limits on a quantity stand at each lifetime that is scanned, not at one of its own."""
+    if lifetime_of(search) is None:
+        return False
+    first = search.spec if isinstance(search, LoadedSearch) else next(iter(search.searches.values())).spec
+    one = first.interpretations.get(quantity)
+    return one is None or one.theory.lifetime is None
 
 
 def draw_point_figures(search: Loaded, run: Path, row: Mapping[str, Any]) -> list[Path]:
@@ -662,7 +683,7 @@ def data_text(data: Data) -> str:
     return "simulated, Asimov data"
 
 
-def _luminosity(search: Loaded) -> str:
+def luminosity_of(search: Loaded) -> str:
     """Of a search; nothing for a combination, since searches of one experiment may share their data."""
     return luminosity_text(search.spec) if isinstance(search, LoadedSearch) else ""
 
@@ -736,7 +757,7 @@ def _channel_edges(search: Loaded) -> list[float]:
     return [0.5 * (a.mass + b.mass) for a, b in pairs if fitted(a) != fitted(b)]
 
 
-def _gaps(search: Loaded) -> list[tuple[float, float]]:
+def gaps_of(search: Loaded) -> list[tuple[float, float]]:
     if isinstance(search, LoadedCombination):
         return list(search.grid.gaps)
     return [(gap.low, gap.high) for gap in search.spec.grid[search.spec.grid_variable].gaps]

@@ -44,12 +44,12 @@ class Resource:
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """What `submission.yaml` says. cm_energy: in GeV."""
+    """What `submission.yaml` says. cm_energies: in GeV."""
 
     comment: str
     licence: str
-    cm_energy: float
-    reaction: str
+    cm_energies: tuple[float, ...]
+    reactions: tuple[str, ...]
     phrases: tuple[str, ...]
     resources: tuple[Resource, ...]
     tables: tuple[Table, ...]
@@ -73,9 +73,9 @@ def write_submission(folder: Path, submission: Submission, *, max_table_bytes: i
                     "name": name,
                     "description": part.description,
                     "keywords": [
-                        {"name": "cmenergies", "values": [submission.cm_energy]},
+                        {"name": "cmenergies", "values": list(submission.cm_energies)},
                         {"name": "observables", "values": [part.observable]},
-                        {"name": "reactions", "values": [submission.reaction]},
+                        {"name": "reactions", "values": list(submission.reactions)},
                         {"name": "phrases", "values": list(submission.phrases)},
                     ],
                     "data_file": file,

@@ -99,7 +99,7 @@ def all_tables(
 
 def limit_table(run: FinishedRun, quantity: LimitedQuantity, method: str) -> Table:
     """Observed limit, and the expected one with its bands, on one quantity by one method."""
-    rows = [run.row(point, method) for point in run.points]
+    rows = run.rows_of(quantity.name, method)
     cells = [dict(run.bands(row, quantity.name)) if row["status"] == "ok" else {} for row in rows]
     expected = [cell.get("expected") for cell in cells]
     level = f"{100 * run.confidence_level:g}% CL"
@@ -122,15 +122,16 @@ def limit_table(run: FinishedRun, quantity: LimitedQuantity, method: str) -> Tab
             name = f"{edge.partition('_')[0].capitalize()}, upper edge of the excluded interval"
             dependent.append(_variable(name, quantity.unit, values, qualifiers))
     failed = sum(row["status"] != "ok" for row in rows)
+    own = " Each coupling at the lifetime that it gives itself." if rows and rows[0] in run.own_lifetimes else ""
     missing = f" At {failed} of {len(rows)} points no limit was found; they are marked with a dash." if failed else ""
     return Table(
         name=_short(f"Limit on {_in_words(quantity)} ({method})"),
         file=f"limit_{quantity.name}_{method}",
         description=(
             f"Upper limits at {level} by {how}: {quantity.description}. The errors of the expected limit are its bands of"
-            f" one and two standard deviations. {run.data_text}{missing}"
+            f" one and two standard deviations. {run.data_text}{own}{missing}"
         ),
-        independent=_grid(run, run.points),
+        independent=_grid(run, rows),
         dependent=tuple(dependent),
         observable="COUPLING" if quantity.is_coupling else "SIG",
         figures=_limit_figures(run, f"limit_{quantity.name}_{method}"),
@@ -150,7 +151,7 @@ def significance_table(run: FinishedRun) -> Table:
             "Significance of an excess at each grid point alone, in standard deviations: the square root of q0, which is"
             f" zero where the data lie below the expected background. {run.data_text}"
         ),
-        independent=_grid(run, run.points),
+        independent=_grid(run, [run.head[point] for point in run.points]),
         dependent=(_variable("Local significance", "", values, _energy(run)),),
         observable="SIGNIFICANCE",
     )
@@ -159,21 +160,23 @@ def significance_table(run: FinishedRun) -> Table:
 def efficiency_table(run: FinishedRun) -> Table:
     """Signal efficiency, expected background, and the rate that the signal strength counts in."""
     named = {column.name: column for column in run.columns}
+    rows = [row for row in run.rows if row["method"] == run.methods[0]]
     titles = {
         "signal_efficiency": "Signal efficiency",
+        "signal_efficiency_stdev": "Statistical error of it",
         "background_events": "Expected background",
-        run.rate.reference: f"{run.rate.kind.capitalize()} at mu = 1",
+        run.reference.name: f"{run.reference.description.capitalize()} at mu = 1",
     }
     return Table(
         name="Signal efficiency",
         file="efficiency",
         description=(
             "Efficiency of the signal, acceptance included, before the fit window; expected background entries in the fit"
-            f" window; and the {run.rate.kind} that a signal strength of 1 stands for in the likelihoods."
+            f" window; and the {run.reference.description} that a signal strength of 1 stands for in the likelihoods."
         ),
-        independent=_grid(run, run.points),
+        independent=_grid(run, rows),
         dependent=tuple(
-            _variable(title, named[name].unit, [run.head[point].get(name) for point in run.points], _energy(run))
+            _variable(title, named[name].unit, [row.get(name) for row in rows], _energy(run))
             for name, title in titles.items()
             if name in named
         ),
@@ -287,7 +290,7 @@ def systematics_tables(run: FinishedRun, effects: Sequence[Effects]) -> list[Tab
                 name="Systematic uncertainties of the signal",
                 file="systematics_signal",
                 description=f"Systematic uncertainties of the signal at each grid point: {what}. A dash: none there.",
-                independent=_grid(run, run.points),
+                independent=_grid(run, [run.head[point] for point in run.points]),
                 dependent=tuple(columns),
                 observable="SYSTEMATICS",
             )
@@ -350,8 +353,8 @@ class Fitted:
 
 def spectrum_table(run: FinishedRun, fitted: Fitted) -> Table:
     """Data, and the yields at the best fit, in each bin of the fit region of a point."""
-    spec, spectrum, point = run.search.spec, fitted.spectrum, fitted.point
-    line = spec.line(str(run.head[point]["channel"]))
+    spectrum, point = fitted.spectrum, fitted.point
+    line = run.first.line(str(run.head[point]["channel"]))
     observables = [line.observable, *([line.second.observable] if line.second is not None else [])]
     bins = [[Bin(a, b) for a, b in itertools.pairwise(edges)] for edges in fitted.edges]
     rows = list(itertools.product(*bins))
@@ -438,13 +441,14 @@ def _plain_unit(observable: str) -> str:
     return "" if unit == "1" else unit
 
 
-def _grid(run: FinishedRun, points: Sequence[str]) -> tuple[Variable, ...]:
-    values = [run.values_of(point) for point in points]
+def _grid(run: FinishedRun, rows: Sequence[Mapping[str, Any]]) -> tuple[Variable, ...]:
     return tuple(
         Variable(
-            name=_without_unit(column.name, column.unit), units=column.unit, values=tuple(row[i] for row in values)
+            name=_without_unit(column.name, column.unit),
+            units=column.unit,
+            values=tuple(float(row[column.name]) for row in rows),
         )
-        for i, column in enumerate(run.grid)
+        for column in run.grid_of(rows)
     )
 
 
@@ -459,7 +463,7 @@ def _variable(
 
 
 def _energy(run: FinishedRun) -> Qualifiers:
-    return {"SQRT(S)": (round(run.search.spec.experiment.beams.sqrt_s, 3), "GeV")}
+    return {"SQRT(S)": (run.sqrt_s[0], "GeV")} if len(run.sqrt_s) == 1 else {}
 
 
 def _in_words(quantity: LimitedQuantity) -> str:

@@ -199,7 +199,7 @@ def findings(spec: CombinationSpec) -> Iterator[Finding]:
             known = nearest(spec.parameter, search.interpretations) or "; it has none"
             yield ("parameter",), f"found {spec.parameter!r}, which {name} does not interpret its limit in{known}"
             continue
-        if interpretation.theory.power is None:
+        if not interpretation.theory.power:
             reason = (
                 f"with the model {interpretation.model} the signal is no power of the coupling, so that one signal strength"
                 " cannot stand for it in several searches"
@@ -212,7 +212,7 @@ def findings(spec: CombinationSpec) -> Iterator[Finding]:
         for name, one in spec.searches.items()
         if spec.parameter in one.interpretations
     }
-    if len(found) > 1 and None not in found:
+    if len(found) > 1 and None not in found and 0 not in found:
         text = ", ".join(f"{power} in {name}" for power, name in found.items())
         yield ("parameter",), f"the signal is proportional to different powers of {spec.parameter}: {text}"
     yield from _findings_of_lifetimes(spec)

@@ -179,9 +179,12 @@ class Lifetimes(SpecModel):
         if any(two <= one for one, two in itertools.pairwise(self.values)):
             reason = "found values that do not rise; write them in rising order"
             raise refusal(reason, ("values",))
-        if self.shape_at is not None and (self.values[0] == 0.0 or self.shape_at == 0.0):
+        if self.shape_at is not None and self.shape_at not in self.values:
+            reason = "found a c tau that is none of `values`; take one of them, so that a row says what was fitted"
+            raise refusal(reason, ("shape_at",))
+        if self.shape_at is not None and self.values[0] == 0.0:
             reason = "a prompt decay has no weights that turn it into another; with shape_at every c tau is above 0"
-            raise refusal(reason, ("values", 0) if self.values[0] == 0.0 else ("shape_at",))
+            raise refusal(reason, ("values", 0))
         return self
 
     @property
