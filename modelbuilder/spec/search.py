@@ -665,6 +665,10 @@ Varied = Literal[
     "tracks.efficiency",
     "tracks.identification",
     "tracks.misidentification",
+    "photons.efficiency_table",
+    "tracks.efficiency_table",
+    "tracks.identification_table",
+    "tracks.misidentification_table",
 ]
 
 
@@ -672,8 +676,13 @@ class ShapeSystematic(HasSource):
     """The change of a template when a parameter of the response is varied by one standard deviation."""
 
     kind: Literal["shape"]
-    vary: Varied = Field(description="a parameter of the response; photons.resolution: energy and angle together")
-    size: RelativeSizeOfMass = Field(description="relative change of the parameter")
+    vary: Varied = Field(
+        description="a parameter of the response; photons.resolution: energy and angle together; ..._table: each bin of "
+        "the tables by its own uncertainty"
+    )
+    size: RelativeSizeOfMass = Field(
+        description="relative change of the parameter; of a ..._table in its uncertainties, 100 % is one standard deviation"
+    )
     on: list[str] = Field(min_length=1, description="samples: `signal` or names of backgrounds")
 
 
