@@ -618,9 +618,7 @@ def test_every_variation_is_one_of_the_detector(specs: Path) -> None:
     from modelbuilder.kinematics.measure import EfficiencyTable, detector_of, varied_detector
 
     detector = detector_of(load_search(SEARCH).spec.experiment)
-    table = EfficiencyTable(
-        first_edges=(0.0, 9.0), second_edges=(0.0, 3.0), values=((0.9,),), uncertainties=((0.05,),)
-    )
+    table = EfficiencyTable(first_edges=(0.0, 9.0), second_edges=(0.0, 3.0), values=((0.9,),), uncertainties=((0.05,),))
     pion = tuple((true, seen, table) for true, seen in (("pion", "pion"), ("pion", "muon")))
     detector = replace(
         detector,
