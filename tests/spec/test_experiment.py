@@ -10,8 +10,8 @@ import pytest
 
 from modelbuilder.errors import SpecError
 from modelbuilder.kinematics.measure import EfficiencyTable, detector_of
-from modelbuilder.spec.experiment import Experiment, TableEfficiency
 from modelbuilder.spec.check_file import check_file
+from modelbuilder.spec.experiment import Experiment, TableEfficiency
 from modelbuilder.spec.load import load_experiment
 
 EXPERIMENT = Path("specs/experiments/belle2.yaml")
