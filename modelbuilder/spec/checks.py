@@ -18,7 +18,7 @@ from modelbuilder.spec import photon_reach, plane_checks
 from modelbuilder.spec.base import SpecModel
 from modelbuilder.spec.comparisons import Comparison, faults_of_comparisons
 from modelbuilder.spec.conditions import Condition
-from modelbuilder.spec.experiment import Experiment
+from modelbuilder.spec.experiment import EfficiencyOfParticle, Experiment
 from modelbuilder.spec.functions import Bounded
 from modelbuilder.spec.grid import GridError, GridPoint, expand_grid, spread
 from modelbuilder.spec.interpretations import Interpretation, default_law, faults_of_names
@@ -349,6 +349,26 @@ def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str,
                 yield path, f"nothing of {sample!r} is simulated, so it has no shape to vary; remove it from the list"
             elif sample != SIGNAL and backgrounds[sample].rate == "free" and isinstance(systematic, RateSystematic):
                 yield path, f"acts on nothing: the rate of {sample!r} is free; remove it from the list"
+
+
+def _tables_have_uncertainties(systematics: dict[str, Systematic], experiment: Experiment) -> Iterator[Finding]:
+    """Variations within the uncertainties of tables need some."""
+    tracks = experiment.tracks
+    known: dict[str, list[EfficiencyOfParticle]] = {
+        "photons.efficiency_table": [experiment.photons.efficiency],
+        "tracks.efficiency_table": [tracks.efficiency],
+        "tracks.identification_table": [e.efficiency for e in tracks.identification if e.particle == e.taken_for],
+        "tracks.misidentification_table": [e.efficiency for e in tracks.identification if e.particle != e.taken_for],
+    }
+    for name, systematic in systematics.items():
+        vary = getattr(systematic, "vary", "")
+        if vary in known and not any("uncertainty" in getattr(one, "table", ()) for one in known[vary]):
+            what = vary.removesuffix("_table")
+            reason = (
+                f"found {vary!r}, but no table of {what} in the experiment has the column `uncertainty`; add it, or"
+                f" write {what}"
+            )
+            yield ("systematics", name, "vary"), reason
 
 
 def _not_stated(sample: str, backgrounds: dict[str, AnyBackground]) -> str:
@@ -718,6 +738,7 @@ _CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     _processes_are_possible,
     _windows_have_a_resolution,
     _samples_exist,
+    _tables_have_uncertainties,
     _rate_is_known,
     _lifetimes_are_possible,
     *plane_checks.CHECKS,

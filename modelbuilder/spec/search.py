@@ -671,6 +671,10 @@ Varied = Literal[
     "tracks.efficiency",
     "tracks.identification",
     "tracks.misidentification",
+    "photons.efficiency_table",
+    "tracks.efficiency_table",
+    "tracks.identification_table",
+    "tracks.misidentification_table",
 ]
 
 
@@ -678,8 +682,13 @@ class ShapeSystematic(HasSource):
     """The change of a template when a parameter of the response is varied by one standard deviation."""
 
     kind: Literal["shape"] = Field(description="changes yields bin by bin, as a varied response of the detector does")
-    vary: Varied = Field(description="a parameter of the response; photons.resolution: energy and angle together")
-    size: RelativeSizeOfMass = Field(description="relative change of the parameter")
+    vary: Varied = Field(
+        description="a parameter of the response; photons.resolution: energy and angle together; ..._table: each bin of "
+        "the tables by its own uncertainty"
+    )
+    size: RelativeSizeOfMass = Field(
+        description="relative change of the parameter; of a ..._table in its uncertainties, 100 % is one standard deviation"
+    )
     on: list[str] = Field(min_length=1, description="samples: `signal` or names of backgrounds")
 
 

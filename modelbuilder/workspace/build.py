@@ -420,7 +420,7 @@ class _Builder:
         shape = (-1, 1 if second is None else second.n_bins)
         values, variances = (part.reshape(shape).sum(axis=1) for part in (found.values, found.variances))
         inside = found.total / max(self.spec.events_per_rate * self.templates.efficiency, 1e-300)
-        counts = not isinstance(channel, Channel) or channel.count
+        counts = not isinstance(channel, Channel) or channel.count or channel.bins == 1
         if inside < (LEAST_COUNTED if counts else SIGNAL_IN_WINDOW):
             text = f"only {100 * inside:.0f} % of the selected signal lies in the window"
             self._note("warning", "signal-outside-window", SIGNAL, text, "channels", self.point.channel, "window")

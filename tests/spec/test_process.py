@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -614,9 +615,16 @@ def test_cut_bounds_are_in_the_unit_of_the_observable() -> None:
 
 def test_every_variation_is_one_of_the_detector(specs: Path) -> None:
     """Catches a variation of the language that the detector does not know, or that changes nothing."""
-    from modelbuilder.kinematics.measure import detector_of, varied_detector
+    from modelbuilder.kinematics.measure import EfficiencyTable, detector_of, varied_detector
 
     detector = detector_of(load_search(SEARCH).spec.experiment)
+    table = EfficiencyTable(first_edges=(0.0, 9.0), second_edges=(0.0, 3.0), values=((0.9,),), uncertainties=((0.05,),))
+    pion = tuple((true, seen, table) for true, seen in (("pion", "pion"), ("pion", "muon")))
+    detector = replace(
+        detector,
+        photons=replace(detector.photons, efficiency=table),
+        tracks=replace(detector.tracks, efficiency=table, identification=pion),
+    )
     for vary in get_args(Varied):
         assert varied_detector(detector, vary, 0.1 if "efficiency" not in vary else -0.1) != detector, vary
 
