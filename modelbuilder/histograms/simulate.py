@@ -11,7 +11,16 @@ import numpy as np
 from modelbuilder.errors import UserError
 from modelbuilder.histograms import three_photons
 from modelbuilder.histograms.binning import FineBinning, Peak, fine_binning, fine_binning_of_square, fixed_binning
-from modelbuilder.histograms.samples import DataRequest, GeneralSample, Sample, Variation
+from modelbuilder.histograms.cache import Arrays, SimulationCache
+from modelbuilder.histograms.samples import (
+    DataRequest,
+    GeneralSample,
+    Sample,
+    SimulatedSample,
+    Variation,
+    arrays_of,
+    sample_of,
+)
 from modelbuilder.histograms.smooth import smoothed
 from modelbuilder.histograms.stated import expected_events, pseudo_counts
 from modelbuilder.histograms.templates import (
@@ -119,20 +128,51 @@ class RegionTemplates:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a search asks of a simulated sample: templates, and of a background the pseudo-data.
+
+    counted: what the number of events in the data depends on, besides the sample; None where none are wanted.
+    """
+
+    sample: Sample
+    edges: FloatArray
+    variations: Mapping[str, Variation]
+    second: FloatArray | None
+    counted: tuple[object, ...] | None
+
+    @property
+    def inputs(self) -> object:
+        """All that the templates depend on."""
+        return "templates", self.sample.inputs, self.edges, self.variations, self.second
+
+    @property
+    def data_inputs(self) -> object:
+        """All that the pseudo-data depend on."""
+        return "pseudo-data", self.sample.inputs, self.edges, self.second, self.counted
+
+
 class Simulation:
     """Runs the simulations that a search asks for.
 
     points: that templates are wanted for; those of the search if None. The binning is that of the points of the search.
     n_threads: of one simulation; the result does not depend on it.
+    cache: what is found there is not simulated again; nothing else changes.
     """
 
     def __init__(
-        self, search: LoadedSearch, *, points: tuple[GridPoint, ...] | None = None, n_threads: int = 1
+        self,
+        search: LoadedSearch,
+        *,
+        points: tuple[GridPoint, ...] | None = None,
+        n_threads: int = 1,
+        cache: SimulationCache | None = None,
     ) -> None:
         self.search = search
         self.points = search.points if points is None else points
         self.spec: SearchSpec = search.spec
         self.n_threads = n_threads
+        self.cache = cache
         self.beams = beams_of(self.spec.experiment)
         self.detector = detector_of(self.spec.experiment)
         self._mean_weights: dict[str, float] = {}
@@ -218,12 +258,8 @@ class Simulation:
                     stream = f"{name}/{region.channel}"
                     counts += pseudo_counts(templates[name].nominal.values, seed=self.spec.data.seed, stream=stream)
                 continue
-            sample = self.sample(name, region)
             scale = self.scale(name)
-            wanted = scale > 0.0 and not isinstance(self.spec.data, AsimovData)
-            data = DataRequest(scale=scale, seed=self.spec.data.seed) if wanted else None  # type: ignore[union-attr]
-            edges, second = region.binning.edges, None if region.second is None else region.second.edges
-            found = sample.run(edges, self.variations(name, {}), second=second, data=data, n_threads=self.n_threads)
+            found = self._simulated(self.asked(name, region), scale)
             templates[name] = found.templates.scaled(scale)
             if background.smooth is not None:
                 templates[name] = smoothed(templates[name].nominal, background.smooth)
@@ -232,6 +268,68 @@ class Simulation:
         if isinstance(self.spec.data, AsimovData):
             counts = np.sum([sample.nominal.values for sample in templates.values()], axis=0)
         return RegionTemplates(region=region, backgrounds=templates, observation=counts)
+
+    def asked(self, name: str, region: Region, point: GridPoint | None = None) -> Asked:
+        """What is asked of the signal at a grid point, or of a simulated background."""
+        return Asked(
+            sample=self.sample(name, region, point),
+            edges=region.binning.edges,
+            variations=self.variations(name, {} if point is None else point.values),
+            second=None if region.second is None else region.second.edges,
+            counted=None if name == SIGNAL else self._counted(name),
+        )
+
+    def _counted(self, name: str) -> tuple[object, ...] | None:
+        data = self.spec.data
+        if isinstance(data, AsimovData) or self._expects_nothing(name):
+            return None
+        return self.factors(name), data.seed
+
+    def _expects_nothing(self, name: str) -> bool:
+        background = self.spec.backgrounds[name]
+        assert isinstance(background, Background)
+        cross_section = 1.0 if background.cross_section is None else background.cross_section.value
+        return self.spec.luminosity.value * background.efficiency.value * cross_section <= 0.0
+
+    def factors(self, name: str) -> object:
+        """What `scale` is made of, the mean weight by all that it depends on."""
+        background = self.spec.backgrounds[name]
+        assert isinstance(background, Background)
+        factors = self.spec.luminosity.value, background.efficiency.value, background.events
+        if background.cross_section is None:
+            return factors
+        topology = self._topology(name, None)
+        radiates = self.spec.radiation.acts_on(background, topology)
+        return factors, background.cross_section.value, topology, self.beams, radiates, self.spec.seed
+
+    def _simulated(self, asked: Asked, scale: float | None = None) -> SimulatedSample:
+        """Simulate, or recall, a sample. scale: expected events for a weight of one; there are no data without it."""
+        data, counts = None, None
+        if scale is not None and asked.counted is not None:
+            data = DataRequest(scale=scale, seed=self.spec.data.seed)  # type: ignore[union-attr]
+
+        def run(variations: Mapping[str, Variation], data: DataRequest | None) -> SimulatedSample:
+            return asked.sample.run(asked.edges, variations, second=asked.second, data=data, n_threads=self.n_threads)
+
+        if self.cache is None:
+            return run(asked.variations, data)
+        kept = self.cache.recall(asked.inputs)
+        if data is not None:
+            kept_counts = self.cache.recall(asked.data_inputs)
+            if kept_counts is not None:
+                data, counts = None, kept_counts["counts"]
+        if kept is None:
+            found = run(asked.variations, data)
+            self.cache.keep(asked.inputs, arrays_of(found))
+            found = replace(found, counts=counts) if data is None else found
+        else:
+            if data is not None:  # the templates are there, of other data
+                counts = run({}, data).counts
+            found = sample_of(kept, asked.variations, counts)
+        if data is not None:
+            assert found.counts is not None
+            self.cache.keep(asked.data_inputs, {"counts": found.counts})
+        return found
 
     def scale(self, name: str) -> float:
         """Expected events of a simulated background for a weight of one, before the selection."""
@@ -259,13 +357,7 @@ class Simulation:
         Per fb of the cross section without radiation, at the nominal energy; of that of a resonance as it is made.
         """
         signal = self.spec.signal
-        sample = self.sample(SIGNAL, region, point)
-        found = sample.run(
-            region.binning.edges,
-            self.variations(SIGNAL, point.values),
-            second=None if region.second is None else region.second.edges,
-            n_threads=self.n_threads,
-        )
+        found = self._simulated(self.asked(SIGNAL, region, point))
         efficiency = signal.efficiency.at(point.values) / self.born_cross_section(SIGNAL, point)
         per_fb = self.spec.luminosity.value * efficiency / signal.events
         return found.templates.scaled(per_fb), efficiency * found.selected_per_event
@@ -389,7 +481,7 @@ class Simulation:
         resonance = first.law.name == "resonance"
         if generator.weight_unit == "1" and not resonance:
             return 1.0
-        return self._weigh(generator, f"{stream_of(name, point)}/born")
+        return self._weigh(generator, f"{stream_of(name, point)}/born", radiates=False)
 
     def _produced(self, name: str) -> float:
         """The mean weight of a background, radiation included."""
@@ -397,12 +489,18 @@ class Simulation:
             topology = self._topology(name, None)
             radiates = self.spec.radiation.acts_on(self._process(name), topology)
             generator = ChainGenerator(topology, self.beams, isr=radiates)
-            self._mean_weights[name] = self._weigh(generator, f"{name}/produced")
+            self._mean_weights[name] = self._weigh(generator, f"{name}/produced", radiates=radiates)
         return self._mean_weights[name]
 
-    def _weigh(self, generator: ChainGenerator, stream: str) -> float:
+    def _weigh(self, generator: ChainGenerator, stream: str, *, radiates: bool) -> float:
         seed, n_threads = self.spec.seed, self.n_threads
-        return generator.weigh(n_events=WEIGHED_EVENTS, seed=seed, stream=stream, n_threads=n_threads).mean
+
+        def weigh() -> Arrays:
+            found = generator.weigh(n_events=WEIGHED_EVENTS, seed=seed, stream=stream, n_threads=n_threads)
+            return {"mean": np.array(found.mean)}
+
+        inputs = "mean weight", generator.topology, generator.beams, radiates, WEIGHED_EVENTS, seed, stream
+        return float((weigh() if self.cache is None else self.cache.arrays(inputs, weigh))["mean"])
 
     def _shape_systematics(self, sample: str) -> dict[str, ShapeSystematic]:
         table = self.spec.systematics.items()

@@ -107,9 +107,10 @@ def check_search(
     *,
     jobs: int | None = None,
     only: Sequence[int] | None = None,
+    cache: Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> list[Checked]:
-    """Run the tests of a search, in a temporary run directory. only: indices of those that are run.
+    """Run the tests of a search, in a temporary run directory. only: indices of those that are run. cache: as of `run_search`.
 
     Raises UserError where there is no test, or one names what the search does not have.
     """
@@ -123,7 +124,7 @@ def check_search(
     names = list(dict.fromkeys(point.name for own in points for point in own))
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        run_search(search, run, only=names, jobs=jobs, progress=progress)
+        run_search(search, run, only=names, jobs=jobs, cache=cache, progress=progress)
         _, rows = load_run(run)
         return [_checked(search, run, rows, test, own) for test, own in zip(tests, points, strict=True)]
 

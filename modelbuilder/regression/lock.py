@@ -16,7 +16,7 @@ from typing import Any
 
 from modelbuilder.errors import InputFileError
 from modelbuilder.histograms.templates import from_uhi_json
-from modelbuilder.regression.check import cost_of_points, nearest_point
+from modelbuilder.regression.check import nearest_point
 from modelbuilder.regression.diff import (
     LOCK_SCHEMA,
     Change,
@@ -35,11 +35,12 @@ from modelbuilder.workspace.files import read_json
 
 Json = dict[str, Any]
 N_POINTS = 3
+LOCK_ENDING = ".lock.json"
 
 
 def lock_path(spec: Path) -> Path:
     """`a/b.yaml` has the lock file `a/b.lock.json`."""
-    return spec.with_name(f"{spec.stem}.lock.json")
+    return spec.with_name(f"{spec.stem}{LOCK_ENDING}")
 
 
 def input_files(search: Loaded) -> list[Path]:
@@ -47,11 +48,13 @@ def input_files(search: Loaded) -> list[Path]:
     return sorted({Path(node.place.file) for _, node in walk(search.tree) if node.place.line})
 
 
-def make_lock(search: Loaded, *, spec: Path, points: Sequence[str], jobs: int | None = None) -> Json:
-    """The content of a lock file. points: names of the grid points that are computed for it."""
+def make_lock(
+    search: Loaded, *, spec: Path, points: Sequence[str], jobs: int | None = None, cache: Path | None = None
+) -> Json:
+    """The content of a lock file. points: names of the grid points that are computed for it. cache: as of `run_search`."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        run_search(search, run, only=points, jobs=jobs)
+        run_search(search, run, only=points, jobs=jobs, cache=cache)
         _, rows = load_run(run)
         return {
             "schema": LOCK_SCHEMA,
@@ -69,11 +72,6 @@ def lock_points(search: Loaded) -> list[str]:
     """The grid points of a new lock file: those that the tests look at, else the first, a middle and the last one."""
     tested = [nearest_point(search, masses).name for test in search.spec.tests for masses in test.points()]
     return list(dict.fromkeys(tested)) or [point.name for point in spread(search.points, N_POINTS)]
-
-
-def cost_of_lock(search: Loaded, lock: Mapping[str, Any]) -> int:
-    """Simulated events for the points of a lock file."""
-    return cost_of_points(search, len(lock["points"]))
 
 
 def locked_spec(search: Loaded) -> dict[str, str | float | None]:

@@ -34,19 +34,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Collect files that say they are a search."""
-    if file_path.suffix not in (".yaml", ".yml", ".json") or file_path.name.endswith(".lock.json"):
+    if file_path.suffix not in (".yaml", ".yml", ".json"):
         return None
     try:
         text = file_path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return None
-    if not _IS_SPEC.search(text) or not (_HAS_TESTS.search(text) or _has_lock(file_path) or _writes_locks(parent)):
+    if not _IS_SPEC.search(text):
+        return None
+    from modelbuilder.regression.lock import LOCK_ENDING
+
+    is_lock = file_path.name.endswith(LOCK_ENDING)  # which holds a spec
+    if is_lock or not (_HAS_TESTS.search(text) or _has_lock(file_path) or _writes_locks(parent)):
         return None
     return SpecFile.from_parent(parent, path=file_path)
 
 
 def _has_lock(spec: Path) -> bool:
-    return spec.with_name(f"{spec.stem}.lock.json").is_file()
+    from modelbuilder.regression.lock import lock_path
+
+    return lock_path(spec).is_file()
 
 
 def _writes_locks(node: pytest.Collector) -> bool:
@@ -138,9 +145,9 @@ class LockItem(_Item):
     def runtest(self) -> None:
         """Compare with the lock file, or write it."""
         assert isinstance(self.parent, SpecFile)
+        from modelbuilder.regression.check import cost_of_points
         from modelbuilder.regression.diff import spec_changes
         from modelbuilder.regression.lock import (
-            cost_of_lock,
             lock_changes,
             lock_path,
             lock_points,
@@ -155,7 +162,7 @@ class LockItem(_Item):
             write_lock(path, make_lock(search, spec=self.path, points=lock_points(search)))
             return
         lock = read_lock(path)
-        is_fast = cost_of_lock(search, lock) <= FAST or self.config.getoption("--full")
+        is_fast = cost_of_points(search, len(lock["points"])) <= FAST or self.config.getoption("--full")
         if not is_fast:
             changes = list(spec_changes(lock["spec"], locked_spec(search)))
         else:
