@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from modelbuilder.errors import InputFileError
-from modelbuilder.histograms.templates import from_uhi_json
-from modelbuilder.regression.check import nearest_point
+from modelbuilder.regression.check import nearest_point, templates_at
 from modelbuilder.regression.diff import (
     LOCK_SCHEMA,
     Change,
@@ -27,7 +25,7 @@ from modelbuilder.regression.diff import (
     value_changes,
 )
 from modelbuilder.scan.run import run_search
-from modelbuilder.scan.store import TEMPLATES, WORKSPACES, load_run, versions, write_atomically
+from modelbuilder.scan.store import WORKSPACES, load_run, machine, versions, write_atomically
 from modelbuilder.spec.grid import spread
 from modelbuilder.spec.load import Loaded
 from modelbuilder.spec.tree import walk
@@ -62,9 +60,10 @@ def make_lock(
             "digest": search.digest,
             "inputs": {_beside(file, spec): _digest(file.read_bytes()) for file in input_files(search)},
             "versions": versions(),
+            "machine": machine(),
             "seeds": {"simulation": search.spec.seed, "data": getattr(search.spec.data, "seed", None)},
             "spec": locked_spec(search),
-            "points": {name: _point(run, name, rows) for name in points},
+            "points": {name: _point(search, run, name, rows) for name in points},
         }
 
 
@@ -79,15 +78,19 @@ def locked_spec(search: Loaded) -> dict[str, str | float | None]:
     return {path: value for path, value in spec_leaves(search.tree).items() if not path.startswith("tests[")}
 
 
-def _point(run: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> Json:
-    templates, workspace = run / TEMPLATES / f"{name}.json", run / WORKSPACES / f"{name}.json"
-    found = from_uhi_json(templates.read_text(encoding="utf-8"))
+def _point(search: Loaded, run: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> Json:
+    templates = templates_at(search, run, name)
     return {
-        "templates": _digest(templates.read_bytes()),
-        "workspace": _digest(workspace.read_bytes()),
-        "yields": {sample: math.fsum(h.values().ravel().tolist()) for sample, h in found.items()},
+        "templates": _digest(templates.text.encode()),
+        "workspace": _digest((run / WORKSPACES / f"{name}.json").read_bytes()),
+        "yields": templates.yields,
         "limits": [dict(row) for row in rows if row["point"] == name],
     }
+
+
+def made_alike(lock: Mapping[str, Any]) -> bool:
+    """Whether numbers made now are to have the bits of those in a lock file: the same versions, on such a processor."""
+    return bool(lock["versions"] == versions() and lock["machine"] == machine())
 
 
 def write_lock(path: Path, lock: Mapping[str, Any]) -> None:
@@ -98,7 +101,7 @@ def write_lock(path: Path, lock: Mapping[str, Any]) -> None:
 def read_lock(path: Path) -> Json:
     """The content of a lock file. Raises InputFileError if it is none."""
     lock = read_json(path)
-    keys = ("schema", "digest", "inputs", "versions", "spec", "points")
+    keys = ("schema", "digest", "inputs", "versions", "machine", "spec", "points")
     if not isinstance(lock, dict) or lock.get("schema") != LOCK_SCHEMA or any(key not in lock for key in keys):
         msg = f"{path}: not a lock file ({LOCK_SCHEMA}); `modelbuilder lock SPEC` writes one"
         raise InputFileError(msg)
@@ -111,7 +114,7 @@ def lock_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterato
     Digests of input files are not compared: all that they hold is in the resolved spec, comments are not.
     """
     yield from spec_changes(before["spec"], after["spec"])
-    yield from value_changes("version", before["versions"], after["versions"])
+    yield from value_changes("version", *({**lock["versions"], "machine": lock["machine"]} for lock in (before, after)))
     one, two = before["points"], after["points"]
     for name in sorted(set(one) ^ set(two)):
         gone = name in one

@@ -88,19 +88,27 @@ class SpecFile(pytest.File):
         if self._checked is None:
             from modelbuilder.regression.check import check_search
 
-            wanted = sorted(
-                {i.index for i in self.session.items if isinstance(i, ExpectationItem) and i.parent is self}
-            )
-            self._checked = dict(zip(wanted, check_search(self.search, only=wanted), strict=True))
+            wanted = self._fast_enough()
+            found = check_search(self.search, only=wanted) if wanted else []
+            self._checked = dict(zip(wanted, found, strict=True))
+        if index not in self._checked:
+            from modelbuilder.regression.check import cost_of
+
+            events = cost_of(self.search, self.search.spec.tests)
+            pytest.skip(f"simulates {events:,} events; --full runs it")
         return self._checked[index]
 
-    def skip_if_slow(self) -> None:
-        """Skip what simulates many events, unless --full."""
-        from modelbuilder.regression.check import cost_of
+    def _fast_enough(self) -> list[int]:
+        """Of the tests that were chosen all, if together they are fast or with --full; else those of the signal alone."""
+        from modelbuilder.regression.check import cost_of, only_signals
 
-        events = cost_of(self.search)
-        if events > FAST and not self.config.getoption("--full"):
-            pytest.skip(f"simulates {events:,} events; --full runs it")
+        chosen = {i.index for i in self.session.items if isinstance(i, ExpectationItem) and i.parent is self}
+        tests = self.search.spec.tests
+        light = [index for index in sorted(chosen) if only_signals(self.search, [tests[index]])]
+        for indices in (sorted(chosen), light):
+            if self.config.getoption("--full") or cost_of(self.search, [tests[index] for index in indices]) <= FAST:
+                return indices
+        return []
 
 
 class _Failed(Exception):
@@ -131,7 +139,6 @@ class ExpectationItem(_Item):
     def runtest(self) -> None:
         """Compute and compare."""
         assert isinstance(self.parent, SpecFile)
-        self.parent.skip_if_slow()
         found = self.parent.checked(self.index)
         if not found.passed:
             why = f"\n{found.test.why}" if found.test.why else ""
@@ -140,7 +147,7 @@ class ExpectationItem(_Item):
 
 
 class LockItem(_Item):
-    """The lock file of a spec: its values always, its numbers where they are fast or with --full."""
+    """The lock file of a spec: its values always; its numbers where they are fast or with --full, and bits are the same."""
 
     def runtest(self) -> None:
         """Compare with the lock file, or write it."""
@@ -152,6 +159,7 @@ class LockItem(_Item):
             lock_path,
             lock_points,
             locked_spec,
+            made_alike,
             make_lock,
             read_lock,
             write_lock,
@@ -163,7 +171,7 @@ class LockItem(_Item):
             return
         lock = read_lock(path)
         is_fast = cost_of_points(search, len(lock["points"])) <= FAST or self.config.getoption("--full")
-        if not is_fast:
+        if not is_fast or not made_alike(lock):
             changes = list(spec_changes(lock["spec"], locked_spec(search)))
         else:
             points = [name for name in lock["points"] if name in {point.name for point in search.points}]

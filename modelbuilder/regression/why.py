@@ -221,11 +221,11 @@ def _replaced(node: Node, other: Node, path: Steps) -> Node:
         if new is None:
             return Tree({key: entry for key, entry in node.entries.items() if key != step}, node.place)
         return node.with_entry(str(step), new.place, new)
-    if not (isinstance(node, Items) and isinstance(step, int)):
-        raise LookupError(step)
-    items = list(node.items)
-    items[step : step + 1] = [] if new is None else [new]
-    return Items(tuple(items), node.place)
+    if isinstance(node, Items) and isinstance(step, int):
+        items = list(node.items)
+        items[step : step + 1] = [] if new is None else [new]
+        return Items(tuple(items), node.place)
+    raise LookupError(step)
 
 
 def _place(change: Change, before: Loaded, after: Loaded, run: Path) -> str:

@@ -54,6 +54,14 @@ def versions() -> dict[str, str]:
     return {"modelbuilder": __version__, **{name: version(name) for name in _VERSIONED}}
 
 
+def machine() -> str:
+    """What the last bits of numbers depend on besides: compiled code is made for the processor that it runs on."""
+    from numba.core.registry import cpu_target
+
+    _, processor, _ = cpu_target.target_context.codegen().magic_tuple()
+    return f"{platform.system()} {platform.machine()} {processor}"
+
+
 class RunDirectory:
     """A run directory that belongs to one resolved spec."""
 
