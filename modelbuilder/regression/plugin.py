@@ -89,7 +89,8 @@ class SpecFile(pytest.File):
             from modelbuilder.regression.check import check_search
 
             wanted = self._fast_enough()
-            found = check_search(self.search, only=wanted) if wanted else []
+            jobs = None if self.config.getoption("--full") else 1  # a process takes longer to start than these to run
+            found = check_search(self.search, only=wanted, jobs=jobs) if wanted else []
             self._checked = dict(zip(wanted, found, strict=True))
         if index not in self._checked:
             from modelbuilder.regression.check import cost_of
@@ -175,7 +176,8 @@ class LockItem(_Item):
             changes = list(spec_changes(lock["spec"], locked_spec(search)))
         else:
             points = [name for name in lock["points"] if name in {point.name for point in search.points}]
-            changes = list(lock_changes(lock, make_lock(search, spec=self.path, points=points)))
+            jobs = None if self.config.getoption("--full") else 1
+            changes = list(lock_changes(lock, make_lock(search, spec=self.path, points=points, jobs=jobs)))
         if changes:
             text = "\n".join(_lines(changes))
             msg = f"{path.name} says otherwise; if this is meant: pytest {self.path.name} --update-locks\n{text}"
