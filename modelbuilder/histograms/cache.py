@@ -44,7 +44,7 @@ class SimulationCache:
     def recall(self, inputs: object) -> Arrays | None:
         """What was kept for these inputs; None if nothing, or nothing that can be read."""
         try:
-            with np.load(self._file(inputs), allow_pickle=False) as kept:
+            with self._file(inputs).open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
                 return {name: kept[name] for name in kept.files}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
