@@ -14,7 +14,7 @@ from .conftest import Tree
 
 Tiny = Callable[..., LoadedSearch]
 Files = Callable[[Path], Tree]
-OTHER = "interpretations.other={model: alp-photon}"
+OTHER = "interpretations.other_per_gev={model: alp-photon}"
 
 
 def names(folder: Path) -> set[str]:

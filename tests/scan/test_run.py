@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import math
-import os
 import random
 import re
 import shutil
@@ -166,7 +165,9 @@ def test_killed_twenty_times_at_random(tmp_path: Path, start: Start, files_of: F
         """How far a run has come: its files, and lines of the journal."""
         folders = [folder for folder in (path, path / "templates", path / "workspaces") if folder.is_dir()]
         journal = path / "points.jsonl"
-        return sum(len(os.listdir(f)) for f in folders) + (journal.read_bytes().count(b"\n") if journal.exists() else 0)
+        return sum(len(list(f.iterdir())) for f in folders) + (
+            journal.read_bytes().count(b"\n") if journal.exists() else 0
+        )
 
     def run_for(path: Path, wanted: int, rest: float) -> tuple[int, int]:
         """Kill so many steps and seconds further on; exit code, and points that were reported as done."""
