@@ -136,7 +136,7 @@ def check_search(
 
 def only_signals(search: Loaded, tests: Sequence[Expectation]) -> bool:
     """Whether tests look at efficiencies alone, for which no background is simulated."""
-    alone = isinstance(search, LoadedSearch) and not search.spec.in_plane
+    alone = isinstance(search, LoadedSearch) and not search.spec.in_plane and search.spec.signal.lifetime is None
     return alone and all(test.kind == "efficiency" for test in tests)
 
 
