@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from modelbuilder.scan.run import run_search
-from modelbuilder.spec.load import LoadedSearch
+from modelbuilder.spec.load import LoadedSearch, load_search
 
-from .conftest import Tree
+from .conftest import SPEC, Tree
 
 Tiny = Callable[..., LoadedSearch]
 Files = Callable[[Path], Tree]
@@ -70,3 +70,27 @@ def test_two_processes_share_a_cache(filled: Path, tmp_path: Path, tiny: Tiny, f
     assert not list(filled.rglob("*.tmp"))
     run_search(tiny(), tmp_path / "scratch", points=2, jobs=1)
     assert files_of(tmp_path / "again") == files_of(tmp_path / "scratch")
+
+
+FLYING = SPEC.parents[2] / "tests" / "histograms" / "searches" / "b_to_k_scalar.yaml"
+
+
+@pytest.mark.parametrize("shape", ["", ", shape_at: 1 cm"])
+def test_lifetimes_are_kept(shape: str, tmp_path: Path, files_of: Files) -> None:
+    """Second method: a run without a cache. Catches efficiencies at lifetimes that are read as those of others."""
+
+    def search(values: str) -> LoadedSearch:
+        lifetime = f"signal.lifetime={{of: S, values: {values}{shape}, source: assumption}}"
+        few = ("signal.lifetimes=null", "signal.events=5000", "backgrounds.prompt.events=5000")
+        return load_search(FLYING, overrides=(*few, lifetime))
+
+    kept = tmp_path / "kept"
+    run_search(search("[0.5 cm, 2 cm]"), tmp_path / "scratch", points=2, jobs=1)
+    for name in ("first", "again"):
+        before = names(kept) if kept.exists() else set()
+        run_search(search("[0.5 cm, 2 cm]"), tmp_path / name, points=2, jobs=1, cache=kept)
+        assert files_of(tmp_path / name) == files_of(tmp_path / "scratch")
+        assert bool(names(kept) - before) == (name == "first")
+    run_search(search("[0.5 cm, 3 cm]"), tmp_path / "others", points=2, jobs=1, cache=kept)
+    run_search(search("[0.5 cm, 3 cm]"), tmp_path / "others without", points=2, jobs=1)
+    assert files_of(tmp_path / "others") == files_of(tmp_path / "others without")
