@@ -75,7 +75,7 @@ def test_two_processes_share_a_cache(filled: Path, tmp_path: Path, tiny: Tiny, f
 FLYING = SPEC.parents[2] / "tests" / "histograms" / "searches" / "b_to_k_scalar.yaml"
 
 
-@pytest.mark.parametrize("shape", ["", ", shape_at: 1 cm"])
+@pytest.mark.parametrize("shape", ["", ", shape_at: 0.5 cm"])
 def test_lifetimes_are_kept(shape: str, tmp_path: Path, files_of: Files) -> None:
     """Second method: a run without a cache. Catches efficiencies at lifetimes that are read as those of others."""
 
