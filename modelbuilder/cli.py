@@ -48,6 +48,15 @@ Points = Annotated[
     int | None, typer.Option("--points", min=1, metavar="N", help="Only N masses, spread over the grid; default: all.")
 ]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Processes; default: one per processor.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        envvar="MODELBUILDER_CACHE",
+        help="Folder of simulations: what is there is not simulated again, what is not goes there. Numbers stay the same.",
+    ),
+]
 Threads = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; default: one per processor.")]
 Target = Annotated[
     Path,
@@ -355,11 +364,12 @@ def build(
     changes: Set = None,
     jobs: Jobs = None,
     seed: Seed = None,
+    cache: Cache = None,
     root: Root = None,
 ) -> None:
     """Simulate and write templates and one pyhf workspace per mass, without limits."""
     search = _load(spec, changes, root, seed=seed)
-    summary = _scan(search, output, points, jobs, limits=False)
+    summary = _scan(search, output, points, jobs, cache, limits=False)
     _say(f"{summary.points} workspaces in {output / 'workspaces'}, templates in {output / 'templates'}")
 
 
@@ -373,12 +383,13 @@ def run(
     level: Level = None,
     jobs: Jobs = None,
     seed: Seed = None,
+    cache: Cache = None,
     root: Root = None,
     as_json: Json = False,
 ) -> None:
     """Everything: simulate, build, find limits and couplings, write tables and figures. Resumes where it stopped."""
     search = _load(spec, changes, root, method, level, seed)
-    summary = _scan(search, output, points, jobs, limits=True)
+    summary = _scan(search, output, points, jobs, cache, limits=True)
     drawn: list[Path] = []
     if len(summary.failed) < summary.points:
         drawn = _draw(output, [])
@@ -728,6 +739,7 @@ def export(
 def check(
     specs: Specs,
     jobs: Jobs = None,
+    cache: Cache = None,
     root: Root = None,
     as_json: Json = False,
 ) -> None:
@@ -739,7 +751,7 @@ def check(
     documents, moved = [], 0
     for spec, search in searches:
         with _progress() as progress:
-            found = check_search(search, jobs=jobs, progress=progress)
+            found = check_search(search, jobs=jobs, cache=cache, progress=progress)
         moved += sum(not one.passed for one in found)
         documents.append({"spec": str(spec), "tests": [one.as_dict() for one in found]})
         if not as_json:
@@ -760,6 +772,7 @@ def lock(
         typer.Option("--points", min=1, metavar="N", help="Grid points to compute; default: those of the tests."),
     ] = None,
     jobs: Jobs = None,
+    cache: Cache = None,
     root: Root = None,
 ) -> None:
     """Write what specs say today beside them, as NAME.lock.json: values, digests, yields, limits."""
@@ -772,7 +785,7 @@ def lock(
         path = lock_path(spec)
         _refuse_unwritable(path)
         chosen = lock_points(search) if points is None else [p.name for p in spread(search.points, points)]
-        write_lock(path, make_lock(search, spec=spec, points=chosen, jobs=jobs))
+        write_lock(path, make_lock(search, spec=spec, points=chosen, jobs=jobs, cache=cache))
         _print(f"{path}: {len(chosen)} of {len(search.points)} points")
 
 
@@ -813,6 +826,28 @@ def plan(
         for line in found.lines():
             _print(line)
     if not found.nothing_to_do:
+        raise typer.Exit(1)
+
+
+@app.command()
+def why(
+    spec: Spec,
+    run: Annotated[Path, typer.Option("--from", metavar="RUN", help="A run directory to compare with.")],
+    point: Annotated[str, typer.Option("--point", metavar="NAME", help="A grid point, by name or mass.")],
+    changes: Set = None,
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """What of a grid point a build would make again, and which changes since a run are the reason. Exit code 1 if anything."""
+    from modelbuilder.regression.why import find_why
+
+    found = find_why(_load(spec, changes, root), run, point)
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        for line in found.lines():
+            _print(line)
+    if not found.nothing:
         raise typer.Exit(1)
 
 
@@ -857,14 +892,23 @@ def schema(
         _print(str(output / name))
 
 
-def _scan(search: Loaded, output: Path, points: int | None, jobs: int | None, *, limits: bool) -> Summary:
+def _scan(
+    search: Loaded, output: Path, points: int | None, jobs: int | None, cache: Path | None, *, limits: bool
+) -> Summary:
     from modelbuilder.scan.run import run_search
 
     with _progress() as progress:
         command = shlex.join(["modelbuilder", *sys.argv[1:]])
         try:
             return run_search(
-                search, output, points=points, jobs=jobs, limits=limits, command=command, progress=progress
+                search,
+                output,
+                points=points,
+                jobs=jobs,
+                limits=limits,
+                cache=cache,
+                command=command,
+                progress=progress,
             )
         except KeyboardInterrupt:  # typer would make it "Aborted.", with a code of its own
             pass

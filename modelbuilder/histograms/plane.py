@@ -17,6 +17,7 @@ import numpy as np
 
 from modelbuilder.errors import UserError
 from modelbuilder.histograms.binning import Peak
+from modelbuilder.histograms.cache import SimulationCache
 from modelbuilder.histograms.ellipses import Ellipses, PlaneEvents, measure_core, sums_in_ellipses
 from modelbuilder.histograms.simulate import Simulation
 from modelbuilder.histograms.stated import pseudo_counts
@@ -110,11 +111,11 @@ class PlaneWindows:
 
 
 class PlaneSimulation:
-    """Simulates what a search in the plane asks for. n_threads: the result does not depend on it."""
+    """Simulates what a search in the plane asks for. n_threads, cache: as of `Simulation`."""
 
-    def __init__(self, search: LoadedSearch, *, n_threads: int = 1) -> None:
-        self.search, self.spec, self.n_threads = search, search.spec, n_threads
-        self.simulation = Simulation(search, n_threads=n_threads)
+    def __init__(self, search: LoadedSearch, *, n_threads: int = 1, cache: SimulationCache | None = None) -> None:
+        self.search, self.spec, self.n_threads, self.cache = search, search.spec, n_threads, cache
+        self.simulation = Simulation(search, n_threads=n_threads, cache=cache)
         (self.name,) = search.spec.channels
         self.channel: PlaneChannel = search.spec.plane(self.name)
         kinds = [MASS_LIKE[arguments_of(text)[0]] for text in self.channel.observables]
@@ -131,10 +132,9 @@ class PlaneSimulation:
                 assert isinstance(expected, EventsInPlane)
                 found = self._expected(expected, points, shapes.ellipses)
                 backgrounds[name] = np.column_stack([found, np.zeros(len(points))])
-                events = self._thrown(name, expected, nodes)
+                sums = self._sums(self._thrown(name, expected, nodes), shapes.ellipses)
             else:
-                events = self.background_events(name)
-            sums = sums_in_ellipses(events, shapes.ellipses, n_threads=self.n_threads)
+                sums = self._simulated_sums(name, shapes.ellipses)
             backgrounds.setdefault(name, sums[:, :2])
             observation += sums[:, 2]
         if isinstance(self.spec.data, AsimovData):
@@ -151,14 +151,27 @@ class PlaneSimulation:
 
     # ------------------------------------------------------------------------------------------------------ the signal
 
-    def measure_nodes(self) -> NodeMeasurement:
-        """Simulate the signal at all nodes. Raises UserError where too few events pass to measure anything."""
+    @functools.cached_property
+    def places(self) -> tuple[GridPoint, ...]:
+        """The nodes."""
         nodes = self.spec.signal.nodes
         assert nodes is not None
-        places = [
-            GridPoint(-1, point_name(pair), tuple(pair.items()), self.name)
-            for pair in nodes.pairs
-        ]  # fmt: skip
+        return tuple(GridPoint(-1, point_name(pair), tuple(pair.items()), self.name) for pair in nodes.pairs)
+
+    def node_inputs(self) -> object:
+        """All that the measurement of the signal at its nodes depends on."""
+        chains = tuple(self._node_chain(place).inputs for place in self.places)
+        return "nodes", chains, self.simulation.detector, self.channel.observables, self.channel.window.ellipse
+
+    def measure_nodes(self) -> NodeMeasurement:
+        """Simulate the signal at all nodes. Raises UserError where too few events pass to measure anything."""
+        if self.cache is None:
+            return self._measure_nodes()
+        kept = self.cache.arrays(self.node_inputs(), lambda: dict(vars(self._measure_nodes())))
+        return NodeMeasurement(**kept)
+
+    def _measure_nodes(self) -> NodeMeasurement:
+        places = self.places
         with ThreadPoolExecutor(self.n_threads) as pool:
             samples = list(pool.map(self._node_events, places))
         parameters, effective = [], []
@@ -177,9 +190,12 @@ class PlaneSimulation:
             found.closure[index] = self._closure(found, index, samples[index])
         return found
 
+    def _node_chain(self, place: GridPoint) -> ChainSample:
+        return self.simulation.chain_sample(SIGNAL, self.spec.selection, place)
+
     def _node_events(self, place: GridPoint) -> PlaneEvents:
         """Weights: efficiencies, so that their sum is that of the selection."""
-        chain = self.simulation.chain_sample(SIGNAL, self.spec.selection, place)
+        chain = self._node_chain(place)
         born = self.simulation.born_cross_section(SIGNAL, place)
         return self._events(chain, 1.0 / (chain.n_events * born), None)
 
@@ -257,6 +273,27 @@ class PlaneSimulation:
         )
 
     # --------------------------------------------------------------------------------------------- backgrounds and data
+
+    def background_inputs(self, name: str) -> object:
+        """All that the events of a simulated background, and their number in the data, depend on."""
+        chain = self.simulation.chain_sample(name, self.spec.selection)
+        counted = self.simulation.factors(name)
+        return "plane", chain.inputs, self.simulation.detector, self.channel.observables, counted, self._data_seed
+
+    def _simulated_sums(self, name: str, ellipses: Ellipses) -> FloatArray:
+        """As `_sums`, of a simulated background."""
+        if self.cache is None:
+            return self._sums(self.background_events(name), ellipses)
+        inputs = self.background_inputs(name), ellipses
+        kept = self.cache.arrays(inputs, lambda: {"sums": self._sums(self.background_events(name), ellipses)})
+        return kept["sums"]
+
+    def _sums(self, events: PlaneEvents, ellipses: Ellipses) -> FloatArray:
+        return sums_in_ellipses(events, ellipses, n_threads=self.n_threads)
+
+    @property
+    def _data_seed(self) -> int | None:
+        return None if isinstance(self.spec.data, AsimovData) else self.spec.data.seed
 
     def background_events(self, name: str) -> PlaneEvents:
         """A simulated background: its weights are expected events, its counts pseudo-data."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,16 @@ import numpy.typing as npt
 from modelbuilder.errors import UserError
 from modelbuilder.histograms import three_photons
 from modelbuilder.histograms.binning import FineBinning, Peak, fine_binning, fine_binning_of_square, fixed_binning
-from modelbuilder.histograms.samples import DataRequest, GeneralSample, Sample, Variation
+from modelbuilder.histograms.cache import Arrays, SimulationCache
+from modelbuilder.histograms.samples import (
+    DataRequest,
+    GeneralSample,
+    Sample,
+    SimulatedSample,
+    Variation,
+    arrays_of,
+    sample_of,
+)
 from modelbuilder.histograms.sideband import BinsBeside, Elsewhere, bins_beside
 from modelbuilder.histograms.smooth import smoothed
 from modelbuilder.histograms.stated import expected_events, pseudo_counts
@@ -30,7 +39,7 @@ from modelbuilder.kinematics.beams import Beams
 from modelbuilder.kinematics.chain import ChainGenerator
 from modelbuilder.kinematics.measure import detector_of
 from modelbuilder.kinematics.processes import ThreePhotons
-from modelbuilder.kinematics.sample import ChainSample, drawn_lifetimes
+from modelbuilder.kinematics.sample import AtLifetime, ChainSample, drawn_lifetimes
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import default_law
@@ -185,20 +194,51 @@ class RelativeEfficiency:
     stdev: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a search asks of a simulated sample: templates, and of a background the pseudo-data.
+
+    counted: what the number of events in the data depends on, besides the sample; None where none are wanted.
+    """
+
+    sample: Sample
+    edges: FloatArray
+    variations: Mapping[str, Variation]
+    second: FloatArray | None
+    counted: tuple[object, ...] | None
+
+    @property
+    def inputs(self) -> object:
+        """All that the templates depend on."""
+        return "templates", self.sample.inputs, self.edges, self.variations, self.second
+
+    @property
+    def data_inputs(self) -> object:
+        """All that the pseudo-data depend on."""
+        return "pseudo-data", self.sample.inputs, self.edges, self.second, self.counted
+
+
 class Simulation:
     """Runs the simulations that a search asks for.
 
     points: that templates are wanted for; those of the search if None. The binning is that of the points of the search.
     n_threads: of one simulation; the result does not depend on it.
+    cache: what is found there is not simulated again; nothing else changes.
     """
 
     def __init__(
-        self, search: LoadedSearch, *, points: tuple[GridPoint, ...] | None = None, n_threads: int = 1
+        self,
+        search: LoadedSearch,
+        *,
+        points: tuple[GridPoint, ...] | None = None,
+        n_threads: int = 1,
+        cache: SimulationCache | None = None,
     ) -> None:
         self.search = search
         self.points = search.points if points is None else points
         self.spec: SearchSpec = search.spec
         self.n_threads = n_threads
+        self.cache = cache
         self.beams = beams_of(self.spec.experiment)
         self.detector = detector_of(self.spec.experiment)
         self._mean_weights: dict[str, float] = {}
@@ -298,12 +338,8 @@ class Simulation:
                     stream = f"{name}/{region.channel}"
                     counts += pseudo_counts(templates[name].nominal.values, seed=self.spec.data.seed, stream=stream)
                 continue
-            sample = self.sample(name, region)
             scale = self.scale(name)
-            wanted = scale > 0.0 and not isinstance(self.spec.data, AsimovData)
-            data = DataRequest(scale=scale, seed=self.spec.data.seed) if wanted else None  # type: ignore[union-attr]
-            edges, second = region.binning.edges, None if region.second is None else region.second.edges
-            found = sample.run(edges, self.variations(name, {}), second=second, data=data, n_threads=self.n_threads)
+            found = self._simulated(self.asked(name, region), scale)
             templates[name] = found.templates.scaled(scale)
             if background.smooth is not None:
                 templates[name] = smoothed(templates[name].nominal, background.smooth)
@@ -332,6 +368,68 @@ class Simulation:
             return Elsewhere(expected=expected, observation=expected)
         counts = pseudo_counts(expected, seed=self.spec.data.seed, stream=f"{region.channel}/sideband")
         return Elsewhere(expected=expected, observation=counts)
+
+    def asked(self, name: str, region: Region, point: GridPoint | None = None) -> Asked:
+        """What is asked of the signal at a grid point, or of a simulated background."""
+        return Asked(
+            sample=self.sample(name, region, point),
+            edges=region.binning.edges,
+            variations=self.variations(name, {} if point is None else point.values),
+            second=None if region.second is None else region.second.edges,
+            counted=None if name == SIGNAL else self._counted(name),
+        )
+
+    def _counted(self, name: str) -> tuple[object, ...] | None:
+        data = self.spec.data
+        if isinstance(data, AsimovData) or self._expects_nothing(name):
+            return None
+        return self.factors(name), data.seed
+
+    def _expects_nothing(self, name: str) -> bool:
+        background = self.spec.backgrounds[name]
+        assert isinstance(background, Background)
+        cross_section = 1.0 if background.cross_section is None else background.cross_section.value
+        return self.spec.luminosity.value * background.efficiency.value * cross_section <= 0.0
+
+    def factors(self, name: str) -> object:
+        """What `scale` is made of, the mean weight by all that it depends on."""
+        background = self.spec.backgrounds[name]
+        assert isinstance(background, Background)
+        factors = self.spec.luminosity.value, background.efficiency.value, background.events
+        if background.cross_section is None:
+            return factors
+        topology = self._topology(name, None)
+        radiates = self.spec.radiation.acts_on(background, topology)
+        return factors, background.cross_section.value, topology, self.beams, radiates, self.spec.seed
+
+    def _simulated(self, asked: Asked, scale: float | None = None) -> SimulatedSample:
+        """Simulate, or recall, a sample. scale: expected events for a weight of one; there are no data without it."""
+        data, counts = None, None
+        if scale is not None and asked.counted is not None:
+            data = DataRequest(scale=scale, seed=self.spec.data.seed)  # type: ignore[union-attr]
+
+        def run(variations: Mapping[str, Variation], data: DataRequest | None) -> SimulatedSample:
+            return asked.sample.run(asked.edges, variations, second=asked.second, data=data, n_threads=self.n_threads)
+
+        if self.cache is None:
+            return run(asked.variations, data)
+        kept = self.cache.recall(asked.inputs)
+        if data is not None:
+            kept_counts = self.cache.recall(asked.data_inputs)
+            if kept_counts is not None:
+                data, counts = None, kept_counts["counts"]
+        if kept is None:
+            found = run(asked.variations, data)
+            self.cache.keep(asked.inputs, arrays_of(found))
+            found = replace(found, counts=counts) if data is None else found
+        else:
+            if data is not None:  # the templates are there, of other data
+                counts = run({}, data).counts
+            found = sample_of(kept, asked.variations, counts)
+        if data is not None:
+            assert found.counts is not None
+            self.cache.keep(asked.data_inputs, {"counts": found.counts})
+        return found
 
     def scale(self, name: str) -> float:
         """Expected events of a simulated background for a weight of one, before the selection."""
@@ -364,13 +462,7 @@ class Simulation:
             templates, efficiency, relative = self._at_shape(region, replace(point, ctau=None))
             factor = relative[point.ctau]
             return templates.scaled(factor), efficiency * factor
-        sample = self.sample(SIGNAL, region, point)
-        found = sample.run(
-            region.binning.edges,
-            self.variations(SIGNAL, point.values),
-            second=None if region.second is None else region.second.edges,
-            n_threads=self.n_threads,
-        )
+        found = self._simulated(self.asked(SIGNAL, region, point))
         efficiency = self.stated_efficiency(point) / self.born_cross_section(SIGNAL, point)
         per_weight = self.spec.events_per_rate * efficiency / signal.events
         return found.templates.scaled(per_weight), efficiency * found.selected_per_event
@@ -388,14 +480,16 @@ class Simulation:
 
         All from one sample of the signal, whose lengths of flight are drawn to cover them.
         """
-        lifetime = self.spec.signal.lifetime
-        assert lifetime is not None
-        assert lifetime.shape_at is not None
-        ctaus = [*lifetime.values, lifetime.shape_at]
-        chain = self.chain_sample(
-            SIGNAL, region.cuts, replace(point, ctau=None), lifetimes={lifetime.of: drawn_lifetimes(ctaus)}
-        )
-        *found, own = chain.at_lifetimes(self.detector, lifetime.of, ctaus, n_threads=self.n_threads)
+        chain, species, ctaus = self._flying(region, point)
+
+        def simulate() -> Arrays:
+            found = chain.at_lifetimes(self.detector, species, ctaus, n_threads=self.n_threads)
+            return {field.name: np.array([getattr(at, field.name) for at in found]) for field in fields(AtLifetime)}
+
+        inputs = self.flying_inputs(region, point)
+        kept = simulate() if self.cache is None else self.cache.arrays(inputs, simulate)
+        rows = zip(*(column.tolist() for column in kept.values()), strict=True)
+        *found, own = (AtLifetime(**dict(zip(kept, row, strict=True))) for row in rows)
         if own.effective_sample_size < FEWEST_EVENTS:
             return tuple(RelativeEfficiency(at.ctau, 0.0, 0.0) for at in found)
         return tuple(
@@ -404,6 +498,20 @@ class Simulation:
             else RelativeEfficiency(at.ctau, 0.0, 0.0)
             for at in found
         )
+
+    def _flying(self, region: Region, point: GridPoint) -> tuple[ChainSample, str, tuple[float, ...]]:
+        """The sample that efficiencies at all lifetimes are from, the particle, and the lifetimes, that of the shape last."""
+        lifetime = self.spec.signal.lifetime
+        assert lifetime is not None
+        assert lifetime.shape_at is not None
+        ctaus = (*lifetime.values, lifetime.shape_at)
+        drawn = {lifetime.of: drawn_lifetimes(ctaus)}
+        return self.chain_sample(SIGNAL, region.cuts, replace(point, ctau=None), lifetimes=drawn), lifetime.of, ctaus
+
+    def flying_inputs(self, region: Region, point: GridPoint) -> object:
+        """All that the efficiencies at other lifetimes depend on."""
+        chain, species, ctaus = self._flying(region, point)
+        return "lifetimes", chain.inputs, self.detector, species, ctaus
 
     def stated_efficiency(self, point: GridPoint) -> float:
         """Of the signal: what the simulation does not contain, and the branching fractions that the limit does not."""
@@ -530,12 +638,12 @@ class Simulation:
         if first.law.name == "resonance" and (made := _made_of_known(topology)) is not None:
             key = f"{name}/born"  # the same at all points
             if key not in self._mean_weights:
-                self._mean_weights[key] = self._weigh(ChainGenerator(made, self.beams, isr=False), key)
+                self._mean_weights[key] = self._weigh(ChainGenerator(made, self.beams, isr=False), key, radiates=False)
             return self._mean_weights[key]
         generator = ChainGenerator(topology, self.beams, isr=False)
         if generator.weight_unit == "1" and first.law.name != "resonance":
             return 1.0
-        return self._weigh(generator, f"{stream_of(name, point)}/born")
+        return self._weigh(generator, f"{stream_of(name, point)}/born", radiates=False)
 
     def _produced(self, name: str) -> float:
         """The mean weight of a background, radiation included."""
@@ -543,12 +651,18 @@ class Simulation:
             topology = self._topology(name, None)
             radiates = self.spec.radiation.acts_on(self._process(name), topology)
             generator = ChainGenerator(topology, self.beams, isr=radiates)
-            self._mean_weights[name] = self._weigh(generator, f"{name}/produced")
+            self._mean_weights[name] = self._weigh(generator, f"{name}/produced", radiates=radiates)
         return self._mean_weights[name]
 
-    def _weigh(self, generator: ChainGenerator, stream: str) -> float:
+    def _weigh(self, generator: ChainGenerator, stream: str, *, radiates: bool) -> float:
         seed, n_threads = self.spec.seed, self.n_threads
-        return generator.weigh(n_events=WEIGHED_EVENTS, seed=seed, stream=stream, n_threads=n_threads).mean
+
+        def weigh() -> Arrays:
+            found = generator.weigh(n_events=WEIGHED_EVENTS, seed=seed, stream=stream, n_threads=n_threads)
+            return {"mean": np.array(found.mean)}
+
+        inputs = "mean weight", generator.topology, generator.beams, radiates, WEIGHED_EVENTS, seed, stream
+        return float((weigh() if self.cache is None else self.cache.arrays(inputs, weigh))["mean"])
 
     def _shape_systematics(self, sample: str) -> dict[str, ShapeSystematic]:
         table = self.spec.systematics.items()

@@ -42,6 +42,11 @@ class ThreePhotonSample:
     seed: int
     stream: str
 
+    @property
+    def inputs(self) -> object:
+        """As `Sample.inputs`."""
+        return self
+
     def run(
         self,
         edges: FloatArray,

@@ -155,6 +155,20 @@ class ChainSample:
         stream: str,
         lifetimes: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
+        self.inputs = {
+            "topology": topology,
+            "beams": beams,
+            "candidates": tuple(candidates),
+            "cuts": tuple(cuts),
+            "vertices": dict(vertices or {}),
+            "taken_for": dict(taken_for or {}),
+            "isr": isr,
+            "n_events": n_events,
+            "seed": seed,
+            "stream": stream,
+            "lifetimes": {species: tuple(ctaus) for species, ctaus in (lifetimes or {}).items()},
+        }
+        """All that the events and what is selected of them depend on, besides the detector."""
         self.topology = topology
         self.beams = beams
         self.candidates = tuple(candidates)

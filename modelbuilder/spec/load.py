@@ -125,7 +125,15 @@ def load_combination(path: Path | str, *, overrides: Iterable[str] = (), root: P
 
 def load_spec(path: Path | str, *, overrides: Iterable[str] = (), root: Path | None = None) -> Loaded:
     """A search or a combination, as its `schema:` says; a search, if it says nothing. Otherwise as `load_search`."""
-    tree, problems = resolve(Path(path), overrides=overrides, root=root)
+    return _checked(*resolve(Path(path), overrides=overrides, root=root))
+
+
+def spec_of(tree: Mapping) -> Loaded:
+    """The search or combination of a resolved tree. Raises SpecError."""
+    return _checked(tree, [])
+
+
+def _checked(tree: Mapping, problems: list[Problem]) -> Loaded:
     return _checked_combination(tree, problems) if is_combination(tree) else _checked_search(tree, problems)
 
 
