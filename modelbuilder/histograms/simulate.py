@@ -28,6 +28,7 @@ from modelbuilder.kinematics.chain import ChainGenerator
 from modelbuilder.kinematics.measure import detector_of
 from modelbuilder.kinematics.processes import ThreePhotons
 from modelbuilder.kinematics.sample import ChainSample
+from modelbuilder.spec.cuts import Cut
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import default_law
@@ -39,7 +40,6 @@ from modelbuilder.spec.search import (
     SIGNAL,
     AsimovData,
     Background,
-    Cut,
     SearchSpec,
     SecondObservable,
     ShapeSystematic,

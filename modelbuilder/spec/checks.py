@@ -18,6 +18,7 @@ from modelbuilder.spec import photon_reach, plane_checks
 from modelbuilder.spec.base import SpecModel
 from modelbuilder.spec.comparisons import CROSS_SECTION, Comparison, faults_of_comparisons
 from modelbuilder.spec.conditions import Condition
+from modelbuilder.spec.cuts import Cut
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.functions import Bounded
 from modelbuilder.spec.grid import GridError, GridPoint, expand_grid, spread
@@ -45,7 +46,6 @@ from modelbuilder.spec.search import (
     Background,
     BernsteinShape,
     Channel,
-    Cut,
     GridAxis,
     LuminositySystematic,
     Radiation,

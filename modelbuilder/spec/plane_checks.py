@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from modelbuilder.spec.cuts import Cut
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.plane import PlaneChannel
@@ -14,7 +15,6 @@ from modelbuilder.spec.search import (
     AnyChannel,
     Background,
     BernsteinShape,
-    Cut,
     GridAxis,
     LuminositySystematic,
     RateSystematic,

@@ -15,6 +15,7 @@ import pytest
 
 from modelbuilder.errors import KinematicsError
 from modelbuilder.spec.check_file import check_file
+from modelbuilder.spec.cuts import Cut
 from modelbuilder.spec.load import load_experiment, load_search
 from modelbuilder.spec.process import (
     WITH_CROSS_SECTION,
@@ -28,7 +29,7 @@ from modelbuilder.spec.process import (
     hypotheses,
     seen_kinds,
 )
-from modelbuilder.spec.search import Cut, Varied
+from modelbuilder.spec.search import Varied
 from modelbuilder.spec.topology import LAWS, Law, parse_chain
 from modelbuilder.theory.models import MODELS
 
