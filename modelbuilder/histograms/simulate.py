@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from modelbuilder.errors import UserError
+from modelbuilder.errors import Problem, SpecError, UserError
 from modelbuilder.histograms import three_photons
 from modelbuilder.histograms.binning import FineBinning, Peak, fine_binning, fine_binning_of_square, fixed_binning
+from modelbuilder.histograms.inputs import template_from_file
 from modelbuilder.histograms.samples import DataRequest, GeneralSample, Sample, Variation
 from modelbuilder.histograms.smooth import smoothed
 from modelbuilder.histograms.stated import expected_events, pseudo_counts
@@ -40,6 +41,9 @@ from modelbuilder.spec.search import (
     SIGNAL,
     AsimovData,
     Background,
+    BackgroundFromFiles,
+    ObservedData,
+    PseudoData,
     SearchSpec,
     SecondObservable,
     ShapeSystematic,
@@ -212,16 +216,19 @@ class Simulation:
         """Simulate all backgrounds of a region, and its data."""
         templates, counts = {}, np.zeros(region.n_bins)
         for name, background in self.spec.backgrounds.items():
-            if isinstance(background, StatedBackground):
-                templates[name] = self._stated(background, region)
-                if not isinstance(self.spec.data, AsimovData):
+            if not isinstance(background, Background):
+                if isinstance(background, StatedBackground):
+                    templates[name] = self._stated(background, region)
+                else:
+                    templates[name] = self.from_files(name, region)
+                if isinstance(self.spec.data, PseudoData):
                     stream = f"{name}/{region.channel}"
                     counts += pseudo_counts(templates[name].nominal.values, seed=self.spec.data.seed, stream=stream)
                 continue
             sample = self.sample(name, region)
-            scale = self.scale(name)
-            wanted = scale > 0.0 and not isinstance(self.spec.data, AsimovData)
-            data = DataRequest(scale=scale, seed=self.spec.data.seed) if wanted else None  # type: ignore[union-attr]
+            scale, data = self.scale(name), None
+            if isinstance(self.spec.data, PseudoData) and scale > 0.0:
+                data = DataRequest(scale=scale, seed=self.spec.data.seed)
             edges, second = region.binning.edges, None if region.second is None else region.second.edges
             found = sample.run(edges, self.variations(name, {}), second=second, data=data, n_threads=self.n_threads)
             templates[name] = found.templates.scaled(scale)
@@ -231,6 +238,8 @@ class Simulation:
                 counts += found.counts
         if isinstance(self.spec.data, AsimovData):
             counts = np.sum([sample.nominal.values for sample in templates.values()], axis=0)
+        if isinstance(self.spec.data, ObservedData):
+            counts = self.observed(region)
         return RegionTemplates(region=region, backgrounds=templates, observation=counts)
 
     def scale(self, name: str) -> float:
@@ -252,6 +261,44 @@ class Simulation:
             shares = np.array(spectrum.second)
             values = np.outer(values, shares / shares.sum()).ravel()
         return SampleTemplates(Template(values, np.zeros_like(values)))
+
+    def check_files(self) -> None:
+        """Raise SpecError, with all problems, where a file has not the bins that a region needs."""
+        problems: list[Problem] = []
+        for region in self.regions.values():
+            for path in self.spec.inputs:
+                if path[-1] == region.channel:
+                    try:
+                        self._read(path, region)
+                    except SpecError as error:
+                        problems.extend(error.problems)
+        if problems:
+            raise SpecError(tuple(dict.fromkeys(problems)))
+
+    def from_files(self, name: str, region: Region) -> SampleTemplates:
+        """A background from files. Raises SpecError where its bins are not those of the region."""
+        background = self.spec.backgrounds[name]
+        assert isinstance(background, BackgroundFromFiles)
+        own = background.files[region.channel]
+        found = self._read(("backgrounds", name, "files", region.channel), region)
+        scale = self.spec.luminosity.value / own.luminosity
+        scale *= 1.0 if background.efficiency is None else background.efficiency.value
+        return SampleTemplates(found.scaled(scale))
+
+    def observed(self, region: Region) -> FloatArray:
+        """The measured data of a region. Raises SpecError where their bins are not those of the region."""
+        return self._read(("data", "files", region.channel), region).values
+
+    def _read(self, path: tuple[str, ...], region: Region) -> Template:
+        channel = self.spec.line(region.channel)
+        second = () if channel.second is None else (channel.second.observable,)
+        return template_from_file(
+            self.search,
+            path,
+            observables=(channel.observable, *second),
+            edges=(region.binning.edges, *(() if region.second is None else (region.second.edges,))),
+            cuts=region.cuts,
+        )
 
     def signal(self, region: Region, point: GridPoint) -> tuple[SampleTemplates, float]:
         """Signal templates on the fine binning in events per fb, and the efficiency (acceptance included).
@@ -336,8 +383,11 @@ class Simulation:
 
     def _process(self, name: str) -> Signal | Background:
         process = self.spec.signal if name == SIGNAL else self.spec.backgrounds[name]
-        if isinstance(process, StatedBackground):
-            msg = f"nothing of {name} is simulated: the spec states what is expected of it"
+        if not isinstance(process, Signal | Background):
+            known = (
+                "the spec states what is expected of it" if isinstance(process, StatedBackground) else "it is in files"
+            )
+            msg = f"nothing of {name} is simulated: {known}"
             raise UserError(msg)
         return process
 

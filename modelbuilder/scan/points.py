@@ -83,6 +83,14 @@ def points_of(loaded: Loaded, *, n_threads: int = 1) -> Points:
     return PointsOfSearch(loaded, n_threads=n_threads)
 
 
+def check_files(loaded: Loaded) -> None:
+    """Raise SpecError where the bins of data or backgrounds from files do not fit those of the channels."""
+    if not any(search.spec.inputs and not search.spec.in_plane for search in searches_of(loaded).values()):
+        return
+    for simulation in points_of(loaded).simulations.values():
+        simulation.check_files()
+
+
 def columns_of(loaded: Loaded) -> list[dict[str, str]]:
     """The columns of the table of limits."""
     variables = loaded.spec.grid_variables

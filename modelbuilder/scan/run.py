@@ -18,7 +18,7 @@ from modelbuilder.errors import ModelBuilderError, WorkspaceError
 from modelbuilder.histograms.templates import to_uhi_json
 from modelbuilder.kinematics.shards import available_threads
 from modelbuilder.scan.point import limit_rows
-from modelbuilder.scan.points import Shared, points_of, searches_of
+from modelbuilder.scan.points import Shared, check_files, points_of, searches_of
 from modelbuilder.scan.store import TEMPLATES, RunDirectory, write_atomically
 from modelbuilder.spec.grid import GridPoint, spread
 from modelbuilder.spec.load import Loaded
@@ -58,7 +58,8 @@ def run_search(
 
     points: that many, evenly spread over the grid; all if None.    only: names of those to choose from.
     jobs: processes; as many as processors if None. The result does not depend on `jobs`. With several jobs, a script must call this under `if __name__ == "__main__"`.
-    Raises RunDirectoryError if the directory belongs to something else, WorkspaceError if there is no background.
+    Raises RunDirectoryError if the directory belongs to something else, WorkspaceError if there is no background, SpecError
+    where the bins of a file do not fit; nothing is written then.
     """
     if not all(one.spec.backgrounds for one in searches_of(search).values()):
         msg = (
@@ -66,6 +67,7 @@ def run_search(
             " process, or state what is `expected` of a free shape, however little"
         )
         raise WorkspaceError(msg)
+    check_files(search)
     chosen = spread(tuple(p for p in search.points if only is None or p.name in only), points)
     with RunDirectory.open_for(path, search, command=command) as run:
         resumed = sum(point.name in run.done for point in chosen)

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from modelbuilder.errors import KinematicsError, Problem
-from modelbuilder.spec import photon_reach, plane_checks
+from modelbuilder.spec import input_checks, photon_reach, plane_checks
 from modelbuilder.spec.base import SpecModel
 from modelbuilder.spec.comparisons import CROSS_SECTION, Comparison, faults_of_comparisons
 from modelbuilder.spec.conditions import Condition
@@ -56,6 +56,7 @@ from modelbuilder.spec.search import (
     SpuriousSignal,
     StatedBackground,
     Systematic,
+    has_luminosity,
 )
 from modelbuilder.spec.topology import INITIAL, Topology
 from modelbuilder.spec.tree import Mapping, Node, child, path_text, plain
@@ -306,7 +307,9 @@ def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str,
                 yield path, f"found {sample!r}, which is not a sample{nearest(sample, known)}"
             elif sample != SIGNAL and isinstance(backgrounds[sample].shape, BernsteinShape):
                 yield path, f"acts on nothing: rate and shape of {sample!r} are free; remove it from the list"
-            elif isinstance(systematic, ShapeSystematic) and isinstance(backgrounds.get(sample), StatedBackground):
+            elif (
+                isinstance(systematic, ShapeSystematic) and sample != SIGNAL and not _is_simulated(backgrounds[sample])
+            ):
                 yield path, f"nothing of {sample!r} is simulated, so it has no shape to vary; remove it from the list"
             elif (
                 sample != SIGNAL and backgrounds[sample].rate == "free" and not isinstance(systematic, ShapeSystematic)
@@ -314,12 +317,16 @@ def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str,
                 yield path, f"acts on nothing: the rate of {sample!r} is free; remove it from the list"
 
 
+def _is_simulated(background: AnyBackground) -> bool:
+    return isinstance(background, Background)
+
+
 def _not_stated(sample: str, backgrounds: dict[str, AnyBackground]) -> str:
     """Why the uncertainty of the luminosity cannot be put on a sample by name; nothing if it can."""
     background = backgrounds.get(sample)
     if background is None:
         return f"found {sample!r}, which is not a background{nearest(sample, backgrounds)}"
-    if not isinstance(background, StatedBackground):
+    if has_luminosity(background):
         return f"{sample!r} is simulated: it has this uncertainty anyway; remove it from the list"
     return (
         f"acts on nothing: the rate of {sample!r} is free; remove it from the list" if background.rate == "free" else ""
@@ -604,6 +611,7 @@ _CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     _masses_are_possible,
     _orders_are_whole,
     _expectations_fit,
+    *input_checks.CHECKS,
     _rates_can_be_told,
     _interpretations_fit,
     _comparisons_fit,

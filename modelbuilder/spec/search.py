@@ -23,6 +23,7 @@ from modelbuilder.spec.functions import (
     RelativeSizeOfMass,
     parsed,
 )
+from modelbuilder.spec.inputs import FromFile, Observed
 from modelbuilder.spec.interpretations import Interpretations
 from modelbuilder.spec.methods import Method, Prior
 from modelbuilder.spec.observables import arguments_of, unit_of
@@ -277,6 +278,12 @@ StatedShape = Annotated[
 ]
 
 
+ShapeFromFiles = Annotated[
+    Annotated[Literal["simulated", "stated"], Tag("a named shape")] | Annotated[BernsteinShape, Tag("a free shape")],
+    Discriminator(_kind_of_shape),
+]
+
+
 def _refuse_fixed_polynomial(shape: object, rate: str) -> None:
     if isinstance(shape, BernsteinShape) and rate == "fixed":
         reason = "a Bernstein shape has free coefficients; write `rate: free`"
@@ -417,15 +424,56 @@ class StatedBackground(SpecModel):
         return self
 
 
+class BackgroundFromFiles(SpecModel):
+    """A background whose events come from files, as histograms or event by event."""
+
+    title: str = Field(description="for figures")
+    files: dict[Name, FromFile] = Field(
+        min_length=1, description="by channel: a histogram, or events with the columns of the observables"
+    )
+    efficiency: ConstantEfficiency | None = Field(None, description="of what the files do not contain; 1 without")
+    shape: ShapeFromFiles = Field(
+        description="simulated: that of the files, with their statistical errors; stated: without; or a free smooth function"
+    )
+    rate: Literal["free", "fixed"] = Field(description="fixed: the expected yield, with the rate systematics on it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_files_alone(cls, value: Any) -> Any:
+        others = (*Background.model_fields, *StatedBackground.model_fields)
+        both = [key for key in dict(value) if key in others and key not in cls.model_fields]
+        if both:
+            reason = f"found {both[0]} and files; a background is simulated, stated or from files, remove one of them"
+            raise refusal(reason, (both[0],))
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BackgroundFromFiles:
+        _refuse_fixed_polynomial(self.shape, self.rate)
+        return self
+
+
 def _kind_of_background(value: object) -> str:
-    stated = "expected" in value if isinstance(value, dict) else isinstance(value, StatedBackground)
-    return "stated" if stated else "to simulate"
+    if isinstance(value, dict):
+        return "stated" if "expected" in value else "from files" if "files" in value else "to simulate"
+    if isinstance(value, StatedBackground):
+        return "stated"
+    return "from files" if isinstance(value, BackgroundFromFiles) else "to simulate"
 
 
 AnyBackground = Annotated[
-    Annotated[Background, Tag("to simulate")] | Annotated[StatedBackground, Tag("stated")],
+    Annotated[Background, Tag("to simulate")]
+    | Annotated[StatedBackground, Tag("stated")]
+    | Annotated[BackgroundFromFiles, Tag("from files")],
     Discriminator(_kind_of_background),
 ]
+
+
+def has_luminosity(background: AnyBackground) -> bool:
+    """Whether a background is a simulated cross section times the luminosity, so that the uncertainty of this is its own."""
+    if isinstance(background, BackgroundFromFiles):
+        return background.shape == "simulated"
+    return isinstance(background, Background)
 
 
 class LuminositySystematic(SpecModel):
@@ -434,7 +482,7 @@ class LuminositySystematic(SpecModel):
     kind: Literal["luminosity"]
     also: list[str] = Field(
         default_factory=list,
-        description="stated backgrounds whose expectation is a cross section times the luminosity, not a count in data",
+        description="stated backgrounds, in the spec or in files, whose expectation is a cross section times the luminosity, not a count in data",
     )
 
 
@@ -538,7 +586,16 @@ class AsimovData(SpecModel):
     kind: Literal["asimov"]
 
 
-Data = Annotated[PseudoData | AsimovData, Discriminator("kind")]
+class ObservedData(SpecModel):
+    """Measured data, from files."""
+
+    kind: Literal["observed"]
+    files: dict[Name, Observed] = Field(
+        min_length=1, description="by channel: a histogram, or events with the columns of the observables"
+    )
+
+
+Data = Annotated[PseudoData | AsimovData | ObservedData, Discriminator("kind")]
 
 
 class SearchSpec(SpecModel):
@@ -586,6 +643,17 @@ class SearchSpec(SpecModel):
     def grid_variable(self) -> str:
         """The name of the one mass that is scanned; of a grid of two masses, the first."""
         return self.grid_variables[0]
+
+    @property
+    def inputs(self) -> dict[tuple[str, ...], Observed | FromFile]:
+        """What comes from files, by its path in the spec."""
+        found: dict[tuple[str, ...], Observed | FromFile] = {}
+        for name, background in self.backgrounds.items():
+            if isinstance(background, BackgroundFromFiles):
+                found |= {("backgrounds", name, "files", channel): one for channel, one in background.files.items()}
+        if isinstance(self.data, ObservedData):
+            found |= {("data", "files", channel): one for channel, one in self.data.files.items()}
+        return found
 
     @property
     def in_plane(self) -> bool:

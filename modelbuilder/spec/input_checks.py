@@ -1,0 +1,109 @@
+"""Checks of data and backgrounds from files: what they must have for the channels, which only the whole spec tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from pydantic_core import PydanticCustomError
+
+from modelbuilder.spec.cuts import Cut
+from modelbuilder.spec.grid import GridPoint
+from modelbuilder.spec.inputs import Events, FromFile, Histogram, Observed
+from modelbuilder.spec.plane import PlaneChannel
+from modelbuilder.spec.problems import nearest
+from modelbuilder.spec.search import AnyBackground, AnyChannel, BackgroundFromFiles, Data, ObservedData
+
+Path = tuple[str | int, ...]
+Finding = tuple[Path, str]
+
+
+def _inputs_fit(
+    backgrounds: dict[str, AnyBackground],
+    data: Data,
+    channels: dict[str, AnyChannel],
+    selection: list[Cut],
+    points: tuple[GridPoint, ...],
+) -> Iterator[Finding]:
+    """One input for each channel, with its observables and the quantities of the cuts that are to be made."""
+    used = list(dict.fromkeys(point.channel for point in points))
+    for name, background in backgrounds.items():
+        if isinstance(background, BackgroundFromFiles):
+            yield from _all_fit(("backgrounds", name, "files"), background.files, channels, used, selection, points)
+    if isinstance(data, ObservedData):
+        yield from _all_fit(("data", "files"), data.files, channels, used, selection, points)
+
+
+def _all_fit(
+    path: Path,
+    files: Mapping[str, Observed | FromFile],
+    channels: dict[str, AnyChannel],
+    used: list[str],
+    selection: list[Cut],
+    points: tuple[GridPoint, ...],
+) -> Iterator[Finding]:
+    for name, entry in files.items():
+        own = (*path, name)
+        if name not in channels:
+            yield own, f"found {name!r}, which is not a channel{nearest(name, channels)}"
+            continue
+        try:
+            if isinstance(entry, Events):
+                yield from _events_fit(own, entry, channels[name], selection)
+            else:
+                yield from _histogram_fits(own, entry, channels[name])
+        except PydanticCustomError as error:
+            context = error.context or {}
+            yield (*own, *context["at"]), str(context["reason"])
+        yield from _knows_its_cuts(own, entry, name, selection, points)
+    missing = [name for name in used if name not in files]
+    if missing:
+        yield path, f"missing: {', '.join(missing)}; each channel needs its own"
+
+
+def _histogram_fits(path: Path, entry: Histogram, channel: AnyChannel) -> Iterator[Finding]:
+    if isinstance(channel, PlaneChannel):
+        yield path, "found a histogram; windows in a plane are ellipses, which no bins follow, give the events"
+    elif entry.table is not None:
+        second = () if channel.second is None else (channel.second.observable,)
+        entry.contents((channel.observable, *second))
+
+
+def _events_fit(path: Path, entry: Events, channel: AnyChannel, selection: list[Cut]) -> Iterator[Finding]:
+    in_plane = isinstance(channel, PlaneChannel)
+    texts = list(channel.observables) if isinstance(channel, PlaneChannel) else [channel.observable]
+    if not isinstance(channel, PlaneChannel) and channel.second is not None:
+        texts.append(channel.second.observable)
+    for index, text in enumerate(texts):
+        column = entry.column_of(text)
+        if column is None:
+            known = ", ".join(entry.observables)
+            yield (*path, "observables"), f"found {known}; missing: {text}, the observable of the channel"
+        elif len(column.names) > 1 and (in_plane or index > 0):
+            reason = f"found {len(column.names)} columns for {text}; it has one value in an event"
+            yield (*path, "observables"), reason
+    if entry.cuts == "selection":
+        for cut in selection:
+            entry.check_cut(cut, ("cuts",))
+
+
+def _knows_its_cuts(
+    path: Path, entry: Observed | FromFile, channel: str, selection: list[Cut], points: tuple[GridPoint, ...]
+) -> Iterator[Finding]:
+    """What was selected before knows one set of cuts."""
+    if isinstance(entry, Events) and entry.cuts == "selection":
+        return
+    sets = {
+        tuple(cut.where is None or cut.where.holds(point.values) for cut in selection)
+        for point in points
+        if point.channel == channel
+    }
+    if len(sets) > 1:
+        what = "events with `cuts: selection`" if isinstance(entry, Events) else "the events, with `cuts: selection`"
+        reason = (
+            f"the cuts of {channel} change with the mass, {len(sets)} sets of them, and what is in the file knows one; give"
+            f" {what}, or a channel for each set"
+        )
+        yield path, reason
+
+
+CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (_inputs_fit,)
