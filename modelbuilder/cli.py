@@ -220,15 +220,23 @@ def show(
     resolved: Annotated[bool, typer.Option("--resolved", help="Print the spec with everything merged in.")] = False,
     origin: Annotated[bool, typer.Option("--origin", help="The same, with file:line of each value.")] = False,
     grid: Annotated[bool, typer.Option("--grid", help="Print the grid points.")] = False,
+    edges: Annotated[
+        bool,
+        typer.Option("--edges", help="Print the bin edges of the channels, as CSV: what histograms are filled in."),
+    ] = False,
     changes: Set = None,
     root: Root = None,
 ) -> None:
-    """Print what the tool understood: a summary, the resolved spec, or the grid."""
+    """Print what the tool understood: a summary, the resolved spec, the grid, or the binning."""
     from modelbuilder.spec.emit import to_yaml
     from modelbuilder.spec.summary import grid_lines, summary_lines
 
     search = _load(spec, changes, root)
-    if grid:
+    if edges:
+        from modelbuilder.scan.points import edges_csv
+
+        lines = [edges_csv(search).rstrip("\n")]
+    elif grid:
         lines = grid_lines(search)
     elif resolved or origin:
         lines = [to_yaml(search.tree, origin=origin).rstrip("\n")]

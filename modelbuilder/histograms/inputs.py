@@ -86,7 +86,10 @@ def _remedy(search: LoadedSearch, channel: str, have: Sequence[FloatArray], want
     """What would be right: numbers of bins that fit, or where the edges can be seen."""
     asked = search.spec.line(channel)
     if asked.bins is None:
-        return f"; `modelbuilder show SPEC --edges` prints the edges of {channel} for which a histogram, or events, fit"
+        return (
+            f"; `modelbuilder show SPEC --edges` prints those of {channel}: fill them, or give the events, or write `range` and"
+            " `bins` in place of bin_width"
+        )
     low, high = asked.limits
     fitting = equal_bins_that_fit(have[0], low, high, asked.bins)
     if asked.bins in fitting:

@@ -10,7 +10,14 @@ import numpy as np
 
 from modelbuilder.errors import Problem, SpecError, UserError
 from modelbuilder.histograms import three_photons
-from modelbuilder.histograms.binning import FineBinning, Peak, fine_binning, fine_binning_of_square, fixed_binning
+from modelbuilder.histograms.binning import (
+    FineBinning,
+    Peak,
+    Reach,
+    fine_binning,
+    fine_binning_of_square,
+    fixed_binning,
+)
 from modelbuilder.histograms.inputs import template_from_file
 from modelbuilder.histograms.samples import DataRequest, GeneralSample, Sample, Variation
 from modelbuilder.histograms.smooth import smoothed
@@ -179,21 +186,26 @@ class Simulation:
 
     def _binning(self, name: str) -> FineBinning:
         channel = self.spec.line(name)
-        if channel.bins is not None:
-            return fixed_binning(*channel.limits, channel.bins)
+        fixed = None if channel.bins is None else fixed_binning(*channel.limits, channel.bins)
+        if fixed is not None and channel.window is None:
+            return fixed
         assert channel.window is not None
-        assert channel.bin_width is not None
         points = [point for point in self.search.points if point.channel == name]
         masses = np.array([point.mass for point in points])
         (variable,) = self.spec.grid_variables
-        shared = {"bin_width": channel.bin_width, "window": channel.window, "largest_mass": self.beams.sqrt_s}
         resolution = channel.resolution or channel.resolution2
         assert resolution is not None
+        is_square = channel.resolution is None
+        if fixed is not None:
+            reach = Reach(resolution, variable, 0.5 * channel.window, is_square)
+            return replace(fixed, peak=self.peak(channel.observable, points[0]), reach=reach)
+        assert channel.bin_width is not None
+        shared = {"bin_width": channel.bin_width, "window": channel.window, "largest_mass": self.beams.sqrt_s}
 
         def at(mass: float) -> float:
             return resolution.at({variable: mass})
 
-        if channel.resolution is None:
+        if is_square:
             return fine_binning_of_square(at, masses, **shared)
         return fine_binning(at, masses, **shared, peak=self.peak(channel.observable, points[0]))
 

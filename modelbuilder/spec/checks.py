@@ -40,6 +40,7 @@ from modelbuilder.spec.process import (
     seen_kinds,
 )
 from modelbuilder.spec.search import (
+    MASS_LIKE,
     SIGNAL,
     AnyBackground,
     AnyChannel,
@@ -514,13 +515,32 @@ def _windows_have_a_resolution(
         key = "resolution" if channel.resolution is not None else "resolution2"
         function = channel.resolution or channel.resolution2
         own = [point for point in points if point.channel == name]
-        if channel.window is None or function is None or not own or not function.variables <= set(own[0].values):
+        if (
+            channel.window is None
+            or channel.range is not None
+            or function is None
+            or not own
+            or not function.variables <= set(own[0].values)
+        ):
             continue
         try:
             for step in range(101):
                 function.at(dict.fromkeys(own[0].values, 0.01 * step * experiment.beams.sqrt_s))
         except ValueError as error:
             yield ("channels", name, key), f"windows reach further than the grid: {error}"
+
+
+def _masses_are_in_range(channels: dict[str, AnyChannel], points: tuple[GridPoint, ...]) -> Iterator[Finding]:
+    """Windows in equal bins of a range have the mass within it."""
+    for name, channel in channels.items():
+        if isinstance(channel, PlaneChannel) or channel.window is None or channel.range is None:
+            continue
+        low, high = channel.limits
+        for point in points:
+            kind = MASS_LIKE[arguments_of(channel.observable)[0]]
+            if point.channel == name and not low <= point.mass ** (2 if kind == "mass2" else 1) <= high:
+                yield ("channels", name, "range"), f"the grid point at {point.mass:g} GeV lies outside of it"
+                break
 
 
 def _final_state(
@@ -617,6 +637,7 @@ _CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     _comparisons_fit,
     _processes_are_possible,
     _windows_have_a_resolution,
+    _masses_are_in_range,
     _samples_exist,
     *plane_checks.CHECKS,
 )

@@ -132,10 +132,10 @@ class Cut(SpecModel):
         return parsed(Quantity(dimension_of(self.quantity)), value, at)
 
 
-def dimension_of(quantity: str, at: str = "quantity") -> Dimension:
-    """The dimension of an observable; raises the refusal if it is none."""
+def dimension_of(quantity: str, *at: str) -> Dimension:
+    """The dimension of an observable; raises the refusal if it is none, at `quantity` where nothing else is said."""
     try:
         unit = unit_of(quantity)
     except KinematicsError as error:
-        raise refusal(str(error), (at,)) from None
+        raise refusal(str(error), at or ("quantity",)) from None
     return {"GeV": ENERGY, "GeV^2": ENERGY_SQUARED, "rad": ANGLE, "cm": LENGTH}.get(unit, NUMBER_OF)

@@ -330,7 +330,7 @@ def _parquet_columns(content: bytes, names: Sequence[str]) -> dict[str, FloatArr
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     with _faults_of("Parquet"):
-        file = pq.ParquetFile(pa.BufferReader(content))
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         schema, number = file.schema_arrow, int(file.metadata.num_rows)
         _check_columns(names, list(schema.names), number)
         for name in names:
@@ -354,7 +354,7 @@ def _tree_columns(content: bytes, names: Sequence[str], tree: str) -> dict[str, 
         found = _object(file, tree)
         if not hasattr(found, "num_entries") or not hasattr(found, "keys"):
             kind = str(getattr(found, "classname", type(found).__name__))
-            msg = f"{tree!r} is a {kind}; expected a TTree"
+            msg = f"{tree!r} is a {kind}; expected a TTree or RNTuple"
             raise InputFileError(msg)
         number = int(found.num_entries)
         _check_columns(names, [str(key) for key in found.keys()], number)  # noqa: SIM118  not a dictionary
@@ -407,6 +407,10 @@ def _root_content(content: bytes) -> Iterator[Any]:
     import uproot
 
     with _faults_of("ROOT"), uproot.open(io.BytesIO(content)) as file:
+        end = int(file.file.fEND)
+        if end > len(content):
+            msg = f"cut short: it has {len(content)} of {end} bytes"
+            raise InputFileError(msg)
         yield file
 
 

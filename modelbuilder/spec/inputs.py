@@ -194,7 +194,9 @@ class ObservedHistogram(Histogram):
 class BackgroundHistogram(Histogram):
     """The expected events of a background in bins."""
 
-    luminosity: Luminosity = Field(description="that the events are for; they are scaled to that of the search")
+    luminosity: Luminosity = Field(
+        description="that of the file, from which the events are scaled to that of the search"
+    )
 
     @model_validator(mode="after")
     def _not_negative(self) -> BackgroundHistogram:
@@ -226,7 +228,7 @@ class FileColumn(SpecModel):
     """The column of an observable, or one for each of its values in an event, and their unit."""
 
     column: str | list[str] = Field(examples=["m_gg"])
-    unit: str = Field(description="of the numbers in the file; empty for pure numbers", examples=["MeV"])
+    unit: str = Field(description="the unit of the numbers in the file; empty for pure numbers", examples=["MeV"])
 
     @model_validator(mode="after")
     def _few(self) -> FileColumn:
@@ -254,7 +256,9 @@ class Events(SpecModel):
 
     parquet: str | None = Field(None, description="a Parquet file, relative to this one")
     root: str | None = Field(None, description="a ROOT file, relative to this one; with `tree`")
-    tree: str | None = Field(None, description="the name of the TTree in a ROOT file", examples=["folder/events"])
+    tree: str | None = Field(
+        None, description="the name of the TTree, or RNTuple, in a ROOT file", examples=["folder/events"]
+    )
     sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="of the file, if it must be this one; a run writes it down"
     )
@@ -278,13 +282,13 @@ class Events(SpecModel):
             raise refusal(reason)
         if (self.root is None) != (self.tree is None):
             reason = (
-                "missing; say which TTree of the file"
+                "missing; say which TTree, or RNTuple, of the file"
                 if self.tree is None
                 else "a Parquet file has no trees; remove it"
             )
             raise refusal(reason, ("tree",))
         for text, column in self.observables.items():
-            dimension = dimension_of(text, text)
+            dimension = dimension_of(text, "observables", text)
             parsed(Quantity(dimension), f"1 {column.unit}".strip(), ("observables", text, "unit"))
         if len({_plain(text) for text in self.observables}) < len(self.observables):
             reason = "found an observable twice"
@@ -345,7 +349,9 @@ class ObservedEvents(Events):
 class BackgroundEvents(Events):
     """A background, event by event."""
 
-    luminosity: Luminosity = Field(description="that the events are for; they are scaled to that of the search")
+    luminosity: Luminosity = Field(
+        description="that of the file, from which the events are scaled to that of the search"
+    )
 
 
 def _kind_of_input(value: object) -> str:

@@ -186,7 +186,10 @@ class Channel(SpecModel):
     )
     window: PositiveResolutions | None = Field(None, description="full width of the fit window around the mass")
     bin_width: PositiveResolutions | None = Field(None, description="of the fine binning that all windows share")
-    range: tuple[RawValue, RawValue] | None = Field(None, description="a fixed range, in place of window")
+    range: tuple[RawValue, RawValue] | None = Field(
+        None,
+        description="a fixed range, in place of window; or with it, the range of equal bins that windows are made of",
+    )
     bins: WholeNumber | None = Field(None, ge=1, le=100_000, description="number of equal bins of the range")
     count: bool = Field(False, description="sum the bins of a window into one: a counting experiment")
     second: SecondObservable | None = Field(
@@ -197,10 +200,9 @@ class Channel(SpecModel):
     @model_validator(mode="after")
     def _complete(self) -> Channel:
         dimension_of(self.observable, "observable")
-        if (self.range is None) == (self.window is None):
-            both = self.range is not None
-            reason = f"found {'both range and window' if both else 'neither range nor window'}; give one of them"
-            raise refusal(reason, ("window",) if both else ())
+        if self.range is None and self.window is None:
+            reason = "found neither range nor window; give a window that follows the mass, or a fixed range"
+            raise refusal(reason)
         if self.window is not None and self.resolution is None and self.resolution2 is None:
             reason = "missing; with `window` a channel needs it"
             raise refusal(reason, ("resolution",))
@@ -210,20 +212,22 @@ class Channel(SpecModel):
         if self.resolution2 is not None and unit_of(self.observable) != "GeV^2":
             reason = f"{self.observable!r} is no squared mass; give `resolution`"
             raise refusal(reason, ("resolution2",))
-        wanted = "bin_width" if self.window is not None else "bins"
-        if getattr(self, wanted) is None:
-            other = "window" if self.window is not None else "range"
-            reason = f"missing; with `{other}` a channel needs it"
-            raise refusal(reason, (wanted,))
+        if self.range is not None and self.bin_width is not None:
+            reason = "a range has equal `bins`; remove bin_width, or the range"
+            raise refusal(reason, ("bin_width",))
+        if self.range is not None and self.bins is None:
+            reason = "missing; with `range` a channel needs it"
+            raise refusal(reason, ("bins",))
+        if self.range is None and self.bins is not None:
+            reason = "found bins without a range; a window has `bin_width`, or equal bins of a `range`"
+            raise refusal(reason, ("bins",))
+        if self.range is None and self.bin_width is None:
+            reason = "missing; with `window` a channel needs it, or a `range` with `bins`"
+            raise refusal(reason, ("bin_width",))
         if self.range is not None:
             _limits(self.observable, self.range)
-            if self.bin_width is not None:
-                reason = "a fixed range has `bins`; remove bin_width"
-                raise refusal(reason, ("bin_width",))
-        elif self.bins is not None:
-            reason = "a window has `bin_width`; remove bins"
-            raise refusal(reason, ("bins",))
-        elif arguments_of(self.observable)[0] not in MASS_LIKE or " / " in self.observable:
+        is_mass = arguments_of(self.observable)[0] in MASS_LIKE and " / " not in self.observable
+        if self.window is not None and not is_mass:
             reason = f"a window follows a mass: {', '.join(MASS_LIKE)}; give `range` and `bins` for {self.observable!r}"
             raise refusal(reason, ("window",))
         if self.count:
@@ -235,7 +239,7 @@ class Channel(SpecModel):
             reason = "found count and second; a number of events has no second observable, remove one of them"
             raise refusal(reason, ("second",))
         if self.window is None or self.bin_width is None:
-            reason = "a count is that of a window; in a fixed range write `bins: 1`, and remove count"
+            reason = "a count is that of a window with `bin_width`; in a fixed range write `bins: 1`, and remove count"
             raise refusal(reason, ("count",))
         half = 0.5 * self.window / self.bin_width
         if round(half) < 1 or abs(half - round(half)) > 1e-6 * half:
@@ -429,7 +433,7 @@ class BackgroundFromFiles(SpecModel):
 
     title: str = Field(description="for figures")
     files: dict[Name, FromFile] = Field(
-        min_length=1, description="by channel: a histogram, or events with the columns of the observables"
+        min_length=1, description="for each channel a histogram, or events with the columns of the observables"
     )
     efficiency: ConstantEfficiency | None = Field(None, description="of what the files do not contain; 1 without")
     shape: ShapeFromFiles = Field(
@@ -591,7 +595,7 @@ class ObservedData(SpecModel):
 
     kind: Literal["observed"]
     files: dict[Name, Observed] = Field(
-        min_length=1, description="by channel: a histogram, or events with the columns of the observables"
+        min_length=1, description="for each channel a histogram, or events with the columns of the observables"
     )
 
 
