@@ -269,7 +269,7 @@ CASES: list[tuple[str, list[tuple[str, str]], list[str]]] = [
     (
         "range and window",
         [("    window: 20 resolution\n", "    window: 20 resolution\n    range: [0 GeV, 5 GeV]\n    bins: 10\n")],
-        ["Z:27:5: channels.recoil.window: found both range and window; give one of them"],
+        ["Z:30:5: channels.recoil.bin_width: a range has equal `bins`; remove bin_width, or the range"],
     ),
     (
         "range without bins",
