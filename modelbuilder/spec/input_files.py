@@ -48,11 +48,12 @@ def content_of(path: Path) -> bytes:
     """A file of at most `MAX_FILE_BYTES` bytes. Raises InputFileError."""
     try:
         with path.open("rb") as stream:
-            content = stream.read(MAX_FILE_BYTES + 1)
+            size = path.stat().st_size
+            content = stream.read(MAX_FILE_BYTES + 1) if size <= MAX_FILE_BYTES else b""
     except OSError as error:
         msg = f"cannot be read: {error.strerror or error}"
         raise InputFileError(msg) from None
-    if len(content) > MAX_FILE_BYTES:
+    if max(size, len(content)) > MAX_FILE_BYTES:
         msg = (
             f"larger than {MAX_FILE_BYTES / 1e6:g} MB; keep the events and columns that are needed, or fill a histogram"
         )
