@@ -412,7 +412,14 @@ def _root_content(content: bytes) -> Iterator[Any]:
         if end > len(content):
             msg = f"cut short: it has {len(content)} of {end} bytes"
             raise InputFileError(msg)
+        file.file.streamer_named = _no_code_from_files
         yield file
+
+
+def _no_code_from_files(name: str, version: object = "max") -> None:
+    """In place of what uproot does with a class that it has no model of: write Python from its description, and run it."""
+    msg = f"it has a {shown(name)} of version {version}, which uproot knows only by code made from the file; write it anew"
+    raise InputFileError(msg)
 
 
 def _object(file: Any, name: str) -> Any:

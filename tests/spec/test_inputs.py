@@ -281,6 +281,21 @@ def test_a_file_that_is_too_large(folder: Path, from_files: Write) -> None:
     )
 
 
+def test_no_code_is_made_from_a_root_file(folder: Path, from_files: Write) -> None:
+    """The version of a class is one that uproot has no model of. Catches Python that is written from what a file says."""
+    with uproot.recreate(folder / "new.root", compression=None) as file:
+        file["good"] = (np.ones(30), np.linspace(0.0, 3.0, 31))
+    raw = (folder / "new.root").read_bytes()
+    header = re.compile(rb"(@\x00..\x00)\x03(@\x00..\x00\x08)", re.DOTALL)  # TH1D, version 3, and the TH1 in it
+    assert len(header.findall(raw)) == 1
+    assert not check_file(from_files(HISTOGRAM.replace("d.root", "new.root"))).problems
+    (folder / "new.root").write_bytes(header.sub(b"\\1\x09\\2", raw))
+    (problem,) = check_file(from_files(HISTOGRAM.replace("d.root", "new.root"))).problems
+    assert problem.message == (
+        "found 'new.root': it has a 'TH1D' of version 9, which uproot knows only by code made from the file; write it anew"
+    )
+
+
 @pytest.mark.parametrize("command", ["validate", "run"])
 def test_the_command_line_refuses_before_it_writes(command: str, folder: Path, from_files: Write) -> None:
     """Catches a traceback, another exit code than 2, and a run directory that was begun."""
