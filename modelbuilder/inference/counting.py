@@ -45,16 +45,16 @@ _SMALLEST = 1e-250  # of Q: below it the sum is not precise
 
 
 @dataclass(frozen=True, eq=False)
-class _Factor:
+class Factor:
     """A factor with a distribution: values and weights, which sum to 1. Each is itself only, so that rules can be kept."""
 
     values: Array
     weights: Array
 
-    def times(self, other: _Factor) -> _Factor:
+    def times(self, other: Factor) -> Factor:
         values: Array = np.multiply.outer(self.values, other.values).ravel()
         weights: Array = np.multiply.outer(self.weights, other.weights).ravel()
-        return _Factor(values, weights)
+        return Factor(values, weights)
 
     @functools.cached_property
     def spread(self) -> float:
@@ -63,7 +63,7 @@ class _Factor:
         return math.sqrt(max(float(self.weights @ np.square(self.values - mean)), 0.0))
 
     @functools.lru_cache(maxsize=1024)  # noqa: B019  few factors are in use at a time
-    def reduced(self, n: int) -> _Factor:
+    def reduced(self, n: int) -> Factor:
         """The Gauss rule with n nodes for the same moments: exact for polynomials up to degree 2n - 1."""
         if n >= len(self.values):
             return self
@@ -84,31 +84,31 @@ class _Factor:
             basis[k + 1] = step / beside[k]
         matrix = np.diag(diagonal[:n]) + np.diag(beside[: n - 1], 1) + np.diag(beside[: n - 1], -1)
         values, vectors = np.linalg.eigh(matrix)
-        return _Factor(values * scale, np.square(vectors[0]))
+        return Factor(values * scale, np.square(vectors[0]))
 
 
 @dataclass(frozen=True, eq=False)
-class _Affine:
+class Affine:
     """centre + sigma x, of an x whose rules are kept."""
 
     centre: float
     sigma: float
-    base: _Factor
+    base: Factor
 
     @property
     def spread(self) -> float:
         """Standard deviation."""
         return self.sigma * self.base.spread
 
-    def reduced(self, n: int) -> _Factor:
-        """As that of `_Factor`."""
+    def reduced(self, n: int) -> Factor:
+        """As that of `Factor`."""
         rule = self.base.reduced(n)
-        return _Factor(self.centre + self.sigma * rule.values, rule.weights)
+        return Factor(self.centre + self.sigma * rule.values, rule.weights)
 
 
-_AnyFactor = _Factor | _Affine
+AnyFactor = Factor | Affine
 _CERTAIN: NDArray[np.float64] = np.ones(1)
-_ONE = _Factor(_CERTAIN, _CERTAIN)
+_ONE = Factor(_CERTAIN, _CERTAIN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,7 @@ class CountingModel:
     observed: float
     signal: Mapping[str, float]
     backgrounds: Mapping[str, float]
-    groups: Mapping[frozenset[str], tuple[_AnyFactor, ...]]
+    groups: Mapping[frozenset[str], tuple[AnyFactor, ...]]
     n_nuisances: int
 
 
@@ -153,12 +153,12 @@ def counting_model(workspace: Mapping[str, Any]) -> CountingModel | None:
     if not scaled or len(set(names)) < len(names) or any(kind != "lumi" and name in settings for kind, name in acting):
         return None
     events = {sample["name"]: float(sample["data"][0]) for sample in samples}
-    groups: dict[frozenset[str], tuple[_AnyFactor, ...]] = {}
+    groups: dict[frozenset[str], tuple[AnyFactor, ...]] = {}
     n_nuisances = 0
     for (kind, name), data in acting.items():
         if kind == "normsys" and len({(one["hi"], one["lo"]) for one in data.values()}) > 1:
             return None
-        factor = _factor(kind, data, events, settings.get(name))
+        factor = factor_of(kind, data, events, settings.get(name))
         if factor is None:
             continue
         group = frozenset(data)
@@ -174,28 +174,28 @@ def counting_model(workspace: Mapping[str, Any]) -> CountingModel | None:
     )
 
 
-def _factor(
+def factor_of(
     kind: str, data: Mapping[str, Any], events: Mapping[str, float], settings: Mapping[str, Any] | None
-) -> _AnyFactor | None:
+) -> AnyFactor | None:
     """The distribution of one constrained factor; None where it is fixed."""
     if kind == "lumi":
         assert settings is not None
         (centre,), (sigma,), ((low, high),) = settings["auxdata"], settings["sigmas"], settings["bounds"]
-        return _Affine(centre, sigma, _normal((low - centre) / sigma, (high - centre) / sigma))
+        return Affine(centre, sigma, _normal((low - centre) / sigma, (high - centre) / sigma))
     if kind == "staterror":
         total = sum(events[name] for name in data)
         sigma = math.sqrt(sum(errors[0] ** 2 for errors in data.values())) / total if total > 0.0 else 0.0
         if not sigma > 0.0:
             return None
-        return _Affine(1.0, sigma, _normal(-1.0 / sigma, 9.0 / sigma))
+        return Affine(1.0, sigma, _normal(-1.0 / sigma, 9.0 / sigma))
     change = next(iter(data.values()))
     return _normsys(float(change["hi"]), float(change["lo"]))
 
 
 @functools.lru_cache(maxsize=1024)
-def _normsys(high: float, low: float) -> _Factor:
+def _normsys(high: float, low: float) -> Factor:
     alpha = _normal(-_REACH, _REACH)
-    return _Factor(_code4(high, low, alpha.values), alpha.weights)
+    return Factor(_code4(high, low, alpha.values), alpha.weights)
 
 
 @functools.cache
@@ -204,17 +204,17 @@ def _rule() -> tuple[Array, Array]:
     return np.asarray(nodes, dtype=np.float64), np.asarray(weights, dtype=np.float64)
 
 
-def _normal(low: float, high: float) -> _Factor:
+def _normal(low: float, high: float) -> Factor:
     """A normal distribution that ends at these standard deviations, or at 8 if they are farther out."""
     return _normal_within(max(round(low, 12), -8.0), min(round(high, 12), 8.0))
 
 
 @functools.lru_cache(maxsize=64)
-def _normal_within(low: float, high: float) -> _Factor:
+def _normal_within(low: float, high: float) -> Factor:
     x, weights = _rule()
     alpha = 0.5 * (low + high) + 0.5 * (high - low) * x
     weights = weights * np.exp(-0.5 * np.square(alpha))
-    return _Factor(alpha, weights / weights.sum())
+    return Factor(alpha, weights / weights.sum())
 
 
 def _code4(high: float, low: float, alpha: Array) -> Array:
@@ -224,29 +224,29 @@ def _code4(high: float, low: float, alpha: Array) -> Array:
     return np.where(np.abs(alpha) < 1.0, inner, np.exp(np.where(alpha > 0.0, alpha * log_high, -alpha * log_low)))
 
 
-def _combined(factors: tuple[_AnyFactor, ...], n: int) -> _Factor:
+def combined(factors: tuple[AnyFactor, ...], n: int) -> Factor:
     """The product of independent factors, with n nodes."""
     if not factors:
         return _ONE
     if len(factors) == 1:
         return factors[0].reduced(n)
-    kept = tuple(factor for factor in factors if isinstance(factor, _Factor))
+    kept = tuple(factor for factor in factors if isinstance(factor, Factor))
     found = _product(kept, n + _MORE_NODES) if kept else _ONE
     for factor in factors:
-        if isinstance(factor, _Affine):
+        if isinstance(factor, Affine):
             found = found.times(factor.reduced(n + _MORE_NODES)).reduced(n + _MORE_NODES)
     return found.reduced(n)
 
 
 @functools.lru_cache(maxsize=1024)
-def _product(factors: tuple[_Factor, ...], n: int) -> _Factor:
+def _product(factors: tuple[Factor, ...], n: int) -> Factor:
     found = _ONE
     for factor in factors:
         found = found.times(factor.reduced(n + _MORE_NODES)).reduced(n + _MORE_NODES)
     return found.reduced(n)
 
 
-def _spread(factors: tuple[_AnyFactor, ...]) -> float:
+def spread_of(factors: tuple[AnyFactor, ...]) -> float:
     """Standard deviation of the product."""
     return math.sqrt(sum(factor.spread**2 for factor in factors))
 
@@ -260,11 +260,11 @@ class _Points:
     weights: Array
 
 
-class _Unsuitable(Exception):
+class UnsuitableError(Exception):
     """Rules with so many nodes as this model needs are not made."""
 
 
-def _needed(spread: float, events: float) -> int:
+def nodes_needed(spread: float, events: float) -> int:
     """Nodes for a factor that spreads the expected events by this many, where so many are expected.
 
     The likelihood is about a normal distribution of width sqrt(events); the error of n nodes falls as
@@ -275,7 +275,7 @@ def _needed(spread: float, events: float) -> int:
         return _LEAST_NODES
     number = math.ceil(math.log(_LEFT_OUT) / math.log(ratio / (1.0 + ratio)))
     if number > _MOST_NODES:
-        raise _Unsuitable
+        raise UnsuitableError
     return max(number, _LEAST_NODES)
 
 
@@ -288,13 +288,13 @@ def _points(model: CountingModel, counts: Sequence[float]) -> _Points:
     of_signal = model.groups.get(frozenset(model.signal), ())
     mixed = [(group, factors) for group, factors in model.groups.items() if group != model.signal.keys()]
     if len(mixed) > _MOST_GROUPS:
-        raise _Unsuitable
-    alone = _combined(of_signal, _needed(_spread(of_signal) * most_signal, most_signal + total_background))
+        raise UnsuitableError
+    alone = combined(of_signal, nodes_needed(spread_of(of_signal) * most_signal, most_signal + total_background))
     shared, others = [], []
     for group, factors in mixed:
         if any(name in model.signal for name in group):
             events = sum(model.backgrounds.get(name, 0.0) for name in group) + most_signal
-            shared.append((group, _combined(factors, _needed(_spread(factors) * events, least))))
+            shared.append((group, combined(factors, nodes_needed(spread_of(factors) * events, least))))
         else:
             others.append((group, factors))
     alike = all(group >= model.backgrounds.keys() for group, _ in shared)  # then they scale one rule
@@ -304,7 +304,7 @@ def _points(model: CountingModel, counts: Sequence[float]) -> _Points:
         common = [(group, value) for (group, _), (value, _) in zip(shared, nodes, strict=True)]
         weight = math.prod(node_weight for _, node_weight in nodes)
         if alike:
-            rule = _Factor(nominal.values * math.prod(value for _, value in common), nominal.weights)
+            rule = Factor(nominal.values * math.prod(value for _, value in common), nominal.weights)
         else:
             rule = _background_rule(_events(model.backgrounds, common), others, least)
         total = sum(_events(model.signal, common).values())
@@ -321,21 +321,21 @@ def _events(samples: Mapping[str, float], factors: Sequence[tuple[frozenset[str]
 
 
 def _background_rule(
-    events: Mapping[str, float], groups: Sequence[tuple[frozenset[str], tuple[_AnyFactor, ...]]], least: float
-) -> _Factor:
+    events: Mapping[str, float], groups: Sequence[tuple[frozenset[str], tuple[AnyFactor, ...]]], least: float
+) -> Factor:
     """The distribution of the sum of the backgrounds."""
     shapes = [1] * len(groups)
     parts: dict[str, Array] = {name: np.full(shapes, value) for name, value in events.items()}
     weights: Array = np.ones(shapes)
     for axis, (group, factors) in enumerate(groups):
         acted_on = sum(value for name, value in events.items() if name in group)
-        fewer = _combined(factors, _needed(_spread(factors) * acted_on, least) + _MORE_NODES)
+        fewer = combined(factors, nodes_needed(spread_of(factors) * acted_on, least) + _MORE_NODES)
         along = [-1 if other == axis else 1 for other in range(len(groups))]
         parts = {name: v * fewer.values.reshape(along) if name in group else v for name, v in parts.items()}
         weights = weights * fewer.weights.reshape(along)
     total = np.broadcast_to(sum(parts.values(), np.zeros(shapes)), weights.shape)
-    rule = _Factor(total.ravel(), weights.ravel())
-    return rule.reduced(_needed(rule.spread, least))
+    rule = Factor(total.ravel(), weights.ravel())
+    return rule.reduced(nodes_needed(rule.spread, least))
 
 
 def counting_limit(workspace: Mapping[str, Any], *, confidence_level: float) -> BayesianLimit | None:
@@ -346,7 +346,7 @@ def counting_limit(workspace: Mapping[str, Any], *, confidence_level: float) -> 
     try:
         counts = [model.observed, *background_quantiles(model)]
         limits = counting_limits(model, counts, confidence_level=confidence_level)
-    except _Unsuitable:
+    except UnsuitableError:
         return None
     return BayesianLimit(
         poi_name=model.poi_name,
@@ -389,7 +389,7 @@ def counting_limits(model: CountingModel, counts: Sequence[float], *, confidence
     over = points.weights / points.signal
     start = gammaincc(n + 1.0, points.background) @ over
     if not (start > _SMALLEST).all():
-        raise _Unsuitable
+        raise UnsuitableError
     target = np.log((1.0 - confidence_level) * start)
     total_signal, total_background = sum(model.signal.values()), sum(model.backgrounds.values())
     mu = bayesian_counting_limits(different, total_background, signal=total_signal, confidence_level=confidence_level)

@@ -12,6 +12,7 @@ from modelbuilder.spec.inputs import Events, FromFile, Histogram, Observed
 from modelbuilder.spec.plane import PlaneChannel
 from modelbuilder.spec.problems import nearest
 from modelbuilder.spec.search import AnyBackground, AnyChannel, BackgroundFromFiles, Data, ObservedData
+from modelbuilder.spec.sideband import SidebandElsewhere, sideband_name
 
 Path = tuple[str | int, ...]
 Finding = tuple[Path, str]
@@ -24,38 +25,46 @@ def _inputs_fit(
     selection: list[Cut],
     points: tuple[GridPoint, ...],
 ) -> Iterator[Finding]:
-    """One input for each channel, with its observables and the quantities of the cuts that are to be made."""
+    """One input for each channel, and data for each sideband in another quantity, with its observables and the quantities of the cuts that are to be made."""
     used = list(dict.fromkeys(point.channel for point in points))
     for name, background in backgrounds.items():
         if isinstance(background, BackgroundFromFiles):
-            yield from _all_fit(("backgrounds", name, "files"), background.files, channels, used, selection, points)
+            asked = dict(zip(used, used, strict=True))
+            yield from _all_fit(("backgrounds", name, "files"), background.files, channels, asked, selection, points)
     if isinstance(data, ObservedData):
-        yield from _all_fit(("data", "files"), data.files, channels, used, selection, points)
+        beside = {
+            sideband_name(name): name
+            for name in used
+            if isinstance(getattr(channels[name], "sideband", None), SidebandElsewhere)
+        }
+        asked = {**dict(zip(used, used, strict=True)), **beside}
+        yield from _all_fit(("data", "files"), data.files, channels, asked, selection, points)
 
 
 def _all_fit(
     path: Path,
     files: Mapping[str, Observed | FromFile],
     channels: dict[str, AnyChannel],
-    used: list[str],
+    asked: Mapping[str, str],
     selection: list[Cut],
     points: tuple[GridPoint, ...],
 ) -> Iterator[Finding]:
     for name, entry in files.items():
         own = (*path, name)
-        if name not in channels:
-            yield own, f"found {name!r}, which is not a channel{nearest(name, channels)}"
+        if name not in channels and name not in asked:
+            yield own, f"found {name!r}, which is not a channel{nearest(name, asked)}"
             continue
+        channel = asked.get(name, name)
         try:
             if isinstance(entry, Events):
-                yield from _events_fit(own, entry, channels[name], selection)
+                yield from _events_fit(own, entry, channels[channel], selection)
             else:
-                yield from _histogram_fits(own, entry, channels[name])
+                yield from _histogram_fits(own, entry, channels[channel])
         except PydanticCustomError as error:
             context = error.context or {}
             yield (*own, *context["at"]), str(context["reason"])
-        yield from _knows_its_cuts(own, entry, name, selection, points)
-    missing = [name for name in used if name not in files]
+        yield from _knows_its_cuts(own, entry, channel, selection, points)
+    missing = [name for name in asked if name not in files]
     if missing:
         yield path, f"missing: {', '.join(missing)}; each channel needs its own"
 

@@ -400,6 +400,41 @@ def test_events_in_a_plane(tmp_path: Path) -> None:
         assert windows.backgrounds["other"][row] == pytest.approx([scale * number, scale**2 * number])
 
 
+def test_observed_data_of_a_sideband(tmp_path: Path) -> None:
+    """By hand, beside the window and in another quantity. Catches pseudo-data in a sideband of observed ones, and a search
+    whose data stop where its window does."""
+    source = Path(__file__).parent / "searches"
+    folder = tmp_path / "specs"
+    shutil.copytree(Path(__file__).parents[2] / "specs" / "experiments", folder / "experiments")
+    for name in ("sideband.yaml", "sideband_elsewhere.yaml"):
+        text = (source / name).read_text(encoding="utf-8").replace("../../../specs/experiments", "experiments")
+        (folder / name).write_text(text, encoding="utf-8")
+    m = np.random.default_rng(8).uniform(0.2, 1.2, 3000)
+    pq.write_table(pa.table({"m": m}), folder / "in.parquet")
+    pq.write_table(pa.table({"m": m[:1000]}), folder / "beside.parquet")
+    entry = "{parquet: %s.parquet, observables: {mass(mu+ mu-): {column: m, unit: GeV}}, source: assumption}"
+    data = "data: {kind: observed, seed: null, files: {pair: " + entry % "in" + "%s}}\n"
+    (folder / "one.yaml").write_text("extends: sideband.yaml\n" + data % "", encoding="utf-8")
+    simulation = Simulation(load_search(folder / "one.yaml"))
+    (region,) = simulation.regions.values()
+    edges = region.binning.edges
+    assert edges[0] < 0.3 - 0.05  # the sideband of the first mass
+    assert simulation.background(region).observation.tolist() == np.histogram(m, edges)[0].tolist()
+    (folder / "two.yaml").write_text("extends: sideband_elsewhere.yaml\n" + data % "", encoding="utf-8")
+    with pytest.raises(SpecError, match="missing: pair_sideband; each channel needs its own"):
+        load_search(folder / "two.yaml")
+    text = "extends: sideband_elsewhere.yaml\n" + data % f", pair_sideband: {entry % 'beside'}"
+    (folder / "two.yaml").write_text(text, encoding="utf-8")
+    search = load_search(folder / "two.yaml")
+    check_files(search)
+    simulation = Simulation(search)
+    (region,) = simulation.regions.values()
+    found = simulation.background(region)
+    assert found.observation.tolist() == np.histogram(m, region.binning.edges)[0].tolist()
+    assert found.elsewhere is not None
+    assert found.elsewhere.observation.tolist() == np.histogram(m[:1000], region.binning.edges)[0].tolist()
+
+
 def test_a_combination_of_observed_data(
     from_files: Write, tmp_path: Path, masses: FloatArray, counts: FloatArray
 ) -> None:
