@@ -13,7 +13,7 @@ from modelbuilder.errors import SpecError
 from modelbuilder.histograms.templates import FloatArray, Template
 from modelbuilder.spec.checks import placed
 from modelbuilder.spec.cuts import Cut, ThresholdTurnOn
-from modelbuilder.spec.inputs import BackgroundHistogram, Events, Histogram, equal_bins_that_fit, merged_bins
+from modelbuilder.spec.inputs import Events, ExpectedHistogram, Histogram, equal_bins_that_fit, merged_bins
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.observables import unit_of
 from modelbuilder.spec.search import BackgroundFromFiles
@@ -21,7 +21,8 @@ from modelbuilder.spec.search import BackgroundFromFiles
 
 def template_from_file(
     search: LoadedSearch,
-    path: tuple[str, ...],
+    path: tuple[str | int, ...],
+    channel: str,
     *,
     observables: Sequence[str],
     edges: Sequence[FloatArray],
@@ -43,15 +44,16 @@ def template_from_file(
             )
             raise _refused(search, (*path, "weight"), reason)
     else:
-        found = _merged(search, path, entry, observables, edges)
-    background = search.spec.backgrounds.get(path[1])
+        found = _merged(search, path, channel, entry, observables, edges)
+    background = search.spec.backgrounds[str(path[1])] if path[0] == "backgrounds" else None
     is_exact = path[0] == "data" or (isinstance(background, BackgroundFromFiles) and background.shape == "stated")
     return Template(found.values, np.zeros_like(found.values)) if is_exact else found
 
 
 def _merged(
     search: LoadedSearch,
-    path: tuple[str, ...],
+    path: tuple[str | int, ...],
+    channel: str,
     entry: Histogram,
     observables: Sequence[str],
     edges: Sequence[FloatArray],
@@ -63,14 +65,13 @@ def _merged(
             for have, want, text in zip(contents.edges, edges, observables, strict=True)
         ]
     except ValueError as error:
-        raise _refused(search, path, f"{error}{_remedy(search, path[-1], contents.edges, edges)}") from None
+        raise _refused(search, path, f"{error}{_remedy(search, channel, contents.edges, edges)}") from None
     variances = np.zeros_like(contents.values)
-    if isinstance(entry, BackgroundHistogram):
+    if isinstance(entry, ExpectedHistogram):
         try:
             variances = entry.statistical(contents)
         except PydanticCustomError as error:
-            background = search.spec.backgrounds[path[1]]
-            if background.shape != "stated":
+            if path[0] != "backgrounds" or search.spec.backgrounds[str(path[1])].shape != "stated":
                 raise _refused(search, path, str((error.context or {})["reason"])) from None
     return Template(_summed(contents.values, places), _summed(variances, places))
 
@@ -147,6 +148,16 @@ def passed(entry: Events, columns: Mapping[str, FloatArray], cuts: Sequence[Cut]
     return weights
 
 
+def total_of_file(
+    search: LoadedSearch, path: tuple[str | int, ...], observables: Sequence[str], cuts: Sequence[Cut]
+) -> float:
+    """All that the file at a path of `spec.inputs` has after the cuts, in the bins of the channel or not."""
+    entry = search.spec.inputs[path]
+    if isinstance(entry, Events):
+        return float(passed(entry, search.columns_of(path), cuts, is_data=False).sum())
+    return float(entry.contents(observables).values.sum())
+
+
 def _turned_on(cut: Cut, values: FloatArray) -> FloatArray:
     if isinstance(cut.turn_on, ThresholdTurnOn):
         threshold, width, plateau = cut.threshold
@@ -157,5 +168,5 @@ def _turned_on(cut: Cut, values: FloatArray) -> FloatArray:
     return measured
 
 
-def _refused(search: LoadedSearch, path: tuple[str, ...], reason: str) -> SpecError:
+def _refused(search: LoadedSearch, path: tuple[str | int, ...], reason: str) -> SpecError:
     return SpecError((placed(search.tree, path, reason),))

@@ -20,7 +20,7 @@ from modelbuilder.histograms.binning import (
     fine_binning_of_square,
     fixed_binning,
 )
-from modelbuilder.histograms.inputs import template_from_file
+from modelbuilder.histograms.inputs import template_from_file, total_of_file
 from modelbuilder.histograms.samples import DataRequest, GeneralSample, Sample, Variation
 from modelbuilder.histograms.sideband import BinsBeside, Elsewhere, bins_beside
 from modelbuilder.histograms.smooth import smoothed
@@ -42,6 +42,7 @@ from modelbuilder.kinematics.sample import ChainSample, drawn_lifetimes
 from modelbuilder.spec.cuts import Cut
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.grid import GridPoint
+from modelbuilder.spec.inputs import is_at
 from modelbuilder.spec.interpretations import default_law
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.observables import arguments_of, parse_observable
@@ -383,7 +384,7 @@ class Simulation:
         problems: list[Problem] = []
         for region in self.regions.values():
             for path in self.spec.inputs:
-                if path[-1] in (region.channel, sideband_name(region.channel)):
+                if {region.channel, sideband_name(region.channel)} & set(path[2:]):
                     try:
                         self._read(path, region)
                     except SpecError as error:
@@ -405,13 +406,16 @@ class Simulation:
         """The measured data of a region. Raises SpecError where their bins are not those of the region."""
         return self._read(("data", "files", region.channel), region).values
 
-    def _read(self, path: tuple[str, ...], region: Region) -> Template:
+    def _observables(self, region: Region) -> tuple[str, ...]:
         channel = self.spec.line(region.channel)
-        second = () if channel.second is None else (channel.second.observable,)
+        return (channel.observable, *(() if channel.second is None else (channel.second.observable,)))
+
+    def _read(self, path: tuple[str | int, ...], region: Region) -> Template:
         return template_from_file(
             self.search,
             path,
-            observables=(channel.observable, *second),
+            region.channel,
+            observables=self._observables(region),
             edges=(region.binning.edges, *(() if region.second is None else (region.second.edges,))),
             cuts=region.cuts,
         )
@@ -427,6 +431,8 @@ class Simulation:
             templates, efficiency, relative = self._at_shape(region, replace(point, ctau=None))
             factor = relative[point.ctau]
             return templates.scaled(factor), efficiency * factor
+        if signal.files is not None:
+            return self._signal_from_file(region, point)
         sample = self.sample(SIGNAL, region, point)
         found = sample.run(
             region.binning.edges,
@@ -437,6 +443,20 @@ class Simulation:
         efficiency = self.stated_efficiency(point) / self.born_cross_section(SIGNAL, point)
         per_weight = self.spec.events_per_rate * efficiency / signal.events
         return found.templates.scaled(per_weight), efficiency * found.selected_per_event
+
+    def _signal_from_file(self, region: Region, point: GridPoint) -> tuple[SampleTemplates, float]:
+        signals = (self.spec.signal.files or {}).get(region.channel, [])
+        for index, entry in enumerate(signals):
+            if is_at(entry.at, point.values):
+                path = (SIGNAL, "files", region.channel, index)
+                found = self._read(path, region)
+                total = total_of_file(self.search, path, self._observables(region), region.cuts)
+                efficiency = self.stated_efficiency(point) / entry.generated
+                templates = SampleTemplates(found.scaled(self.spec.events_per_rate * efficiency))
+                return templates, efficiency * total
+        place = self.search.place_of(SIGNAL, "files")
+        msg = f"{place}: signal.files: there is no signal of {point.text}; each mass needs one, nothing is interpolated"
+        raise UserError(msg)
 
     def _at_shape(self, region: Region, point: GridPoint) -> tuple[SampleTemplates, float, dict[float, float]]:
         """The signal at the lifetime of the shape, and what to scale it by at others; asked for many times in a row."""

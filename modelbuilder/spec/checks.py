@@ -317,7 +317,9 @@ def _sidebands_measure(
                 yield ("systematics", name, "on", index), reason
 
 
-def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str, Systematic]) -> Iterator[Finding]:
+def _samples_exist(
+    signal: Signal, backgrounds: dict[str, AnyBackground], systematics: dict[str, Systematic]
+) -> Iterator[Finding]:
     if SIGNAL in backgrounds:
         yield ("backgrounds", SIGNAL), f"a background cannot be named {SIGNAL!r}"
     known = {SIGNAL, *backgrounds}
@@ -347,16 +349,14 @@ def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str,
                 yield path, f"found {sample!r}, which is not a sample{nearest(sample, known)}"
             elif sample != SIGNAL and isinstance(backgrounds[sample].shape, BernsteinShape):
                 yield path, f"acts on nothing: rate and shape of {sample!r} are free; remove it from the list"
-            elif (
-                isinstance(systematic, ShapeSystematic) and sample != SIGNAL and not _is_simulated(backgrounds[sample])
-            ):
+            elif isinstance(systematic, ShapeSystematic) and not _is_simulated(signal, backgrounds, sample):
                 yield path, f"nothing of {sample!r} is simulated, so it has no shape to vary; remove it from the list"
             elif sample != SIGNAL and backgrounds[sample].rate == "free" and isinstance(systematic, RateSystematic):
                 yield path, f"acts on nothing: the rate of {sample!r} is free; remove it from the list"
 
 
-def _is_simulated(background: AnyBackground) -> bool:
-    return isinstance(background, Background)
+def _is_simulated(signal: Signal, backgrounds: dict[str, AnyBackground], sample: str) -> bool:
+    return signal.files is None if sample == SIGNAL else isinstance(backgrounds[sample], Background)
 
 
 def _not_stated(sample: str, backgrounds: dict[str, AnyBackground]) -> str:

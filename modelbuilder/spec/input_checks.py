@@ -8,10 +8,18 @@ from pydantic_core import PydanticCustomError
 
 from modelbuilder.spec.cuts import Cut
 from modelbuilder.spec.grid import GridPoint
-from modelbuilder.spec.inputs import Events, FromFile, Histogram, Observed
+from modelbuilder.spec.inputs import Events, FromFile, Histogram, Observed, SignalAtMass, is_at
 from modelbuilder.spec.plane import PlaneChannel
 from modelbuilder.spec.problems import nearest
-from modelbuilder.spec.search import AnyBackground, AnyChannel, BackgroundFromFiles, Data, ObservedData
+from modelbuilder.spec.search import (
+    AnyBackground,
+    AnyChannel,
+    BackgroundFromFiles,
+    Data,
+    GridAxis,
+    ObservedData,
+    Signal,
+)
 from modelbuilder.spec.sideband import SidebandElsewhere, sideband_name
 
 Path = tuple[str | int, ...]
@@ -41,6 +49,48 @@ def _inputs_fit(
         yield from _all_fit(("data", "files"), data.files, channels, asked, selection, points)
 
 
+def _signals_fit(
+    signal: Signal,
+    grid: dict[str, GridAxis],
+    channels: dict[str, AnyChannel],
+    selection: list[Cut],
+    points: tuple[GridPoint, ...],
+) -> Iterator[Finding]:
+    """A signal from files has one entry for each mass: contents of bins are never interpolated."""
+    if signal.files is None:
+        return
+    path: Path = ("signal", "files")
+    for name, entries in signal.files.items():
+        if name not in channels:
+            yield (*path, name), f"found {name!r}, which is not a channel{nearest(name, channels)}"
+            continue
+        for index, entry in enumerate(entries):
+            own = (*path, name, index)
+            if set(entry.at) != set(grid):
+                yield (*own, "at"), f"found {', '.join(entry.at)}; the grid has {' and '.join(grid)}"
+            yield from _fits(own, entry, channels[name], selection)
+    for point in points:
+        found = [entry for entry in signal.files.get(point.channel, []) if is_at(entry.at, point.values)]
+        if len(found) != 1:
+            what = "missing" if not found else "found twice"
+            reason = f"{what}: {point.text} in {point.channel}; each mass of the grid needs one entry, nothing is interpolated"
+            yield path, reason
+            break
+
+
+def _fits(
+    path: Path, entry: Observed | FromFile | SignalAtMass, channel: AnyChannel, selection: list[Cut]
+) -> Iterator[Finding]:
+    try:
+        if isinstance(entry, Events):
+            yield from _events_fit(path, entry, channel, selection)
+        else:
+            yield from _histogram_fits(path, entry, channel)
+    except PydanticCustomError as error:
+        context = error.context or {}
+        yield (*path, *context["at"]), str(context["reason"])
+
+
 def _all_fit(
     path: Path,
     files: Mapping[str, Observed | FromFile],
@@ -55,14 +105,7 @@ def _all_fit(
             yield own, f"found {name!r}, which is not a channel{nearest(name, asked)}"
             continue
         channel = asked.get(name, name)
-        try:
-            if isinstance(entry, Events):
-                yield from _events_fit(own, entry, channels[channel], selection)
-            else:
-                yield from _histogram_fits(own, entry, channels[channel])
-        except PydanticCustomError as error:
-            context = error.context or {}
-            yield (*own, *context["at"]), str(context["reason"])
+        yield from _fits(own, entry, channels[channel], selection)
         yield from _knows_its_cuts(own, entry, channel, selection, points)
     missing = [name for name in asked if name not in files]
     if missing:
@@ -115,4 +158,4 @@ def _knows_its_cuts(
         yield path, reason
 
 
-CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (_inputs_fit,)
+CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (_inputs_fit, _signals_fit)

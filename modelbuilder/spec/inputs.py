@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from modelbuilder.spec.base import Source, SpecModel, refusal, shown
+from modelbuilder.spec.base import Name, Source, SpecModel, refusal, shown
 from modelbuilder.spec.cuts import Cut, ObservableText, dimension_of
 from modelbuilder.spec.functions import RawValue, parsed
-from modelbuilder.spec.quantities import NUMBER_OF, Luminosity, Quantity
+from modelbuilder.spec.quantities import NUMBER_OF, Luminosity, PositiveEnergy, PositiveNumber, Quantity
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -30,6 +30,8 @@ TOLERANCE = 1e-3
 """Edges that differ by less than this part of the narrower bin beside them are the same: published ones are rounded."""
 WHOLE = 1e-6
 """Numbers of events within this of a whole number are whole: files may keep them in single precision."""
+SAME_MASS = 1e-7
+"""GeV; grid points are decimals that are rounded to more digits than that."""
 _AXES = (("low", "high"), ("second_low", "second_high"))
 
 
@@ -191,15 +193,11 @@ class ObservedHistogram(Histogram):
         return self
 
 
-class BackgroundHistogram(Histogram):
-    """The expected events of a background in bins."""
-
-    luminosity: Luminosity = Field(
-        description="that of the file, from which the events are scaled to that of the search"
-    )
+class ExpectedHistogram(Histogram):
+    """What is expected in bins, with its statistical errors."""
 
     @model_validator(mode="after")
-    def _not_negative(self) -> BackgroundHistogram:
+    def _not_negative(self) -> ExpectedHistogram:
         if self.table is None:
             return self
         events, _ = self._numbers()
@@ -210,7 +208,7 @@ class BackgroundHistogram(Histogram):
                 )
                 raise refusal(reason, ("table", "events"))
         if not events.any():
-            reason = "found no event at all; a limit needs a background that is not exactly zero"
+            reason = "found no event at all; a limit needs a signal, and a background, that are not exactly zero"
             raise refusal(reason, ("table", "events"))
         return self
 
@@ -222,6 +220,21 @@ class BackgroundHistogram(Histogram):
             reason = "found no errors of contents that are not counts; give `error`, or write `shape: stated`"
             raise refusal(reason, ("table",))
         return contents.values
+
+
+class BackgroundHistogram(ExpectedHistogram):
+    """The expected events of a background in bins."""
+
+    luminosity: Luminosity = Field(
+        description="that of the file, from which the events are scaled to that of the search"
+    )
+
+
+class SignalHistogram(ExpectedHistogram):
+    """The signal of one mass in bins."""
+
+    at: dict[Name, PositiveEnergy] = Field(min_length=1, description="the mass", examples=[{"m_a": "1 GeV"}])
+    generated: PositiveNumber = Field(description="all events that were generated, or the sum of their weights")
 
 
 class FileColumn(SpecModel):
@@ -354,6 +367,13 @@ class BackgroundEvents(Events):
     )
 
 
+class SignalEvents(Events):
+    """The signal of one mass, event by event."""
+
+    at: dict[Name, PositiveEnergy] = Field(min_length=1, description="the mass", examples=[{"m_a": "1 GeV"}])
+    generated: PositiveNumber = Field(description="all events that were generated, or the sum of their weights")
+
+
 def _kind_of_input(value: object) -> str:
     keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", ())
     return "events" if any(key in keys for key in ("parquet", "tree", "observables")) else "a histogram"
@@ -367,6 +387,16 @@ FromFile = Annotated[
     Annotated[BackgroundHistogram, Tag("a histogram")] | Annotated[BackgroundEvents, Tag("events")],
     Discriminator(_kind_of_input),
 ]
+
+SignalAtMass = Annotated[
+    Annotated[SignalHistogram, Tag("a histogram")] | Annotated[SignalEvents, Tag("events")],
+    Discriminator(_kind_of_input),
+]
+
+
+def is_at(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    """Whether two points of a grid, GeV, are the same."""
+    return one.keys() == other.keys() and all(abs(mass - other[name]) < SAME_MASS for name, mass in one.items())
 
 
 def merged_bins(have: FloatArray, want: FloatArray, unit: str) -> npt.NDArray[np.int64]:

@@ -93,7 +93,7 @@ class LoadedSearch:
         """Where a value stands, or the closest thing above it that stands anywhere."""
         return _closest(self.tree, path)
 
-    def columns_of(self, path: tuple[str, ...]) -> dict[str, FloatArray]:
+    def columns_of(self, path: tuple[str | int, ...]) -> dict[str, FloatArray]:
         """The columns of the events at a path of `spec.inputs`, read anew. Raises SpecError."""
         return _columns_of(self.spec, self.tree, path)
 
@@ -122,7 +122,7 @@ class LoadedCombination:
         return self.grid.searches[point.name]
 
 
-def _columns_of(spec: SearchSpec, tree: Mapping, path: tuple[str, ...]) -> dict[str, FloatArray]:
+def _columns_of(spec: SearchSpec, tree: Mapping, path: tuple[str | int, ...]) -> dict[str, FloatArray]:
     events, digest = spec.inputs[path], _closest(tree, (*path, "sha256"))
     assert isinstance(events, Events)
     key = "parquet" if events.parquet is not None else "root"
@@ -558,7 +558,7 @@ class _Resolver:
             node = self._with_searches(self._with_experiment(node)) if not path else node
             if "csv" in node.entries:
                 return self._csv(node, path)
-            if len(path) > 1 and path[-2] == "files":
+            if len(path) > 2 and "files" in (path[-2], path[-3] if isinstance(path[-1], int) else ""):
                 return self._input(node, path)
             entries = {
                 key: (place, self.references(value, (*path, key))) for key, (place, value) in node.entries.items()

@@ -24,7 +24,7 @@ from modelbuilder.spec.functions import (
     RelativeSizeOfMass,
     parsed,
 )
-from modelbuilder.spec.inputs import FromFile, Observed
+from modelbuilder.spec.inputs import FromFile, Observed, SignalAtMass
 from modelbuilder.spec.interpretations import Interpretations
 from modelbuilder.spec.methods import Method, Prior
 from modelbuilder.spec.observables import arguments_of, unit_of
@@ -140,6 +140,11 @@ class Signal(Simulated, HasSource):
     nodes: Nodes | None = Field(None, description="of a grid of two masses: where the signal is simulated")
     efficiency: Efficiency = Field(description="of everything that the simulated selection does not contain")
     lifetime: Lifetimes | None = Field(None, description="the second axis of the grid: c tau of a particle that flies")
+    files: dict[Name, list[SignalAtMass]] | None = Field(
+        None,
+        min_length=1,
+        description="in place of events: by channel, a histogram or events for each mass of the grid",
+    )
     produced: Produced | None = Field(
         None, description="where particles of known number decay: the limit is then on their branching fraction"
     )
@@ -155,6 +160,14 @@ class Signal(Simulated, HasSource):
         if self.produced is not None and self.ratio_to is not None:
             reason = "found both produced and ratio_to; the limit is on one of them"
             raise refusal(reason, ("ratio_to",))
+        return self
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Signal:
+        for key in ("events", "nodes", "lifetime"):
+            if self.files is not None and getattr(self, key):
+                reason = f"found files and {key}; a signal from files is what it is there, remove one of them"
+                raise refusal(reason, (key,))
         return self
 
     @model_validator(mode="after")
@@ -730,9 +743,11 @@ class SearchSpec(SpecModel):
         return self.grid_variables[0]
 
     @property
-    def inputs(self) -> dict[tuple[str, ...], Observed | FromFile]:
+    def inputs(self) -> dict[tuple[str | int, ...], Observed | FromFile | SignalAtMass]:
         """What comes from files, by its path in the spec."""
-        found: dict[tuple[str, ...], Observed | FromFile] = {}
+        found: dict[tuple[str | int, ...], Observed | FromFile | SignalAtMass] = {}
+        for channel, signals in (self.signal.files or {}).items():
+            found |= {("signal", "files", channel, index): one for index, one in enumerate(signals)}
         for name, background in self.backgrounds.items():
             if isinstance(background, BackgroundFromFiles):
                 found |= {("backgrounds", name, "files", channel): one for channel, one in background.files.items()}

@@ -78,6 +78,8 @@ def _summary(search: LoadedSearch) -> Iterator[str]:
     yield f"luminosity   {spec.luminosity.value:g} fb^-1 +- {100 * spec.luminosity.uncertainty:g} %"
     nodes = spec.signal.nodes
     simulated = "not simulated, efficiency stated"
+    if spec.signal.files is not None:
+        simulated = "from files"
     if spec.signal.events:
         per = "point" if nodes is None else f"node, {len(nodes.pairs)} nodes"
         simulated = f"{spec.signal.events} events per {per}"

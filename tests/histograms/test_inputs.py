@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -398,6 +399,56 @@ def test_events_in_a_plane(tmp_path: Path) -> None:
         assert windows.observation[row] == number
         scale = 0.5 * search.spec.luminosity.value / 100.0
         assert windows.backgrounds["other"][row] == pytest.approx([scale * number, scale**2 * number])
+
+
+def test_a_signal_from_files(from_files: Write, tmp_path: Path) -> None:
+    """By hand: contents over what was generated, times the stated efficiency and the luminosity; from events and from bins.
+
+    Catches an efficiency that is taken twice, the signal of another mass, and one that is taken where none is there.
+    """
+    rng = np.random.default_rng(9)
+    weights = rng.uniform(0.5, 1.5, 2000)
+    one, two = rng.normal(1.0, 0.2, 2000), rng.normal(2.0, 0.2, 2000)
+    pq.write_table(pa.table({"m": one, "w": weights}), tmp_path / "specs" / "one.parquet")
+    binned = hist.Hist(hist.axis.Regular(60, -1.0, 5.0), storage=hist.storage.Weight()).fill(two, weight=weights)
+    with uproot.recreate(tmp_path / "specs" / "two.root") as file:
+        file["h"] = binned
+    events = (
+        "{at: {m_a: 1 GeV}, generated: 8000, parquet: one.parquet, weight: w, source: assumption,"
+        " observables: {mass(gamma gamma): {column: m, unit: GeV}}}"
+    )
+    histogram = "{at: {m_a: 2000 MeV}, generated: 4000, root: two.root, histogram: h, unit: GeV, source: assumption}"
+    path = from_files()
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("  events: 5000", f"  files: {{diphoton: [{histogram}, {events}]}}"), encoding="utf-8")
+    search = load_search(path)
+    check_files(search)
+    simulation = Simulation(search)
+    (region,) = simulation.regions.values()
+    for point, masses, generated in zip(search.points, (one, two), (8000.0, 4000.0), strict=True):
+        template, efficiency = simulation.signal(region, point)
+        assert efficiency == pytest.approx(0.5 * weights.sum() / generated)
+        scale = 400.0 * 0.5 / generated
+        assert template.nominal.values == pytest.approx(scale * np.histogram(masses, EDGES, weights=weights)[0])
+        squares = np.histogram(masses, EDGES, weights=weights**2)[0]
+        assert template.nominal.variances == pytest.approx(scale**2 * squares)
+    points = points_of(search)
+    made = points.made(search.points[1], points.shared(list(search.points)))
+    (channel,) = made.workspace["channels"]
+    (data,) = (np.array(sample["data"]) for sample in channel["samples"] if sample["name"] == "signal")
+    assert data / data.sum() == pytest.approx(template.nominal.values / template.nominal.total)
+    for old, new, message in (
+        (f", {events}", "", "signal.files: missing: m_a = 1 GeV in diphoton; each mass of the grid needs one entry"),
+        ("2000 MeV", "2001 MeV", "signal.files: missing: m_a = 2 GeV in diphoton"),
+        ("files: {", "events: 5000\n  files: {", "signal.events: found files and events"),
+        ("at: {m_a: 1 GeV}", "at: {m_b: 1 GeV}", "the grid has m_a"),
+        ("generated: 8000", "generated: 0", "generated: found 0"),
+    ):
+        wrong = path.read_text(encoding="utf-8")
+        assert old in wrong
+        (tmp_path / "specs" / "wrong.yaml").write_text(wrong.replace(old, new, 1), encoding="utf-8")
+        with pytest.raises(SpecError, match=re.escape(message)):
+            load_search(tmp_path / "specs" / "wrong.yaml")
 
 
 def test_observed_data_of_a_sideband(tmp_path: Path) -> None:
