@@ -77,6 +77,8 @@ def read_root_histogram(path: Path, name: str) -> ReadHistogram:
         if kind not in {f"TH{number}{letter}" for number in (1, 2) for letter in "CSIFDL"}:
             msg = f"{name!r} is a {kind}; expected a histogram of one or two axes, TH1 or TH2"
             raise InputFileError(msg)
+        for axis in found.axes:  # before an array is made of what a file says
+            _check_number_of_bins(int(axis.member("fNbins")))
         values, variances = found.values(), found.variances()
         edges = [axis.edges() for axis in found.axes]
     return _checked(edges, values, variances, None)
@@ -118,6 +120,7 @@ def _from_uhi(histogram: Any) -> ReadHistogram:
     edges, inner, units = [], [], []
     for axis in histogram["axes"]:
         if axis["type"] == "regular":
+            _check_number_of_bins(int(axis["bins"]))
             edges.append(np.linspace(float(axis["lower"]), float(axis["upper"]), int(axis["bins"]) + 1))
         elif axis["type"] == "variable":
             edges.append(np.array(axis["edges"], dtype=float))
@@ -287,9 +290,7 @@ def _checked(edges: Sequence[FloatArray], values: Any, variances: Any, units: tu
     if numbers.shape != shape or numbers.size == 0:
         msg = f"found contents of shape {numbers.shape} in bins of shape {shape}"
         raise InputFileError(msg)
-    if numbers.size > MAX_BINS:
-        msg = f"found {numbers.size} bins; at most {MAX_BINS} are read, give the events in their place"
-        raise InputFileError(msg)
+    _check_number_of_bins(numbers.size)
     squares = None if variances is None else np.array(variances, dtype=np.float64)
     if any(not np.all(np.isfinite(one)) or not np.all(np.diff(one) > 0.0) for one in axes):
         msg = "found bin edges that are not finite, or do not rise"
@@ -304,6 +305,12 @@ def _checked(edges: Sequence[FloatArray], values: Any, variances: Any, units: tu
             msg = f"found the {what} {found[tuple(place)]} in the bin from {where}; expected a finite number"
             raise InputFileError(msg)
     return ReadHistogram(axes, numbers, squares, units)
+
+
+def _check_number_of_bins(number: int) -> None:
+    if number > MAX_BINS:
+        msg = f"found {number} bins; at most {MAX_BINS} are read, give the events in their place"
+        raise InputFileError(msg)
 
 
 # ---------------------------------------------------------------------------------------------------------------- events

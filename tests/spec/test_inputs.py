@@ -377,6 +377,7 @@ def test_uhi_histograms_that_are_none(tmp_path: Path) -> None:
         "mean": ({**good, "storage": {"type": "mean", "values": [1.0]}}, "its storage is 'mean'"),
         "category": ({**good, "axes": [{"type": "category_str", "categories": ["a"]}]}, "an axis is 'category_str'"),
         "nothing": ({}, "KeyError: 'storage'"),
+        "large": ({**good, "axes": [{**axis, "bins": 10**12}]}, "found 1000000000000 bins; at most 10000 are read"),
         "list": ([], "TypeError"),
     }
     path = tmp_path / "x.json"
