@@ -31,7 +31,7 @@ class MeasuredTurnOn(SpecModel):
     """Efficiency at points of the quantity; linear between, constant beyond."""
 
     values: list[RawValue] = Field(min_length=2, description="rising values of the quantity")
-    efficiency: list[Fraction] = Field(min_length=2)
+    efficiency: list[Fraction] = Field(min_length=2, description="at these values; linear between, constant beyond")
 
 
 def _kind_of_turn_on(value: object) -> str:
