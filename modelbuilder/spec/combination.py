@@ -36,7 +36,7 @@ Finding = tuple[tuple[str | int, ...], str]
 class DataOfSearches(SpecModel):
     """The measured data that each search has."""
 
-    kind: Literal["observed"]
+    kind: Literal["observed"] = Field(description="the measured data that each search has")
 
 
 DataOfCombination = Annotated[PseudoData | AsimovData | DataOfSearches, Discriminator("kind")]

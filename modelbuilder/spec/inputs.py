@@ -240,7 +240,9 @@ class SignalHistogram(ExpectedHistogram):
 class FileColumn(SpecModel):
     """The column of an observable, or one for each of its values in an event, and their unit."""
 
-    column: str | list[str] = Field(examples=["m_gg"])
+    column: str | list[str] = Field(
+        description="its name, or one for each of the values that an event has", examples=["m_gg"]
+    )
     unit: str = Field(description="the unit of the numbers in the file; empty for pure numbers", examples=["MeV"])
 
     @model_validator(mode="after")

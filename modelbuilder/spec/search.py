@@ -697,7 +697,7 @@ class AsimovData(SpecModel):
 class ObservedData(SpecModel):
     """Measured data, from files."""
 
-    kind: Literal["observed"]
+    kind: Literal["observed"] = Field(description="measured data, from files")
     files: dict[Name, Observed] = Field(
         min_length=1, description="for each channel a histogram, or events with the columns of the observables"
     )
