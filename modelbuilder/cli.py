@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from modelbuilder.histograms.look import Look
     from modelbuilder.scan.run import Progress, Summary
+    from modelbuilder.spec.check_file import Checked
     from modelbuilder.spec.load import Loaded
 
 app = typer.Typer(
@@ -171,7 +173,7 @@ def validate(specs: Specs, root: Root = None, as_json: Json = False) -> None:
     """Check specs and print all their problems, one per line: file:line:column: path: message."""
     from modelbuilder.spec.check_file import check_file
 
-    found = {spec: check_file(spec, root=root) for spec in specs}
+    found = {spec: _with_bins(spec, check_file(spec, root=root), root) for spec in specs}
     problems = [problem for result in found.values() for problem in result.problems]
     if as_json:
         keys = ("file", "line", "column", "path", "message")
@@ -184,6 +186,19 @@ def validate(specs: Specs, root: Root = None, as_json: Json = False) -> None:
                 _print(f"{spec}: fine: {result.summary}")
     if problems:
         raise typer.Exit(2)
+
+
+def _with_bins(spec: Path, checked: Checked, root: Path | None) -> Checked:
+    """The same with what only the binning of the channels tells of files of data and backgrounds."""
+    if checked.problems or not checked.has_files:
+        return checked
+    from modelbuilder.scan.points import check_files
+
+    try:
+        check_files(_load(spec, None, root))
+    except SpecError as error:
+        return replace(checked, problems=error.problems)
+    return checked
 
 
 @app.command()
@@ -214,15 +229,23 @@ def show(
     resolved: Annotated[bool, typer.Option("--resolved", help="Print the spec with everything merged in.")] = False,
     origin: Annotated[bool, typer.Option("--origin", help="The same, with file:line of each value.")] = False,
     grid: Annotated[bool, typer.Option("--grid", help="Print the grid points.")] = False,
+    edges: Annotated[
+        bool,
+        typer.Option("--edges", help="Print the bin edges of the channels, as CSV: what histograms are filled in."),
+    ] = False,
     changes: Set = None,
     root: Root = None,
 ) -> None:
-    """Print what the tool understood: a summary, the resolved spec, or the grid."""
+    """Print what the tool understood: a summary, the resolved spec, the grid, or the binning."""
     from modelbuilder.spec.emit import to_yaml
     from modelbuilder.spec.summary import grid_lines, summary_lines
 
     search = _load(spec, changes, root)
-    if grid:
+    if edges:
+        from modelbuilder.scan.points import edges_csv
+
+        lines = [edges_csv(search).rstrip("\n")]
+    elif grid:
         lines = grid_lines(search)
     elif resolved or origin:
         lines = [to_yaml(search.tree, origin=origin).rstrip("\n")]
@@ -996,9 +1019,9 @@ def _report(search: Loaded, summary: Summary, drawn: list[Path]) -> None:
         _say(f"failed: {name}: {status}")
     again = f", {summary.resumed} of them from before" if summary.resumed else ""
     _print(f"{search.spec.title} ({experiments_of(search)})")
-    _print(
-        f"{summary.points} points{again}, {len(summary.failed)} failed; data: {data_label(search.spec.data)} (simulated)"
-    )
+    label = data_label(search.spec.data)
+    simulated = "" if label == "observed" else " (simulated)"
+    _print(f"{summary.points} points{again}, {len(summary.failed)} failed; data: {label}{simulated}")
     for status, number in summary.failed_at_lifetimes.items():
         _print(f"lifetimes:  {number} rows without a limit: {status}")
     for line in _lint_lines(summary):

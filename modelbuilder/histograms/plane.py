@@ -19,6 +19,7 @@ from modelbuilder.errors import UserError
 from modelbuilder.histograms.binning import Peak
 from modelbuilder.histograms.cache import SimulationCache
 from modelbuilder.histograms.ellipses import Ellipses, PlaneEvents, measure_core, sums_in_ellipses
+from modelbuilder.histograms.inputs import passed
 from modelbuilder.histograms.simulate import Simulation
 from modelbuilder.histograms.stated import pseudo_counts
 from modelbuilder.histograms.templates import Axis, FloatArray, PointTemplates, SampleTemplates, Template
@@ -26,10 +27,19 @@ from modelbuilder.kinematics.observables import evaluate_entries
 from modelbuilder.kinematics.sample import ChainSample, Thinning
 from modelbuilder.kinematics.shards import stream_key
 from modelbuilder.spec.grid import GridPoint, point_name, text_of
+from modelbuilder.spec.inputs import BackgroundEvents, Events
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.observables import arguments_of
 from modelbuilder.spec.plane import EventsInPlane, PlaneChannel
-from modelbuilder.spec.search import MASS_LIKE, SIGNAL, AsimovData, StatedBackground
+from modelbuilder.spec.search import (
+    MASS_LIKE,
+    SIGNAL,
+    AsimovData,
+    BackgroundFromFiles,
+    ObservedData,
+    PseudoData,
+    StatedBackground,
+)
 from modelbuilder.spec.triangles import ON_THE_EDGE, Triangles
 
 LEAST_AT_A_NODE = 200.0
@@ -133,12 +143,17 @@ class PlaneSimulation:
                 found = self._expected(expected, points, shapes.ellipses)
                 backgrounds[name] = np.column_stack([found, np.zeros(len(points))])
                 sums = self._sums(self._thrown(name, expected, nodes), shapes.ellipses)
+            elif isinstance(background, BackgroundFromFiles):
+                sums = self._sums(self.events_from_files(name), shapes.ellipses)
             else:
                 sums = self._simulated_sums(name, shapes.ellipses)
             backgrounds.setdefault(name, sums[:, :2])
             observation += sums[:, 2]
         if isinstance(self.spec.data, AsimovData):
             observation = np.sum([found[:, 0] for found in backgrounds.values()], axis=0)
+        if isinstance(self.spec.data, ObservedData):
+            sums = sums_in_ellipses(self.observed_events(), shapes.ellipses, n_threads=self.n_threads)
+            observation = sums[:, 2]
         return PlaneWindows(
             rows={point.name: row for row, point in enumerate(points)},
             points=tuple(points),
@@ -293,15 +308,44 @@ class PlaneSimulation:
 
     @property
     def _data_seed(self) -> int | None:
-        return None if isinstance(self.spec.data, AsimovData) else self.spec.data.seed
+        return self.spec.data.seed if isinstance(self.spec.data, PseudoData) else None
 
     def background_events(self, name: str) -> PlaneEvents:
         """A simulated background: its weights are expected events, its counts pseudo-data."""
         chain = self.simulation.chain_sample(name, self.spec.selection)
         scale = self.simulation.scale(name)
         data = self.spec.data
-        thinning = None if isinstance(data, AsimovData) or scale == 0.0 else Thinning(scale=scale, seed=data.seed)
+        thinning = Thinning(scale=scale, seed=data.seed) if isinstance(data, PseudoData) and scale > 0.0 else None
         return self._events(chain, scale, thinning)
+
+    def events_from_files(self, name: str) -> PlaneEvents:
+        """A background event by event; of pseudo-data each of its events is a Poisson distributed number."""
+        background, data = self.spec.backgrounds[name], self.spec.data
+        assert isinstance(background, BackgroundFromFiles)
+        entry = background.files[self.name]
+        assert isinstance(entry, BackgroundEvents)
+        x, y, weights = self._read(entry, ("backgrounds", name, "files", self.name))
+        weights *= self.spec.luminosity.value / entry.luminosity
+        weights *= 1.0 if background.efficiency is None else background.efficiency.value
+        counts = None
+        if isinstance(data, PseudoData):
+            counts = pseudo_counts(weights, seed=data.seed, stream=f"{name}/{self.name}")
+        return PlaneEvents.of(x, y, weights, counts)
+
+    def observed_events(self) -> PlaneEvents:
+        """The measured data."""
+        assert isinstance(self.spec.data, ObservedData)
+        entry = self.spec.data.files[self.name]
+        assert isinstance(entry, Events)
+        x, y, weights = self._read(entry, ("data", "files", self.name))
+        return PlaneEvents.of(x, y, np.zeros_like(weights), weights)
+
+    def _read(self, entry: Events, path: tuple[str, ...]) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Both observables and the weights of events of a file."""
+        columns = self.search.columns_of(path)
+        weights = passed(entry, columns, self.spec.selection, is_data=path[0] == "data")
+        x, y = (entry.values(text, columns)[0] for text in self.channel.observables)
+        return x, y, weights
 
     def _events(self, chain: ChainSample, scale: float, thinning: Thinning | None) -> PlaneEvents:
         observables = [chain.observables(text) for text in self.channel.observables]
@@ -327,7 +371,7 @@ class PlaneSimulation:
     def _thrown(self, name: str, stated: EventsInPlane, nodes: NodeMeasurement | None) -> PlaneEvents:
         """Pseudo-data of a stated background: the plane is cut into one cell around each grid point, whose density it has."""
         data = self.spec.data
-        if isinstance(data, AsimovData):
+        if not isinstance(data, PseudoData):
             return PlaneEvents.of(*np.zeros((3, 0)))
         grid = self.search.points  # all: the data do not depend on which points are asked for
         ellipses = self._shapes(grid, nodes).ellipses

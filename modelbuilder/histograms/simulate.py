@@ -10,10 +10,18 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import numpy.typing as npt
 
-from modelbuilder.errors import UserError
+from modelbuilder.errors import Problem, SpecError, UserError
 from modelbuilder.histograms import three_photons
-from modelbuilder.histograms.binning import FineBinning, Peak, fine_binning, fine_binning_of_square, fixed_binning
+from modelbuilder.histograms.binning import (
+    FineBinning,
+    Peak,
+    Reach,
+    fine_binning,
+    fine_binning_of_square,
+    fixed_binning,
+)
 from modelbuilder.histograms.cache import Arrays, SimulationCache
+from modelbuilder.histograms.inputs import template_from_file, total_of_file
 from modelbuilder.histograms.samples import (
     DataRequest,
     GeneralSample,
@@ -40,8 +48,10 @@ from modelbuilder.kinematics.chain import ChainGenerator
 from modelbuilder.kinematics.measure import detector_of
 from modelbuilder.kinematics.processes import ThreePhotons
 from modelbuilder.kinematics.sample import AtLifetime, ChainSample, drawn_lifetimes
+from modelbuilder.spec.cuts import Cut
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.grid import GridPoint
+from modelbuilder.spec.inputs import is_at
 from modelbuilder.spec.interpretations import default_law
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.observables import arguments_of, parse_observable
@@ -58,8 +68,10 @@ from modelbuilder.spec.search import (
     SIGNAL,
     AsimovData,
     Background,
+    BackgroundFromFiles,
     Channel,
-    Cut,
+    ObservedData,
+    PseudoData,
     SearchSpec,
     SecondObservable,
     ShapeSystematic,
@@ -67,7 +79,7 @@ from modelbuilder.spec.search import (
     Spectrum,
     StatedBackground,
 )
-from modelbuilder.spec.sideband import SidebandBeside, SidebandElsewhere
+from modelbuilder.spec.sideband import SidebandBeside, SidebandElsewhere, sideband_name
 from modelbuilder.spec.topology import INITIAL, Topology, known_particle, parse_chain, visible_places
 from modelbuilder.theory import lepton_pair
 
@@ -293,23 +305,30 @@ class Simulation:
     def _binning(self, name: str) -> FineBinning:
         channel = self.spec.line(name)
         beside = channel.sideband if isinstance(channel.sideband, SidebandBeside) else None
+        fixed = None
         if channel.bins is not None:
-            return fixed_binning(*channel.limits, channel.bins, None if beside is None else channel.sideband_limits)
+            fixed = fixed_binning(*channel.limits, channel.bins, None if beside is None else channel.sideband_limits)
+        if fixed is not None and channel.window is None:
+            return fixed
         assert channel.window is not None
-        assert channel.bin_width is not None
         points = [point for point in self.search.points if point.channel == name]
         masses = np.array([point.mass for point in points])
         (variable,) = self.spec.grid_variables
+        resolution = channel.resolution or channel.resolution2
+        assert resolution is not None
+        is_square = channel.resolution is None
+        if fixed is not None:
+            reach = Reach(resolution, variable, 0.5 * channel.window, is_square)
+            return replace(fixed, peak=self.peak(channel.observable, points[0]), reach=reach)
+        assert channel.bin_width is not None
         shared = {"bin_width": channel.bin_width, "window": channel.window, "largest_mass": self.beams.sqrt_s}
         if beside is not None:
             shared["reach"] = math.inf if beside.window is None else beside.window
-        resolution = channel.resolution or channel.resolution2
-        assert resolution is not None
 
         def at(mass: float) -> float:
             return resolution.at({variable: mass})
 
-        if channel.resolution is None:
+        if is_square:
             return fine_binning_of_square(at, masses, **shared)
         return fine_binning(at, masses, **shared, peak=self.peak(channel.observable, points[0]))
 
@@ -332,9 +351,12 @@ class Simulation:
         """Simulate all backgrounds of a region, and its data."""
         templates, counts = {}, np.zeros(region.n_bins)
         for name, background in self.spec.backgrounds.items():
-            if isinstance(background, StatedBackground):
-                templates[name] = self._stated(background, region)
-                if not isinstance(self.spec.data, AsimovData):
+            if not isinstance(background, Background):
+                if isinstance(background, StatedBackground):
+                    templates[name] = self._stated(background, region)
+                else:
+                    templates[name] = self.from_files(name, region)
+                if isinstance(self.spec.data, PseudoData):
                     stream = f"{name}/{region.channel}"
                     counts += pseudo_counts(templates[name].nominal.values, seed=self.spec.data.seed, stream=stream)
                 continue
@@ -347,6 +369,8 @@ class Simulation:
                 counts += found.counts
         if isinstance(self.spec.data, AsimovData):
             counts = np.sum([sample.nominal.values for sample in templates.values()], axis=0)
+        if isinstance(self.spec.data, ObservedData):
+            counts = self.observed(region)
         elsewhere = None
         if isinstance(region.sideband, SidebandElsewhere):
             elsewhere = self._elsewhere(region, region.sideband, templates[region.measured].nominal.values)
@@ -366,6 +390,9 @@ class Simulation:
         expected: FloatArray = inside / factors[nearest]
         if isinstance(self.spec.data, AsimovData):
             return Elsewhere(expected=expected, observation=expected)
+        if isinstance(self.spec.data, ObservedData):
+            counts = self._read(("data", "files", sideband_name(region.channel)), region).values
+            return Elsewhere(expected=expected, observation=counts)
         counts = pseudo_counts(expected, seed=self.spec.data.seed, stream=f"{region.channel}/sideband")
         return Elsewhere(expected=expected, observation=counts)
 
@@ -381,7 +408,7 @@ class Simulation:
 
     def _counted(self, name: str) -> tuple[object, ...] | None:
         data = self.spec.data
-        if isinstance(data, AsimovData) or self._expects_nothing(name):
+        if not isinstance(data, PseudoData) or self._expects_nothing(name):
             return None
         return self.factors(name), data.seed
 
@@ -451,6 +478,47 @@ class Simulation:
             values = np.outer(values, shares / shares.sum()).ravel()
         return SampleTemplates(Template(values, np.zeros_like(values)))
 
+    def check_files(self) -> None:
+        """Raise SpecError, with all problems, where a file has not the bins that a region needs."""
+        problems: list[Problem] = []
+        for region in self.regions.values():
+            for path in self.spec.inputs:
+                if {region.channel, sideband_name(region.channel)} & set(path[2:]):
+                    try:
+                        self._read(path, region)
+                    except SpecError as error:
+                        problems.extend(error.problems)
+        if problems:
+            raise SpecError(tuple(dict.fromkeys(problems)))
+
+    def from_files(self, name: str, region: Region) -> SampleTemplates:
+        """A background from files. Raises SpecError where its bins are not those of the region."""
+        background = self.spec.backgrounds[name]
+        assert isinstance(background, BackgroundFromFiles)
+        own = background.files[region.channel]
+        found = self._read(("backgrounds", name, "files", region.channel), region)
+        scale = self.spec.luminosity.value / own.luminosity
+        scale *= 1.0 if background.efficiency is None else background.efficiency.value
+        return SampleTemplates(found.scaled(scale))
+
+    def observed(self, region: Region) -> FloatArray:
+        """The measured data of a region. Raises SpecError where their bins are not those of the region."""
+        return self._read(("data", "files", region.channel), region).values
+
+    def _observables(self, region: Region) -> tuple[str, ...]:
+        channel = self.spec.line(region.channel)
+        return (channel.observable, *(() if channel.second is None else (channel.second.observable,)))
+
+    def _read(self, path: tuple[str | int, ...], region: Region) -> Template:
+        return template_from_file(
+            self.search,
+            path,
+            region.channel,
+            observables=self._observables(region),
+            edges=(region.binning.edges, *(() if region.second is None else (region.second.edges,))),
+            cuts=region.cuts,
+        )
+
     def signal(self, region: Region, point: GridPoint) -> tuple[SampleTemplates, float]:
         """Signal templates on the fine binning in events for a rate of 1, and the efficiency (acceptance included).
 
@@ -462,10 +530,26 @@ class Simulation:
             templates, efficiency, relative = self._at_shape(region, replace(point, ctau=None))
             factor = relative[point.ctau]
             return templates.scaled(factor), efficiency * factor
+        if signal.files is not None:
+            return self._signal_from_file(region, point)
         found = self._simulated(self.asked(SIGNAL, region, point))
         efficiency = self.stated_efficiency(point) / self.born_cross_section(SIGNAL, point)
         per_weight = self.spec.events_per_rate * efficiency / signal.events
         return found.templates.scaled(per_weight), efficiency * found.selected_per_event
+
+    def _signal_from_file(self, region: Region, point: GridPoint) -> tuple[SampleTemplates, float]:
+        signals = (self.spec.signal.files or {}).get(region.channel, [])
+        for index, entry in enumerate(signals):
+            if is_at(entry.at, point.values):
+                path = (SIGNAL, "files", region.channel, index)
+                found = self._read(path, region)
+                total = total_of_file(self.search, path, self._observables(region), region.cuts)
+                efficiency = self.stated_efficiency(point) / entry.generated
+                templates = SampleTemplates(found.scaled(self.spec.events_per_rate * efficiency))
+                return templates, efficiency * total
+        place = self.search.place_of(SIGNAL, "files")
+        msg = f"{place}: signal.files: there is no signal of {point.text}; each mass needs one, nothing is interpolated"
+        raise UserError(msg)
 
     def _at_shape(self, region: Region, point: GridPoint) -> tuple[SampleTemplates, float, dict[float, float]]:
         """The signal at the lifetime of the shape, and what to scale it by at others; asked for many times in a row."""
@@ -584,8 +668,11 @@ class Simulation:
 
     def _process(self, name: str) -> Signal | Background:
         process = self.spec.signal if name == SIGNAL else self.spec.backgrounds[name]
-        if isinstance(process, StatedBackground):
-            msg = f"nothing of {name} is simulated: the spec states what is expected of it"
+        if not isinstance(process, Signal | Background):
+            known = (
+                "the spec states what is expected of it" if isinstance(process, StatedBackground) else "it is in files"
+            )
+            msg = f"nothing of {name} is simulated: {known}"
             raise UserError(msg)
         return process
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from modelbuilder.errors import UserError
 from modelbuilder.histograms.cache import SimulationCache
 from modelbuilder.histograms.sideband import SUFFIX
 from modelbuilder.histograms.simulate import RegionTemplates, Simulation
@@ -95,6 +98,38 @@ def points_of(loaded: Loaded, *, n_threads: int = 1, cache: SimulationCache | No
 
         return PointsInPlane(loaded, n_threads=n_threads, cache=cache)
     return PointsOfSearch(loaded, n_threads=n_threads, cache=cache)
+
+
+def edges_csv(loaded: Loaded) -> str:
+    """The bin edges of all channels, one in each row; those of a second observable after those of the first.
+
+    Raises UserError for a search in a plane, which has no bins.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["channel", "observable", "unit", "edge"])
+    for search, one in searches_of(loaded).items():
+        if one.spec.in_plane:
+            msg = f"{one.place_of('channels')}: channels: windows in a plane are ellipses, without bins"
+            raise UserError(msg)
+        regions = Simulation(one).regions.values()
+        for region in {region.channel: region for region in regions}.values():
+            channel = one.spec.line(region.channel)
+            axes = [(channel.observable, region.axis, region.binning.edges)]
+            if channel.second is not None and region.second is not None:
+                axes.append((channel.second.observable, region.second.axis, region.second.edges))
+            name = f"{search}/{region.channel}" if search else region.channel
+            for text, axis, edges in axes:
+                writer.writerows([name, text, axis.unit, repr(edge)] for edge in edges.tolist())
+    return stream.getvalue()
+
+
+def check_files(loaded: Loaded) -> None:
+    """Raise SpecError where the bins of data or backgrounds from files do not fit those of the channels."""
+    if not any(search.spec.inputs and not search.spec.in_plane for search in searches_of(loaded).values()):
+        return
+    for simulation in points_of(loaded).simulations.values():
+        simulation.check_files()
 
 
 def columns_of(loaded: Loaded) -> list[dict[str, str]]:

@@ -20,7 +20,7 @@ from modelbuilder.histograms.cache import SimulationCache, open_cache
 from modelbuilder.histograms.templates import to_uhi_json
 from modelbuilder.kinematics.shards import available_threads
 from modelbuilder.scan.point import limit_rows
-from modelbuilder.scan.points import Shared, points_of, searches_of
+from modelbuilder.scan.points import Shared, check_files, points_of, searches_of
 from modelbuilder.scan.store import TEMPLATES, RunDirectory, versions, write_atomically
 from modelbuilder.spec.grid import GridPoint, spread
 from modelbuilder.spec.load import Loaded
@@ -64,7 +64,8 @@ def run_search(
     points: that many, evenly spread over the grid; all if None.    only: names of those to choose from.
     jobs: processes; as many as processors if None. The result does not depend on `jobs`. With several jobs, a script must call this under `if __name__ == "__main__"`.
     cache: a folder of simulations, made if it is not there. What is found in it is not simulated again, what is not goes there; the result is the same.
-    Raises RunDirectoryError if the directory belongs to something else, WorkspaceError if there is no background.
+    Raises RunDirectoryError if the directory belongs to something else, WorkspaceError if there is no background, SpecError
+    where the bins of a file do not fit; nothing is written then.
     """
     if not all(one.spec.backgrounds for one in searches_of(search).values()):
         msg = (
@@ -72,6 +73,7 @@ def run_search(
             " process, or state what is `expected` of a free shape, however little"
         )
         raise WorkspaceError(msg)
+    check_files(search)
     kept = None if cache is None else open_cache(cache, versions())
     chosen = spread(tuple(p for p in search.points if only is None or p.name in only), points)
     with RunDirectory.open_for(path, search, command=command) as run:

@@ -151,7 +151,7 @@ class RunDirectory:
             "spec": self.search.spec.name,
             "digest": self.search.digest,
             "seed": self.search.spec.seed,
-            "data": self.search.spec.data.model_dump(),
+            "data": self.search.spec.data.model_dump(exclude={"files"}),
             "sources": count_sources(self.search),
             "versions": versions(),
             "python": platform.python_version(),
@@ -207,7 +207,7 @@ def load_run(path: Path) -> tuple[Loaded, list[dict[str, Any]]]:
     if not (path / RUN).is_file() or not (path / SPEC).is_file():
         msg = f"{path}: not a run directory; `modelbuilder run SPEC -o {path}` makes one"
         raise RunDirectoryError(msg)
-    search = load_spec(path / SPEC)
+    search = load_spec(path / SPEC, with_events=False)
     table_file = path / "limits.json"
     rows = read_json(table_file)["rows"] if table_file.is_file() else []
     return search, rows
