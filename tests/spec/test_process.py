@@ -16,6 +16,7 @@ import pytest
 
 from modelbuilder.errors import KinematicsError
 from modelbuilder.spec.check_file import check_file
+from modelbuilder.spec.cuts import Cut
 from modelbuilder.spec.load import load_experiment, load_search
 from modelbuilder.spec.process import (
     WITH_CROSS_SECTION,
@@ -29,7 +30,7 @@ from modelbuilder.spec.process import (
     hypotheses,
     seen_kinds,
 )
-from modelbuilder.spec.search import Cut, Varied
+from modelbuilder.spec.search import Varied
 from modelbuilder.spec.topology import LAWS, Law, parse_chain
 from modelbuilder.theory.models import MODELS
 
@@ -269,7 +270,7 @@ CASES: list[tuple[str, list[tuple[str, str]], list[str]]] = [
     (
         "range and window",
         [("    window: 20 resolution\n", "    window: 20 resolution\n    range: [0 GeV, 5 GeV]\n    bins: 10\n")],
-        ["Z:27:5: channels.recoil.window: found both range and window; give one of them"],
+        ["Z:30:5: channels.recoil.bin_width: a range has equal `bins`; remove bin_width, or the range"],
     ),
     (
         "range without bins",
