@@ -41,6 +41,31 @@ class SpecModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _add_file(schema: dict[str, Any]) -> None:
+    """In the JSON Schema of a table: its columns may be those of a file, which is read before the model sees it."""
+    schema["properties"] |= {
+        "csv": {"type": "string", "description": "path of a file with these columns, relative to this one"},
+        "columns": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "the name that each has in the file",
+        },
+        "units": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "the unit of each",
+        },
+    }
+    rest = [key for key in schema["required"] if key != "table"]
+    schema |= {"required": rest, "oneOf": [{"required": ["table"]}, {"required": ["csv", "columns", "units"]}]}
+
+
+class TableModel(SpecModel):
+    """A part with a `table`, which may stand in a file of its own."""
+
+    model_config = ConfigDict(json_schema_extra=_add_file)
+
+
 def _check_source(text: str) -> str:
     if not _SOURCE.fullmatch(text):
         labels = ", ".join(SOURCE_LABELS)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from modelbuilder.spec.base import Name, Source, SpecModel, refusal
+from modelbuilder.spec.base import Name, Source, SpecModel, TableModel, refusal
 from modelbuilder.spec.functions import RawValue, parsed
 from modelbuilder.spec.quantities import (
     ANGLE,
@@ -87,7 +87,7 @@ _MOMENTA = ("momentum", "transverse_momentum")
 _ANGLES = ("theta", "cos_theta")
 
 
-class TableEfficiency(SpecModel):
+class TableEfficiency(TableModel):
     """Efficiency in bins of momentum and polar angle of the true particle; beyond the table, that of the nearest bin."""
 
     table: dict[str, list[RawValue]] = Field(

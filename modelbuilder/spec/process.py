@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from modelbuilder.errors import KinematicsError
-from modelbuilder.spec.base import Source, SpecModel, refusal, shown
+from modelbuilder.spec.base import Source, SpecModel, TableModel, refusal, shown
 from modelbuilder.spec.experiment import BinnedEfficiency, bins_of
 from modelbuilder.spec.functions import EnergyOfMass, LengthOfMass, PositiveEnergyOfMass, RawValue
 from modelbuilder.spec.quantities import LENGTH, Fraction, Length, Number, Position, PositiveEnergy, Quantity
@@ -213,7 +213,7 @@ class VertexEfficiency(SpecModel):
         return self
 
 
-class VertexTable(SpecModel):
+class VertexTable(TableModel):
     """Efficiency in bins of the distance from the detector axis and of z of the decay; beyond, that of the nearest bin."""
 
     table: dict[str, list[RawValue]] = Field(

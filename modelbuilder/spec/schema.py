@@ -127,6 +127,7 @@ def _variant(definition: dict[str, Any]) -> dict[str, Any]:
     if new.get("additionalProperties") is False:
         new["additionalProperties"] = {"type": "null"}
     if "properties" in new:
+        new.pop("anyOf", None)  # sets of keys, one of which is required
         new["properties"] = {key: _or_null(item) for key, item in new["properties"].items()}
     return new
 

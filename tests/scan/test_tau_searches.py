@@ -286,6 +286,7 @@ def test_the_upper_edge_is_where_the_volume_begins(tmp_path: Path) -> None:
     shorter = edges(region(tmp_path / "shorter", 1.2, flat, f"{rho}=[15 cm, 32.5 cm]"))
     low, high = edges(usual)
     assert high / low > 50.0
+    assert "signal-at-edge" not in (tmp_path / "usual" / "lint.txt").read_text(encoding="utf-8")  # one bin has no edge
     assert 1.35 < closer[1] / high < 1.75
     assert closer[0] == pytest.approx(low, rel=0.1)
     assert shorter[1] == pytest.approx(high, rel=0.05)

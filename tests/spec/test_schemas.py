@@ -104,6 +104,18 @@ def put(*path: str | int, value: object) -> Change:
     return change
 
 
+@pytest.mark.parametrize("missing", ["csv", "columns", "units", "source"])
+def test_a_table_from_a_file_is_complete(missing: str) -> None:
+    """Catches an efficiency that is neither a table nor a file, and a file without its columns or their units."""
+    path = ROOT / "specs" / "experiments" / "belle2.yaml"
+    tree = plain(load_tree(path).root)
+    file = {"csv": "x.csv", "columns": {"value": "eff"}, "units": {"value": ""}, "source": "assumption"}
+    tree["tracks"]["efficiency"] = file
+    assert faults(tree, schema_of(path)) == []
+    del file[missing]
+    assert faults(tree, schema_of(path)) != []
+
+
 SEGMENT = ("grid", "m_a", "segments", 0)
 
 
