@@ -645,7 +645,7 @@ class LuminositySystematic(SpecModel):
 class ProducedSystematic(SpecModel):
     """The uncertainty of the number of particles that were produced, on the signal."""
 
-    kind: Literal["produced"]
+    kind: Literal["produced"] = Field(description="the uncertainty of the number of particles that were produced")
     also: list[str] = Field(
         default_factory=list, description="backgrounds at a fixed rate that are decays of the same particles"
     )

@@ -232,7 +232,10 @@ def compare(shown: Sequence[str], printed: str, where: str) -> None:
 
 
 def same(wanted: str, found: str) -> bool:
-    """Whether two lines agree but for blanks, and for the last digits of numbers."""
+    """Whether two lines agree but for blanks, the last digits of numbers, and what `...` stands for within a line."""
+    if "..." in wanted.strip():
+        pattern = r"\s+".join(re.escape(word) for word in wanted.split()).replace(re.escape("..."), ".*")
+        return re.fullmatch(rf"\s*{pattern}\s*", found) is not None
     words, numbers = zip(
         *((_NUMBER.sub("#", text).split(), _NUMBER.findall(text)) for text in (wanted, found)), strict=True
     )
