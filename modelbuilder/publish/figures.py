@@ -159,7 +159,7 @@ def ceiling_of(curve: LimitCurve) -> float:
         return 1.0
     top = float(np.nanmax(values))
     decades = math.log10(top / floor_of([curve])) if np.isfinite(curve.upper_edges).any() else 0.0
-    return top * max(12.0, 10.0 ** (0.5 * decades))
+    return top * max(12.0, math.pow(10.0, 0.5 * decades))
 
 
 def draw_limits(axes: Axes, curve: LimitCurve, others: Sequence[LimitCurve], floor: float) -> None:

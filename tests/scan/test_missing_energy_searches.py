@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modelbuilder.histograms.look import Looker
 from modelbuilder.histograms.simulate import beams_of
 from modelbuilder.kinematics.chain import simulate_chain
 from modelbuilder.scan.run import run_search
@@ -143,6 +144,20 @@ def test_the_edge_moves_with_the_tracking_volume(run: Path, tmp_path: Path) -> N
     # theta that are large enough for decays near the collision are excluded up to about the same
     edges = [float(row["sin_theta_observed_upper_edge"] or 0.0) for row in (near, wide)]
     assert edges[0] == pytest.approx(edges[1], rel=0.25)
+
+
+def test_the_reach_of_chi2() -> None:
+    """Second method: chi2 simulated at other lifetimes. Catches a reach that is not that of the cuts and of the volume: it
+    is what gives limits on epsilon, to the square root of the square root of this ratio."""
+    search = load_search(MUMU)
+    ctaus = (2.908, 10.0, 100.0, 1000.0)
+    look = Looker(search, masses=(MASS,), n_events=60_000, lifetimes=("chi2", ctaus)).look()
+    reach = float(search.spec.interpretations["epsilon"].parameters["chi2_reach"])
+    first = look.lifetimes[0]
+    for found in look.lifetimes[1:]:
+        expected = math.expm1(-reach / found.ctau) / math.expm1(-reach / first.ctau)
+        error = math.hypot(found.efficiency_stdev / found.efficiency, first.efficiency_stdev / first.efficiency)
+        assert found.efficiency / first.efficiency == pytest.approx(expected, rel=0.10 + 3.0 * error)
 
 
 def test_the_mass_of_the_kaon_stays_a_gap() -> None:
