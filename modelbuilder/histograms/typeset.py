@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 
@@ -17,7 +18,7 @@ def particle_formula(name: str) -> str | None:
     """A particle without dollar signs; None if it cannot be typeset.
 
     Names of hypotheses are set as they are: a single letter in italics, others upright; but `Ap`, as specs write A', has its
-    prime, `YD` its index, and `alpha` is a letter. `gamma[2]` has an index.
+    prime, `YD` its index, `alpha` is a letter, and `chi1` one with an index. `gamma[2]` has an index.
     """
     name, _, which = name.partition("[")
     index = f"_{{{which.rstrip(']')}}}" if which else ""
@@ -33,6 +34,8 @@ def particle_formula(name: str) -> str | None:
         return None
     if name in _GREEK:
         return f"\\{name}{index}"
+    if name[:-1] in _GREEK and name[-1].isdigit():
+        return f"\\{name[:-1]}_{{{name[-1]}}}{index}"
     if _PRIMED.fullmatch(name):
         return f"{name[0]}'{index}"
     if _INDEXED.fullmatch(name):
@@ -59,6 +62,14 @@ def formula(process: str) -> str:
 
 @functools.cache
 def _latex_names() -> dict[str, str]:
+    """By the names of PDG and EvtGen."""
     from particle import Particle
+    from particle.converters import EvtGenName2PDGIDBiMap
+    from particle.exceptions import MatchingIDNotFound
 
-    return {particle.name: particle.latex_name for particle in Particle.all()}
+    names: dict[str, str] = {}
+    for particle in Particle.all():
+        names.setdefault(particle.name, particle.latex_name)
+        with contextlib.suppress(MatchingIDNotFound):
+            names.setdefault(str(EvtGenName2PDGIDBiMap[particle.pdgid]), particle.latex_name)
+    return names

@@ -156,7 +156,11 @@ def ceiling_of(curve: LimitCurve) -> float:
     """The upper end of a logarithmic axis, with room for the legend above the highest band, limit or upper edge."""
     highest = curve.bands[4] if curve.has_band else curve.observed
     values = np.concatenate([highest, curve.upper_edges.ravel()])
-    return 12.0 * float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
+    if not np.isfinite(values).any():
+        return 1.0
+    top = float(np.nanmax(values))
+    decades = math.log10(top / floor_of([curve])) if np.isfinite(curve.upper_edges).any() else 0.0
+    return top * max(12.0, math.pow(10.0, 0.5 * decades))
 
 
 def draw_limits(axes: Axes, curve: LimitCurve, others: Sequence[LimitCurve], floor: float) -> None:

@@ -127,7 +127,7 @@ def plane_figure(search: Loaded, curves: Sequence[tuple[float, LimitCurve]], lab
         for axes, (name, part) in zip(every[0], parts.items(), strict=True):
             for segment in curves[0][1].segments:
                 if segment.stop - segment.start > 1:
-                    cells = _edges_of_masses(mass[segment])
+                    cells = _edges_of_masses(mass[segment], gaps_of(search))
                     drawn = axes.pcolormesh(
                         cells, edges, part[:, segment], norm=norm, cmap="viridis", rasterized=True, edgecolors="none"
                     )
@@ -150,9 +150,12 @@ def _aligned(mass: FloatArray, curve: LimitCurve, values: FloatArray) -> FloatAr
     return np.array([own.get(m, np.nan) for m in mass.tolist()])
 
 
-def _edges_of_masses(mass: FloatArray) -> FloatArray:
+def _edges_of_masses(mass: FloatArray, gaps: Sequence[tuple[float, float]]) -> FloatArray:
+    """In the middle between two masses, and as far beyond the first and the last one, but not into a gap."""
     middles = 0.5 * (mass[1:] + mass[:-1])
-    return np.concatenate([[2.0 * mass[0] - middles[0]], middles, [2.0 * mass[-1] - middles[-1]]])
+    first = max([2.0 * mass[0] - middles[0], *(high for _, high in gaps if high <= mass[0])])
+    last = min([2.0 * mass[-1] - middles[-1], *(low for low, _ in gaps if low >= mass[-1])])
+    return np.concatenate([[first], middles, [last]])
 
 
 def _edges_of_lifetimes(ctaus: FloatArray) -> FloatArray:

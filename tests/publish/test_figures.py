@@ -12,17 +12,19 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from modelbuilder.errors import RunDirectoryError
-from modelbuilder.publish import figures, style
+from modelbuilder.publish import figures, lifetimes, style
 from modelbuilder.publish.figures import Spectrum
 from modelbuilder.scan.store import load_run
 from modelbuilder.spec.load import LoadedSearch, load_search
 
-SPEC = Path(__file__).parents[2] / "specs" / "belle2" / "alp_gammagamma_2018.yaml"
+SPECS = Path(__file__).parents[2] / "specs"
+SPEC = SPECS / "belle2" / "alp_gammagamma_2018.yaml"
 BANDS = ("observed", "expected_m2", "expected_m1", "expected", "expected_p1", "expected_p2")
 FACE = "simulated, pseudo-data (seed 2018)"
 
@@ -100,7 +102,12 @@ def test_upper_edges(search: LoadedSearch) -> None:
     edges = {"cross_section_fb_observed_upper_edge": 700.0, "cross_section_fb_expected_upper_edge": 900.0}
     curve = figures.limit_curve(search, [rows[0] | edges, rows[1]], "cross_section_fb", "cls")
     assert np.array_equal(curve.upper_edges, [[700.0, math.nan], [900.0, math.nan]], equal_nan=True)
-    assert figures.ceiling_of(curve) == pytest.approx(12.0 * 900.0)
+    top, floor = figures.ceiling_of(curve), figures.floor_of([curve])
+    assert math.log(top / 900.0) / math.log(top / floor) == pytest.approx(1.0 / 3.0)  # of the axis
+    narrow = [rows[0] | {name: 41.0 for name in edges}]
+    assert figures.ceiling_of(figures.limit_curve(search, narrow, "cross_section_fb", "cls")) == pytest.approx(
+        12.0 * 41.0
+    )
     drawn = []
     for chosen in (curve, figures.limit_curve(search, rows, "cross_section_fb", "cls")):
         _, axes = plt.subplots()
@@ -213,6 +220,25 @@ def test_no_line_across_a_gap(search: LoadedSearch) -> None:
     assert not any(line.min() <= 2.0 and line.max() >= 3.0 for line in lines if line.min() != line.max())
 
 
+def test_no_cell_reaches_into_a_gap() -> None:
+    """Catches a map of mass and lifetime whose cells, half a step wide, cover a vetoed range."""
+    search = load_search(SPECS / "belle2" / "inelastic_dark_higgs_pipi.yaml")
+    masses = (0.35, 0.45, 0.55, 0.75)
+    quantity = "cross_section_fb"
+    rows = [
+        row(mass, "bayesian") | {"m_hp_gev": mass, "ctau_cm": ctau}
+        for ctau in (search.spec.signal.lifetime.values if search.spec.signal.lifetime else ())
+        for mass in masses
+    ]
+    curves = lifetimes.curves_of(search, rows, quantity, "bayesian")
+    figure = lifetimes.plane_figure(search, curves, "limit", "bayesian")
+    cells = [mesh.get_coordinates()[0, :, 0] for mesh in figure.axes[0].collections if isinstance(mesh, QuadMesh)]
+    assert [part.tolist() for part in cells] == [
+        pytest.approx([0.30, 0.40, 0.467]),
+        pytest.approx([0.529, 0.65, 0.85]),
+    ]
+
+
 def test_failed_points_leave_holes() -> None:
     """Catches a failed fit in the middle of a curve that is drawn, or that stops the figure."""
     search = load_search(SPEC)
@@ -251,6 +277,8 @@ def test_luminosity(luminosity: str, text: str) -> None:
 def test_process_as_a_formula() -> None:
     """Catches arrows and Greek letters as plain text, and a title in words that is torn into letters."""
     assert figures.process_text("e+ e- -> gamma eta'") == r"$e^{+} e^{-} \to \gamma \eta^\prime(958)$"
+    assert figures.process_text("B0 -> Lambda0 psi") == r"$B^{0} \to \Lambda \psi$"  # a name of EvtGen
+    assert figures.process_text("anti-B0 -> chi2 X") == r"$\overline{B}^{0} \to \chi_{2} X$"
     assert figures.process_text("all other backgrounds") == "all other backgrounds"
 
 
