@@ -65,7 +65,6 @@ class PointsInPlane:
             templates={},
             head=head_of(self.search.spec, found),
             limited=limited_of(self.search.spec, found),
-            is_count=True,
         )
 
 

@@ -36,7 +36,7 @@ class MadePoint:
     """A grid point of a search or of a combination, ready for its limits.
 
     templates: by their name in the file of the point; none, if there is no such file.
-    head: the cells of its rows that no limit changes.    is_count: one bin of many alike, whose limit has a fast way.
+    head: the cells of its rows that no limit changes.
     """
 
     point: GridPoint
@@ -45,7 +45,6 @@ class MadePoint:
     templates: Mapping[str, hist.Hist[Any]]
     head: Row
     limited: Sequence[Limited]
-    is_count: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +111,7 @@ def limit_rows(spec: SearchSpec | CombinationSpec, made: MadePoint) -> list[Row]
     """One row per method; a fit that failed leaves its name in `status` and the numbers empty."""
     from modelbuilder.inference import AsymptoticCalculator
     from modelbuilder.inference.choice import bayesian_found, find_limit, open_likelihood
-    from modelbuilder.inference.counting import counting_limit
+    from modelbuilder.inference.counting import counting_limit, expected_counts
 
     head, methods = made.head, spec.statistics.methods
     errors = [message for message in made.lint if message.severity == "error"]
@@ -126,11 +125,12 @@ def limit_rows(spec: SearchSpec | CombinationSpec, made: MadePoint) -> list[Row]
 
     def limits(method: Method) -> FoundLimit:
         request = request_of(spec, method, made.point)
-        if made.is_count and method == "bayesian" and request.prior == "flat":
+        if method == "bayesian" and request.prior == "flat":
             limit = counting_limit(made.workspace, confidence_level=request.confidence_level)
             if limit is not None:
                 return bayesian_found(limit, calculator.discovery())
-        return find_limit(likelihood, request, calculator=calculator)
+        counts = expected_counts(made.workspace) if method == "feldman-cousins" else None
+        return find_limit(likelihood, request, calculator=calculator, counts=counts)
 
     return [_row(made.limited, limits, method, head, notes) for method in methods]
 
