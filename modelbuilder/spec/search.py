@@ -22,6 +22,7 @@ from modelbuilder.spec.functions import (
     PositiveSquaredEnergyOfMass,
     RawValue,
     RelativeSizeOfMass,
+    SpectrumInterpolation,
     parsed,
 )
 from modelbuilder.spec.interpretations import Interpretations
@@ -448,7 +449,7 @@ class Background(Simulated):
 
 
 class Spectrum(SpecModel):
-    """Events that are expected per interval of an observable, as a figure shows them; linear between the points."""
+    """Events that are expected per interval of an observable, as a figure shows them."""
 
     events: list[Count] | None = Field(
         None, min_length=1, description="after all cuts; one number, or one for each of `at`"
@@ -460,6 +461,9 @@ class Spectrum(SpecModel):
         None, description="of the file", examples=[{"at": "m_GeV", "events": "events"}]
     )
     units: dict[str, str] | None = Field(None, description="of the columns", examples=[{"at": "GeV", "events": ""}])
+    interpolation: SpectrumInterpolation = Field(
+        "linear", description="between the points; monotone-cubic has no kinks"
+    )
     per: RawValue = Field(description="the interval of the observable that the events are counted in, such as 10 MeV")
     luminosity: Luminosity = Field(description="that the events are for; they are scaled to that of the search")
     second: list[Count] | None = Field(
