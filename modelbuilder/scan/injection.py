@@ -31,7 +31,7 @@ from modelbuilder.spec.search import SIGNAL
 from modelbuilder.workspace.files import read_json
 
 FEW_EVENTS = 5.0
-"""Expected in the bins of the peak, weighted by the signal: with fewer, pulls are not normal whatever the model."""
+"""Expected background of a bin of the peak: with fewer, pulls are not normal whatever the model."""
 LEAST_TOYS = 100
 """A width is known to 7 % with them."""
 _ROOM = 0.95  # of the way to the negative signal strength at which a bin expects nothing
@@ -79,7 +79,7 @@ class Injection:
 class PointInjections:
     """All strengths at one grid point, or why there are none.
 
-    peak_background: mean expected background of a bin, weighted by the signal.    failure: empty, or what went wrong.
+    peak_background: expected background of the bins that tell the signal; the mean, weighted by signal^2/background.    failure: empty, or what went wrong.
     """
 
     point: str
@@ -187,7 +187,8 @@ class _Thrower:
         self.stream, self.seed = stream, seed
         peak = self.signal > 0.0
         self.lower = -_ROOM * float(np.min(background[peak] / self.signal[peak]))
-        self.peak_background = float(np.average(background, weights=self.signal))
+        telling = np.square(self.signal[peak])
+        self.peak_background = float(telling.sum() / (telling / background[peak]).sum())
         self.nominal = np.array([parameter.init for parameter in self.likelihood.parameters])
         self.sigma, _ = self._estimate(self._expected(0.0))
 
