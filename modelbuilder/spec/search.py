@@ -643,7 +643,10 @@ class Statistics(SpecModel):
     confidence_level: Fraction
     prior: Prior = Field(default="flat", description="of the signal strength, for `bayesian`: flat or 1/sqrt(mu)")
     band_toys: WholeNumber | None = Field(
-        default=None, ge=100, le=1_000_000, description="for the expected band of `bayesian`, which has none without"
+        default=None,
+        ge=100,
+        le=1_000_000,
+        description="for the expected band of `bayesian`, which has none without, but for windows of one bin",
     )
     toys: Toys | None = None
     source: Source
