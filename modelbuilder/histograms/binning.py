@@ -13,6 +13,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 Coordinate = Literal["mass", "mass2", "reduced_mass"]
 _INTEGRATION_POINTS = 20_001
+MAX_BINS = 100_000
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,13 @@ class FineBinning:
 
     edges: shape (n_bins + 1,), in its unit.
     half_window: number of bins on each side of the mass; None for a fixed range, which is the window of all masses.
+    fixed: first bin and number of bins of that range, where there are others beside it.
     """
 
     edges: FloatArray
     half_window: int | None
     peak: Peak = Peak()
+    fixed: tuple[int, int] | None = None
 
     @property
     def n_bins(self) -> int:
@@ -52,9 +55,14 @@ class FineBinning:
     def window(self, mass: float) -> slice:
         """The bins of the fit window around a mass (GeV); shorter where the range of the observable ends."""
         if self.half_window is None:
-            return slice(0, self.n_bins)
-        centre = int(np.argmin(np.abs(self.edges - self.peak.at(mass))))
+            first, number = (0, self.n_bins) if self.fixed is None else self.fixed
+            return slice(first, first + number)
+        centre = self.centre(mass)
         return slice(max(0, centre - self.half_window), min(self.n_bins, centre + self.half_window))
+
+    def centre(self, mass: float) -> int:
+        """The edge in the middle of the window around a mass (GeV), by its number."""
+        return int(np.argmin(np.abs(self.edges - self.peak.at(mass))))
 
     def window_edges(self, mass: float) -> FloatArray:
         """Edges of the fit window, in the unit of the observable."""
@@ -62,9 +70,14 @@ class FineBinning:
         return self.edges[bins.start : bins.stop + 1]
 
 
-def fixed_binning(low: float, high: float, bins: int) -> FineBinning:
-    """Equal bins of a fixed range."""
-    return FineBinning(np.linspace(low, high, bins + 1), None)
+def fixed_binning(low: float, high: float, bins: int, beside: tuple[float, float] | None = None) -> FineBinning:
+    """Equal bins of a fixed range. beside: the ends of a wider one; what is beside the first is one bin on each side."""
+    edges: FloatArray = np.linspace(low, high, bins + 1)
+    if beside is None:
+        return FineBinning(edges, None)
+    lower, upper = beside
+    wider = [*[lower] * (lower < low), *edges.tolist(), *[upper] * (upper > high)]
+    return FineBinning(np.array(wider), None, fixed=(int(lower < low), bins))
 
 
 def fine_binning(
@@ -75,12 +88,14 @@ def fine_binning(
     window: float,
     largest_mass: float,
     peak: Peak = Peak(),
+    reach: float = 0.0,
 ) -> FineBinning:
     """The binning that serves the windows of all these masses.
 
     resolution: standard deviation of the mass as a function of the mass, GeV.    masses: of the grid points, GeV.
     bin_width, window: in resolutions, the latter the full width.    largest_mass: where the observable ends, GeV.
-    peak: of the observable.
+    peak: of the observable.    reach: full width in resolutions that there are bins for around each mass, if it is
+    more than the window; infinite for all that there is.
 
     With u(M) the integral of dM / (bin_width * resolution), the edges lie at whole numbers of u, counted from the
     first mass; so each window has the same number of bins, and a step of one bin on the grid is a step of one bin here.
@@ -89,7 +104,8 @@ def fine_binning(
     if peak.coordinate == "reduced_mass":  # even in that: at the threshold the resolution of the mass goes to zero
         dense = np.hypot(peak.pair_mass, np.linspace(0.0, peak.at(largest_mass), _INTEGRATION_POINTS))
     half_window = _half_window(bin_width, window)
-    found = _edges(dense, lambda mass: bin_width * resolution(mass), masses, half_window)
+    outer = max(half_window, _half_window(bin_width, reach))
+    found = _edges(dense, lambda mass: bin_width * resolution(mass), masses, outer)
     return FineBinning(np.array([peak.at(float(mass)) for mass in found]), half_window, peak)
 
 
@@ -100,6 +116,7 @@ def fine_binning_of_square(
     bin_width: float,
     window: float,
     largest_mass: float,
+    reach: float = 0.0,
 ) -> FineBinning:
     """The same in the squared mass, whose windows may reach below zero.
 
@@ -110,13 +127,15 @@ def fine_binning_of_square(
     def width(square: float) -> float:
         return bin_width * resolution(math.sqrt(max(square, 0.0)))
 
-    dense = np.linspace(-1.05 * half_window * width(0.0), largest_mass**2, _INTEGRATION_POINTS)
-    return FineBinning(_edges(dense, width, masses**2, half_window), half_window, Peak("mass2"))
+    outer = max(half_window, _half_window(bin_width, reach))
+    below = outer if math.isfinite(reach) else half_window
+    dense = np.linspace(-1.05 * below * width(0.0), largest_mass**2, _INTEGRATION_POINTS)
+    return FineBinning(_edges(dense, width, masses**2, outer), half_window, Peak("mass2"))
 
 
 def _half_window(bin_width: float, window: float) -> int:
-    """Number of bins on each side."""
-    return max(1, round(0.5 * window / bin_width))
+    """Number of bins on each side; for an infinite window as many as there can be."""
+    return max(1, round(0.5 * window / bin_width)) if math.isfinite(window) else MAX_BINS
 
 
 def _edges(dense: FloatArray, width: Callable[[float], float], centres: FloatArray, half_window: int) -> FloatArray:

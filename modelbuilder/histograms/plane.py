@@ -79,7 +79,7 @@ class PlaneWindows:
     """The windows of grid points, with what lies inside of them; all arrays have one row for each point.
 
     backgrounds: expected events and their variances, shape (n, 2), by name.    observation: events.
-    luminosity: fb^-1.    nodes: what the signal was interpolated from, if it was simulated.
+    events_per_rate: as of the spec.    nodes: what the signal was interpolated from, if it was simulated.
     """
 
     rows: Mapping[str, int]
@@ -87,22 +87,22 @@ class PlaneWindows:
     shapes: Shapes
     backgrounds: Mapping[str, FloatArray]
     observation: FloatArray
-    luminosity: float
+    events_per_rate: float
     nodes: NodeMeasurement | None
 
     def at(self, point: GridPoint) -> PointTemplates:
         """The window of a point as a template with one bin."""
         row = self.rows[point.name]
         efficiency = float(self.shapes.efficiency[row])
-        per_fb = self.luminosity * efficiency * float(self.shapes.inside[row])
-        error = per_fb * float(self.shapes.relative_error[row])
+        per_rate = self.events_per_rate * efficiency * float(self.shapes.inside[row])
+        error = per_rate * float(self.shapes.relative_error[row])
         backgrounds = {
             name: SampleTemplates(Template(found[row, :1], found[row, 1:])) for name, found in self.backgrounds.items()
         }
         return PointTemplates(
             axis=DISTANCE,
             edges=np.array([0.0, self.shapes.ellipses.size]),
-            signal=SampleTemplates(Template(np.array([per_fb]), np.array([error**2]))),
+            signal=SampleTemplates(Template(np.array([per_rate]), np.array([error**2]))),
             backgrounds=backgrounds,
             observation=self.observation[row : row + 1],
             efficiency=efficiency,
@@ -145,7 +145,7 @@ class PlaneSimulation:
             shapes=shapes,
             backgrounds=backgrounds,
             observation=observation,
-            luminosity=self.spec.luminosity.value,
+            events_per_rate=self.spec.events_per_rate,
             nodes=nodes,
         )
 
@@ -230,7 +230,7 @@ class PlaneSimulation:
 
     def _shapes(self, points: Sequence[GridPoint], nodes: NodeMeasurement | None) -> Shapes:
         masses = np.array([point.masses for point in points])
-        stated = np.array([self.spec.signal.efficiency.at(point.values) for point in points])
+        stated = np.array([self.simulation.stated_efficiency(point) for point in points])
         if nodes is not None:
             weights = Triangles(nodes.masses).at(masses)
             rows = np.column_stack([weights.of(column) for column in nodes.parameters.T])

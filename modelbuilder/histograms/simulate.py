@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from modelbuilder.errors import UserError
 from modelbuilder.histograms import three_photons
 from modelbuilder.histograms.binning import FineBinning, Peak, fine_binning, fine_binning_of_square, fixed_binning
 from modelbuilder.histograms.samples import DataRequest, GeneralSample, Sample, Variation
+from modelbuilder.histograms.sideband import BinsBeside, Elsewhere, bins_beside
 from modelbuilder.histograms.smooth import smoothed
 from modelbuilder.histograms.stated import expected_events, pseudo_counts
 from modelbuilder.histograms.templates import (
@@ -27,18 +30,26 @@ from modelbuilder.kinematics.beams import Beams
 from modelbuilder.kinematics.chain import ChainGenerator
 from modelbuilder.kinematics.measure import detector_of
 from modelbuilder.kinematics.processes import ThreePhotons
-from modelbuilder.kinematics.sample import ChainSample
+from modelbuilder.kinematics.sample import ChainSample, drawn_lifetimes
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import default_law
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.observables import arguments_of, parse_observable
-from modelbuilder.spec.process import FinalState, candidates_of, chain_of, default_final_state, needs_photon_cuts
+from modelbuilder.spec.process import (
+    FinalState,
+    candidates_of,
+    chain_of,
+    default_final_state,
+    hypotheses,
+    needs_photon_cuts,
+)
 from modelbuilder.spec.search import (
     MASS_LIKE,
     SIGNAL,
     AsimovData,
     Background,
+    Channel,
     Cut,
     SearchSpec,
     SecondObservable,
@@ -47,7 +58,8 @@ from modelbuilder.spec.search import (
     Spectrum,
     StatedBackground,
 )
-from modelbuilder.spec.topology import Topology, known_particle, visible_places
+from modelbuilder.spec.sideband import SidebandBeside, SidebandElsewhere
+from modelbuilder.spec.topology import INITIAL, Topology, known_particle, parse_chain, visible_places
 from modelbuilder.theory import lepton_pair
 
 _RADIATED: dict[str, lepton_pair.Kind] = {
@@ -56,6 +68,8 @@ _RADIATED: dict[str, lepton_pair.Kind] = {
     "leptons-pseudoscalar": "pseudoscalar",
 }
 """Laws whose cross section is an integral that takes a millisecond."""
+FEWEST_EVENTS = 20.0
+"""Effective sample size below which an efficiency at a lifetime is not known."""
 WEIGHED_EVENTS = 1 << 20
 """Simulated for the mean weight of a process: to about 0.1 %."""
 
@@ -65,6 +79,7 @@ class Region:
     """A channel with one set of cuts: all grid points of a region are fitted in windows of the same data.
 
     second: the second observable, which runs fastest in all arrays of bins.    count: whether a window is one bin.
+    sideband: of a count, with the name of the background that it measures.
     """
 
     name: str
@@ -74,6 +89,8 @@ class Region:
     binning: FineBinning
     second: SecondAxis | None = None
     count: bool = False
+    sideband: BinsBeside | SidebandElsewhere | None = None
+    measured: str = ""
 
     @property
     def n_bins(self) -> int:
@@ -89,14 +106,18 @@ class Region:
 
 @dataclass(frozen=True, kw_only=True)
 class RegionTemplates:
-    """Backgrounds (expected events) and observation of a region, on its fine binning."""
+    """Backgrounds (expected events) and observation of a region, on its fine binning.
+
+    elsewhere: the same of a sideband in another quantity.
+    """
 
     region: Region
     backgrounds: Mapping[str, SampleTemplates]
     observation: FloatArray
+    elsewhere: Elsewhere | None = None
 
     def at(self, point: GridPoint, signal: SampleTemplates, efficiency: float) -> PointTemplates:
-        """The templates of a grid point within its window; `signal` is on the fine binning, in events per fb."""
+        """The templates of a grid point within its window; `signal` is on the fine binning, for a rate of 1."""
         region, bins = self.region, self.region.window(point.mass)
         edges = region.binning.window_edges(point.mass)
         found = PointTemplates(
@@ -108,15 +129,60 @@ class RegionTemplates:
             efficiency=efficiency,
             second=region.second,
         )
-        if not region.count:
-            return found
+        if region.count:
+            found = replace(
+                found,
+                edges=edges[[0, -1]],
+                signal=found.signal.summed(),
+                backgrounds={name: sample.summed() for name, sample in found.backgrounds.items()},
+                observation=found.observation.sum(keepdims=True),
+            )
+        if isinstance(region.sideband, BinsBeside):
+            beside = region.sideband.at(region.binning, point.mass)
+            return replace(found, sideband=self._beside(found, signal, beside))
+        if isinstance(region.sideband, SidebandElsewhere):
+            return self._with_elsewhere(found, bins, region.sideband, point)
+        return found
+
+    def _beside(self, window: PointTemplates, signal: SampleTemplates, bins: npt.NDArray[np.int64]) -> PointTemplates:
+        """The sum of bins of the same observable."""
         return replace(
-            found,
-            edges=edges[[0, -1]],
-            signal=found.signal.summed(),
-            backgrounds={name: sample.summed() for name, sample in found.backgrounds.items()},
-            observation=found.observation.sum(keepdims=True),
+            window,
+            signal=signal.taken(bins),
+            backgrounds={name: sample.taken(bins) for name, sample in self.backgrounds.items()},
+            observation=self.observation[bins].sum(keepdims=True),
         )
+
+    def _with_elsewhere(
+        self, window: PointTemplates, bins: slice, sideband: SidebandElsewhere, point: GridPoint
+    ) -> PointTemplates:
+        """The window with a sideband that holds one background. What the simulation leaves open of that is not in the
+        transfer factor, which is stated.
+        """
+        assert self.elsewhere is not None
+        name = self.region.measured
+        expected, observed = (
+            part[bins].sum(keepdims=True) for part in (self.elsewhere.expected, self.elsewhere.observation)
+        )
+        leakage = 0.0 if sideband.leakage is None else sideband.leakage.at(point.values)
+        found = replace(
+            window,
+            signal=window.signal.scaled(leakage),
+            backgrounds={name: SampleTemplates(Template(expected, np.zeros(1)))},
+            observation=observed,
+        )
+        measured = window.backgrounds[name].nominal
+        exact = SampleTemplates(Template(measured.values, np.zeros(1)))
+        return replace(window, backgrounds={**window.backgrounds, name: exact}, sideband=found)
+
+
+@dataclass(frozen=True)
+class RelativeEfficiency:
+    """At a c tau (cm), over that at another one, and its statistical error; 0 where too few events are left to know."""
+
+    ctau: float
+    relative: float
+    stdev: float
 
 
 class Simulation:
@@ -136,7 +202,8 @@ class Simulation:
         self.beams = beams_of(self.spec.experiment)
         self.detector = detector_of(self.spec.experiment)
         self._mean_weights: dict[str, float] = {}
-        self._last_topology: tuple[str, Topology] | None = None
+        self._last_shape: tuple[tuple[str, str], tuple[SampleTemplates, float, dict[float, float]]] | None = None
+        self._last_topology: tuple[tuple[str, GridPoint | None], Topology] | None = None
 
     @functools.cached_property
     def regions(self) -> dict[str, Region]:
@@ -156,8 +223,18 @@ class Simulation:
                 binning=self._binnings[channel],
                 second=None if asked.second is None else _second_axis(asked.second),
                 count=asked.count,
+                sideband=self._sideband(asked, self._binnings[channel]),
+                measured=next((name for name, one in self.spec.backgrounds.items() if one.rate == "free"), ""),
             )
         return regions
+
+    def _sideband(self, channel: Channel, binning: FineBinning) -> BinsBeside | SidebandElsewhere | None:
+        if not isinstance(channel.sideband, SidebandBeside):
+            return channel.sideband
+        gaps = [(gap.low, gap.high) for gap in self.spec.grid[self.spec.grid_variable].gaps]
+        return bins_beside(
+            channel.sideband, binning, bin_width=channel.bin_width or 1.0, limits=channel.sideband_limits, gaps=gaps
+        )
 
     def region_of(self, point: GridPoint) -> Region:
         """The region that a grid point is fitted in."""
@@ -175,14 +252,17 @@ class Simulation:
 
     def _binning(self, name: str) -> FineBinning:
         channel = self.spec.line(name)
+        beside = channel.sideband if isinstance(channel.sideband, SidebandBeside) else None
         if channel.bins is not None:
-            return fixed_binning(*channel.limits, channel.bins)
+            return fixed_binning(*channel.limits, channel.bins, None if beside is None else channel.sideband_limits)
         assert channel.window is not None
         assert channel.bin_width is not None
         points = [point for point in self.search.points if point.channel == name]
         masses = np.array([point.mass for point in points])
         (variable,) = self.spec.grid_variables
         shared = {"bin_width": channel.bin_width, "window": channel.window, "largest_mass": self.beams.sqrt_s}
+        if beside is not None:
+            shared["reach"] = math.inf if beside.window is None else beside.window
         resolution = channel.resolution or channel.resolution2
         assert resolution is not None
 
@@ -231,7 +311,26 @@ class Simulation:
                 counts += found.counts
         if isinstance(self.spec.data, AsimovData):
             counts = np.sum([sample.nominal.values for sample in templates.values()], axis=0)
-        return RegionTemplates(region=region, backgrounds=templates, observation=counts)
+        elsewhere = None
+        if isinstance(region.sideband, SidebandElsewhere):
+            elsewhere = self._elsewhere(region, region.sideband, templates[region.measured].nominal.values)
+        return RegionTemplates(region=region, backgrounds=templates, observation=counts, elsewhere=elsewhere)
+
+    def _elsewhere(self, region: Region, sideband: SidebandElsewhere, inside: FloatArray) -> Elsewhere:
+        """A sideband in another quantity, with the transfer factor of the nearest mass in each bin.
+
+        inside: expected events of its background within the selection, shape (n_bins,).
+        """
+        points = [point for point in self.search.points if point.channel == region.channel]
+        peaks = np.array([region.binning.peak.at(point.mass) for point in points])
+        middles = 0.5 * (region.binning.edges[1:] + region.binning.edges[:-1])
+        nearest = np.searchsorted(0.5 * (peaks[1:] + peaks[:-1]), middles)
+        factors = np.array([sideband.transfer.at(point.values) for point in points])
+        expected: FloatArray = inside / factors[nearest]
+        if isinstance(self.spec.data, AsimovData):
+            return Elsewhere(expected=expected, observation=expected)
+        counts = pseudo_counts(expected, seed=self.spec.data.seed, stream=f"{region.channel}/sideband")
+        return Elsewhere(expected=expected, observation=counts)
 
     def scale(self, name: str) -> float:
         """Expected events of a simulated background for a weight of one, before the selection."""
@@ -254,11 +353,16 @@ class Simulation:
         return SampleTemplates(Template(values, np.zeros_like(values)))
 
     def signal(self, region: Region, point: GridPoint) -> tuple[SampleTemplates, float]:
-        """Signal templates on the fine binning in events per fb, and the efficiency (acceptance included).
+        """Signal templates on the fine binning in events for a rate of 1, and the efficiency (acceptance included).
 
-        Per fb of the cross section without radiation, at the nominal energy; of that of a resonance as it is made.
+        A cross section, in fb, is that without radiation, at the nominal energy; that of a resonance as it is made.
         """
         signal = self.spec.signal
+        lifetime = signal.lifetime
+        if lifetime is not None and lifetime.shape_at is not None and point.ctau is not None:
+            templates, efficiency, relative = self._at_shape(region, replace(point, ctau=None))
+            factor = relative[point.ctau]
+            return templates.scaled(factor), efficiency * factor
         sample = self.sample(SIGNAL, region, point)
         found = sample.run(
             region.binning.edges,
@@ -266,9 +370,44 @@ class Simulation:
             second=None if region.second is None else region.second.edges,
             n_threads=self.n_threads,
         )
-        efficiency = signal.efficiency.at(point.values) / self.born_cross_section(SIGNAL, point)
-        per_fb = self.spec.luminosity.value * efficiency / signal.events
-        return found.templates.scaled(per_fb), efficiency * found.selected_per_event
+        efficiency = self.stated_efficiency(point) / self.born_cross_section(SIGNAL, point)
+        per_weight = self.spec.events_per_rate * efficiency / signal.events
+        return found.templates.scaled(per_weight), efficiency * found.selected_per_event
+
+    def _at_shape(self, region: Region, point: GridPoint) -> tuple[SampleTemplates, float, dict[float, float]]:
+        """The signal at the lifetime of the shape, and what to scale it by at others; asked for many times in a row."""
+        key = (region.name, point.mass_name)
+        if self._last_shape is None or self._last_shape[0] != key:
+            relative = {found.ctau: found.relative for found in self.at_lifetimes(region, point)}
+            self._last_shape = key, (*self.signal(region, point), relative)
+        return self._last_shape[1]
+
+    def at_lifetimes(self, region: Region, point: GridPoint) -> tuple[RelativeEfficiency, ...]:
+        """The efficiency at each lifetime of the spec, relative to that at the lifetime of the shape.
+
+        All from one sample of the signal, whose lengths of flight are drawn to cover them.
+        """
+        lifetime = self.spec.signal.lifetime
+        assert lifetime is not None
+        assert lifetime.shape_at is not None
+        ctaus = [*lifetime.values, lifetime.shape_at]
+        chain = self.chain_sample(
+            SIGNAL, region.cuts, replace(point, ctau=None), lifetimes={lifetime.of: drawn_lifetimes(ctaus)}
+        )
+        *found, own = chain.at_lifetimes(self.detector, lifetime.of, ctaus, n_threads=self.n_threads)
+        if own.effective_sample_size < FEWEST_EVENTS:
+            return tuple(RelativeEfficiency(at.ctau, 0.0, 0.0) for at in found)
+        return tuple(
+            RelativeEfficiency(at.ctau, at.efficiency / own.efficiency, at.efficiency_stdev / own.efficiency)
+            if at.effective_sample_size >= FEWEST_EVENTS
+            else RelativeEfficiency(at.ctau, 0.0, 0.0)
+            for at in found
+        )
+
+    def stated_efficiency(self, point: GridPoint) -> float:
+        """Of the signal: what the simulation does not contain, and the branching fractions that the limit does not."""
+        known = math.prod(fraction.value for fraction in self.spec.signal.branching_fractions.values())
+        return self.spec.signal.efficiency.at(point.values) * known
 
     def sample(self, name: str, region: Region, point: GridPoint | None = None) -> Sample:
         """The signal at a grid point, or a background, with the cuts of a region."""
@@ -342,9 +481,9 @@ class Simulation:
         return process
 
     def _topology(self, name: str, point: GridPoint | None) -> Topology:
-        stream = stream_of(name, point)
-        if self._last_topology is None or self._last_topology[0] != stream:  # asked for several times in a row
-            self._last_topology = stream, self._parsed_topology(name, point)
+        key = (name, point)
+        if self._last_topology is None or self._last_topology[0] != key:  # asked for several times in a row
+            self._last_topology = key, self._parsed_topology(name, point)
         return self._last_topology[1]
 
     def _parsed_topology(self, name: str, point: GridPoint | None) -> Topology:
@@ -355,6 +494,8 @@ class Simulation:
             {} if point is None else point.values,
             sqrt_s=self.beams.sqrt_s,
             law=default_law(self.spec.interpretations) if name == SIGNAL else None,
+            lifetimes=self.spec.signal.lifetime if name == SIGNAL else None,
+            ctau=None if point is None else point.ctau,
             **({} if cuts is None else {"photon_cuts": cuts}),
         )
 
@@ -385,9 +526,13 @@ class Simulation:
         if first.law.name in _RADIATED:
             lepton, _, radiated = (topology.nodes[child] for child in first.children)
             return lepton_pair.cross_section(self.beams.sqrt_s, lepton.mass, radiated.mass, _RADIATED[first.law.name])
+        if first.law.name == "resonance" and (made := _made_of_known(topology)) is not None:
+            key = f"{name}/born"  # the same at all points
+            if key not in self._mean_weights:
+                self._mean_weights[key] = self._weigh(ChainGenerator(made, self.beams, isr=False), key)
+            return self._mean_weights[key]
         generator = ChainGenerator(topology, self.beams, isr=False)
-        resonance = first.law.name == "resonance"
-        if generator.weight_unit == "1" and not resonance:
+        if generator.weight_unit == "1" and first.law.name != "resonance":
             return 1.0
         return self._weigh(generator, f"{stream_of(name, point)}/born")
 
@@ -413,13 +558,22 @@ class Simulation:
         return {name: (s.vary, s.size.at(point)) for name, s in self._shape_systematics(sample).items()}
 
 
+def _made_of_known(topology: Topology) -> Topology | None:
+    """A resonance and its first decay, where only known particles are in them: all that its weight depends on."""
+    made, *decays = topology.text.split(",")
+    first = next((step for step in decays if step.split()[0] == topology.nodes[1].species), None)
+    if first is None or hypotheses(first):
+        return None
+    return parse_chain(f"{made},{first}", laws={INITIAL: topology.vertices[0].law})
+
+
 def _second_axis(second: SecondObservable) -> SecondAxis:
     return SecondAxis(axis_of(second.observable), np.linspace(*second.limits, second.bins + 1))
 
 
 def stream_of(name: str, point: GridPoint | None) -> str:
-    """The name of the random numbers of a sample."""
-    return name if point is None else f"{name}/{point.name}"
+    """The name of the random numbers of a sample: the same at all lifetimes."""
+    return name if point is None else f"{name}/{point.mass_name}"
 
 
 def beams_of(experiment: Experiment) -> Beams:

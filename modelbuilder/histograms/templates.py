@@ -77,6 +77,16 @@ class SampleTemplates:
         smoothing = None if self.smoothing is None else self.smoothing.sliced(bins)
         return SampleTemplates(self.nominal.sliced(bins), varied, smoothing)
 
+    def taken(self, bins: npt.NDArray[np.int64]) -> SampleTemplates:
+        """The sum over some bins, as one."""
+
+        def one(template: Template) -> Template:
+            return Template(template.values[bins], template.variances[bins]).summed()
+
+        return SampleTemplates(
+            one(self.nominal), {name: (one(up), one(down)) for name, (up, down) in self.varied.items()}
+        )
+
     @property
     def covariance(self) -> FloatArray:
         """Of the nominal template, from the finite simulation; shape (n_bins, n_bins)."""
@@ -161,10 +171,11 @@ def _label(observable: str) -> str:
 class PointTemplates:
     """Everything that the workspace of one grid point is made of, within its fit window.
 
-    edges: shape (n_bins + 1,), in the unit of the axis.    signal: events per fb of cross section.
+    edges: shape (n_bins + 1,), in the unit of the axis.    signal: events for a rate of 1.
     backgrounds: expected events.    observation: events, shape (n_bins,).
     efficiency: of the signal before the window, acceptance included.
     second: the second observable, if there is one; the templates then have n_bins times as many bins as it has.
+    sideband: the same of the sideband of a count, with the backgrounds that are there; edges are those of the window.
     """
 
     axis: Axis
@@ -174,6 +185,7 @@ class PointTemplates:
     observation: FloatArray
     efficiency: float
     second: SecondAxis | None = None
+    sideband: PointTemplates | None = None
 
 
 def as_hist(template: Template, axis: Axis, edges: FloatArray, second: SecondAxis | None = None) -> hist.Hist[Any]:

@@ -46,16 +46,16 @@ _SMALLEST = 1e-250  # of Q: below it the sum is not precise
 
 
 @dataclass(frozen=True, eq=False)
-class _Factor:
+class Factor:
     """A factor with a distribution: values and weights, which sum to 1. Each is itself only, so that rules can be kept."""
 
     values: Array
     weights: Array
 
-    def times(self, other: _Factor) -> _Factor:
+    def times(self, other: Factor) -> Factor:
         values: Array = np.multiply.outer(self.values, other.values).ravel()
         weights: Array = np.multiply.outer(self.weights, other.weights).ravel()
-        return _Factor(values, weights)
+        return Factor(values, weights)
 
     @functools.cached_property
     def spread(self) -> float:
@@ -64,7 +64,7 @@ class _Factor:
         return math.sqrt(max(float(self.weights @ np.square(self.values - mean)), 0.0))
 
     @functools.lru_cache(maxsize=1024)  # noqa: B019  few factors are in use at a time
-    def reduced(self, n: int) -> _Factor:
+    def reduced(self, n: int) -> Factor:
         """The Gauss rule with n nodes for the same moments: exact for polynomials up to degree 2n - 1."""
         if n >= len(self.values):
             return self
@@ -85,36 +85,37 @@ class _Factor:
             basis[k + 1] = step / beside[k]
         matrix = np.diag(diagonal[:n]) + np.diag(beside[: n - 1], 1) + np.diag(beside[: n - 1], -1)
         values, vectors = np.linalg.eigh(matrix)
-        return _Factor(values * scale, np.square(vectors[0]))
+        return Factor(values * scale, np.square(vectors[0]))
 
 
 @dataclass(frozen=True, eq=False)
-class _Affine:
+class Affine:
     """centre + sigma x, of an x whose rules are kept."""
 
     centre: float
     sigma: float
-    base: _Factor
+    base: Factor
 
     @property
     def spread(self) -> float:
         """Standard deviation."""
         return self.sigma * self.base.spread
 
-    def reduced(self, n: int) -> _Factor:
-        """As that of `_Factor`."""
+    def reduced(self, n: int) -> Factor:
+        """As that of `Factor`."""
         rule = self.base.reduced(n)
-        return _Factor(self.centre + self.sigma * rule.values, rule.weights)
+        return Factor(self.centre + self.sigma * rule.values, rule.weights)
+
+
+_Variation = tuple[bool, float, float]
+"""Whether it is a normsys and not a histosys, and the factors at +1 and -1 sigma."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Apart:
-    """One constraint that changes samples by different factors: by sample, its variations.
+    """One constraint that changes samples by different factors: by sample, its variations."""
 
-    Each is (whether it is a normsys, factor at +1 sigma, factor at -1 sigma).
-    """
-
-    variations: Mapping[str, tuple[tuple[bool, float, float], ...]]
+    variations: Mapping[str, tuple[_Variation, ...]]
 
     def factors(self, alpha: Array) -> dict[str, Array]:
         """By sample, at values of the parameter."""
@@ -124,7 +125,7 @@ class _Apart:
         """Standard deviation of the sum of these events."""
         rule = _normal(-_REACH, _REACH)
         found = [events.get(name, 0.0) * factor for name, factor in self.factors(rule.values).items()]
-        return _Factor(np.sum(found, axis=0), rule.weights).spread
+        return Factor(np.sum(found, axis=0), rule.weights).spread
 
     def nodes(self, n: int) -> list[tuple[dict[str, float], float]]:
         """Factors of the samples, and weights, of a Gauss rule of the parameter."""
@@ -136,9 +137,9 @@ class _Apart:
         ]
 
 
-_AnyFactor = _Factor | _Affine
+AnyFactor = Factor | Affine
 _CERTAIN: NDArray[np.float64] = np.ones(1)
-_ONE = _Factor(_CERTAIN, _CERTAIN)
+_ONE = Factor(_CERTAIN, _CERTAIN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +153,7 @@ class CountingModel:
     observed: float
     signal: Mapping[str, float]
     backgrounds: Mapping[str, float]
-    groups: Mapping[frozenset[str], tuple[_AnyFactor, ...]]
+    groups: Mapping[frozenset[str], tuple[AnyFactor, ...]]
     apart: tuple[_Apart, ...] = ()
 
     @property
@@ -178,42 +179,44 @@ def counting_model(workspace: Mapping[str, Any]) -> CountingModel | None:
     names = [sample["name"] for sample in samples]
     events = {sample["name"]: float(sample["data"][0]) for sample in samples}
     scaled: set[str] = set()
-    acting: dict[tuple[str, str], dict[str, list[Any]]] = {}
+    acting: dict[tuple[str, str], dict[str, Any]] = {}
+    varied: dict[str, dict[str, list[_Variation]]] = {}
     for sample in samples:
         for modifier in sample["modifiers"]:
             kind, name = modifier["type"], modifier["name"]
             if kind == "normfactor" and name == poi:
                 scaled.add(sample["name"])
             elif kind in ("lumi", "staterror"):
-                acting.setdefault((kind, name), {}).setdefault(sample["name"], []).append(modifier["data"])
+                acting.setdefault((kind, name), {})[sample["name"]] = modifier["data"]
             elif kind in ("normsys", "histosys"):
                 variation = _variation(modifier, events[sample["name"]])
                 if variation is None:
                     return None
-                acting.setdefault(("normal", name), {}).setdefault(sample["name"], []).append(variation)
+                varied.setdefault(name, {}).setdefault(sample["name"], []).append(variation)
             else:
                 return None
-    if not scaled or len(set(names)) < len(names) or any(kind != "lumi" and name in settings for kind, name in acting):
+    constrained = [*varied, *(name for kind, name in acting if kind != "lumi")]
+    if not scaled or len(set(names)) < len(names) or any(name in settings for name in constrained):
         return None
-    groups: dict[frozenset[str], tuple[_AnyFactor, ...]] = {}
+    groups: dict[frozenset[str], tuple[AnyFactor, ...]] = {}
     apart: list[_Apart] = []
-    for (kind, name), data in acting.items():
-        factor: _AnyFactor | None
-        if kind == "normal":
-            one = _Apart({sample: tuple(variations) for sample, variations in data.items()})
-            if any((values <= 0.0).any() for values in one.factors(_normal(-_REACH, _REACH).values).values()):
-                return None
-            first, *others = set(one.variations.values())
-            if others:
-                apart.append(one)
-                continue
-            factor = _varied(first)
+
+    def add(samples: Iterable[str], factor: AnyFactor | None) -> None:
+        if factor is not None:
+            group = frozenset(samples)
+            groups[group] = (*groups.get(group, ()), factor)
+
+    for by_sample in varied.values():
+        one = _Apart({sample: tuple(variations) for sample, variations in by_sample.items()})
+        if any((values <= 0.0).any() for values in one.factors(_normal(-_REACH, _REACH).values).values()):
+            return None
+        first, *others = set(one.variations.values())
+        if others:
+            apart.append(one)
         else:
-            factor = _factor(kind, data, events, settings.get(name))
-        if factor is None:
-            continue
-        group = frozenset(data)
-        groups[group] = (*groups.get(group, ()), factor)
+            add(by_sample, _varied(first))
+    for (kind, name), data in acting.items():
+        add(data, factor_of(kind, data, events, settings.get(name)))
     return CountingModel(
         poi_name=poi,
         observed=float(workspace["observations"][0]["data"][0]),
@@ -224,8 +227,8 @@ def counting_model(workspace: Mapping[str, Any]) -> CountingModel | None:
     )
 
 
-def _variation(modifier: Mapping[str, Any], events: float) -> tuple[bool, float, float] | None:
-    """Whether it is a normsys, and the factors at +1 and -1 sigma; None where there is nothing to multiply."""
+def _variation(modifier: Mapping[str, Any], events: float) -> _Variation | None:
+    """None where there is nothing to multiply."""
     data = modifier["data"]
     if modifier["type"] == "normsys":
         return True, float(data["hi"]), float(data["lo"])
@@ -235,28 +238,31 @@ def _variation(modifier: Mapping[str, Any], events: float) -> tuple[bool, float,
     return False, high / events, low / events
 
 
-def _factor(
+def factor_of(
     kind: str, data: Mapping[str, Any], events: Mapping[str, float], settings: Mapping[str, Any] | None
-) -> _AnyFactor | None:
-    """The distribution of a luminosity or of a finite simulation; None where it is fixed."""
+) -> AnyFactor | None:
+    """The distribution of one constrained factor, of all samples in `data`; None where it is fixed."""
     if kind == "lumi":
         assert settings is not None
         (centre,), (sigma,), ((low, high),) = settings["auxdata"], settings["sigmas"], settings["bounds"]
-        return _Affine(centre, sigma, _normal((low - centre) / sigma, (high - centre) / sigma))
-    total = sum(events[name] for name in data)
-    sigma = math.sqrt(sum(errors[0] ** 2 for (errors,) in data.values())) / total if total > 0.0 else 0.0
-    if not sigma > 0.0:
-        return None
-    return _Affine(1.0, sigma, _normal(-1.0 / sigma, 9.0 / sigma))
+        return Affine(centre, sigma, _normal((low - centre) / sigma, (high - centre) / sigma))
+    if kind == "staterror":
+        total = sum(events[name] for name in data)
+        sigma = math.sqrt(sum(errors[0] ** 2 for errors in data.values())) / total if total > 0.0 else 0.0
+        if not sigma > 0.0:
+            return None
+        return Affine(1.0, sigma, _normal(-1.0 / sigma, 9.0 / sigma))
+    change = next(iter(data.values()))
+    return _varied(((True, float(change["hi"]), float(change["lo"])),))
 
 
 @functools.lru_cache(maxsize=1024)
-def _varied(variations: tuple[tuple[bool, float, float], ...]) -> _Factor:
+def _varied(variations: tuple[_Variation, ...]) -> Factor:
     alpha = _normal(-_REACH, _REACH)
-    return _Factor(_factors(variations, alpha.values), alpha.weights)
+    return Factor(_factors(variations, alpha.values), alpha.weights)
 
 
-def _factors(variations: Iterable[tuple[bool, float, float]], alpha: Array) -> Array:
+def _factors(variations: Iterable[_Variation], alpha: Array) -> Array:
     """The product of variations at values of their parameter."""
     found: Array = np.ones_like(alpha)
     for of_rate, high, low in variations:
@@ -270,17 +276,17 @@ def _rule() -> tuple[Array, Array]:
     return np.asarray(nodes, dtype=np.float64), np.asarray(weights, dtype=np.float64)
 
 
-def _normal(low: float, high: float) -> _Factor:
+def _normal(low: float, high: float) -> Factor:
     """A normal distribution that ends at these standard deviations, or at 8 if they are farther out."""
     return _normal_within(max(round(low, 12), -8.0), min(round(high, 12), 8.0))
 
 
 @functools.lru_cache(maxsize=64)
-def _normal_within(low: float, high: float) -> _Factor:
+def _normal_within(low: float, high: float) -> Factor:
     x, weights = _rule()
     alpha = 0.5 * (low + high) + 0.5 * (high - low) * x
     weights = weights * np.exp(-0.5 * np.square(alpha))
-    return _Factor(alpha, weights / weights.sum())
+    return Factor(alpha, weights / weights.sum())
 
 
 def _code4(high: float, low: float, alpha: Array) -> Array:
@@ -297,29 +303,29 @@ def _code4p(high: float, low: float, alpha: Array) -> Array:
     return np.asarray(1.0 + (0.5 * alpha + even) * (high - 1.0) + (0.5 * alpha - even) * (1.0 - low))
 
 
-def _combined(factors: tuple[_AnyFactor, ...], n: int) -> _Factor:
+def combined(factors: tuple[AnyFactor, ...], n: int) -> Factor:
     """The product of independent factors, with n nodes."""
     if not factors:
         return _ONE
     if len(factors) == 1:
         return factors[0].reduced(n)
-    kept = tuple(factor for factor in factors if isinstance(factor, _Factor))
+    kept = tuple(factor for factor in factors if isinstance(factor, Factor))
     found = _product(kept, n + _MORE_NODES) if kept else _ONE
     for factor in factors:
-        if isinstance(factor, _Affine):
+        if isinstance(factor, Affine):
             found = found.times(factor.reduced(n + _MORE_NODES)).reduced(n + _MORE_NODES)
     return found.reduced(n)
 
 
 @functools.lru_cache(maxsize=1024)
-def _product(factors: tuple[_Factor, ...], n: int) -> _Factor:
+def _product(factors: tuple[Factor, ...], n: int) -> Factor:
     found = _ONE
     for factor in factors:
         found = found.times(factor.reduced(n + _MORE_NODES)).reduced(n + _MORE_NODES)
     return found.reduced(n)
 
 
-def _spread(factors: tuple[_AnyFactor, ...]) -> float:
+def spread_of(factors: tuple[AnyFactor, ...]) -> float:
     """Standard deviation of the product."""
     return math.sqrt(sum(factor.spread**2 for factor in factors))
 
@@ -333,11 +339,11 @@ class _Points:
     weights: Array
 
 
-class _Unsuitable(Exception):
+class UnsuitableError(Exception):
     """Rules with so many nodes as this model needs are not made."""
 
 
-def _needed(spread: float, events: float) -> int:
+def nodes_needed(spread: float, events: float) -> int:
     """Nodes for a factor that spreads the expected events by this many, where so many are expected.
 
     The likelihood is about a normal distribution of width sqrt(events); the error of n nodes falls as
@@ -348,7 +354,7 @@ def _needed(spread: float, events: float) -> int:
         return _LEAST_NODES
     number = math.ceil(math.log(_LEFT_OUT) / math.log(ratio / (1.0 + ratio)))
     if number > _MOST_NODES:
-        raise _Unsuitable
+        raise UnsuitableError
     return max(number, _LEAST_NODES)
 
 
@@ -359,28 +365,28 @@ def _points(model: CountingModel, counts: Sequence[float], most_points: int) -> 
     least = max(min([*counts, total_background]), 1.0)
     most_signal = max(largest - total_background, 0.0) + 4.0 * math.sqrt(largest + 1.0) + 4.0
     of_signal = model.groups.get(frozenset(model.signal), ())
-    alone = _combined(of_signal, _needed(_spread(of_signal) * most_signal, most_signal + total_background))
+    alone = combined(of_signal, nodes_needed(spread_of(of_signal) * most_signal, most_signal + total_background))
     shared, others = [], []
     for group, factors in model.groups.items():
         if group.isdisjoint(model.signal):
             others.append((group, factors))
         elif group != model.signal.keys():
             events = sum(model.backgrounds.get(name, 0.0) for name in group) + most_signal
-            rule = _combined(factors, _needed(_spread(factors) * events, least))
+            rule = combined(factors, nodes_needed(spread_of(factors) * events, least))
             shared.append([(dict.fromkeys(group, v), w) for v, w in zip(rule.values, rule.weights, strict=True)])
     alike = not model.apart and all(nodes[0][0].keys() >= model.backgrounds.keys() for nodes in shared)
     size = most_signal / sum(model.signal.values())
     most = {**model.backgrounds, **{name: size * events for name, events in model.signal.items()}}
-    shared += [one.nodes(_needed(one.spread(most), least) + _MORE_NODES) for one in model.apart]
+    shared += [one.nodes(nodes_needed(one.spread(most), least) + _MORE_NODES) for one in model.apart]
     nominal = _background_rule(model.backgrounds, others, least)
     if len(nominal.values) * len(alone.values) * math.prod(map(len, shared)) > most_points:
-        raise _Unsuitable
+        raise UnsuitableError
     signal, background, weights = [], [], []
     for nodes in itertools.product(*shared):
         common = [factors for factors, _ in nodes]
         if alike:  # all shared factors scale one rule
             scale = math.prod(next(iter(factors.values())) for factors in common)
-            rule = _Factor(nominal.values * scale, nominal.weights)
+            rule = Factor(nominal.values * scale, nominal.weights)
         else:
             rule = _background_rule(_events(model.backgrounds, common), others, least)
         total = sum(_events(model.signal, common).values())
@@ -396,23 +402,23 @@ def _events(samples: Mapping[str, float], common: Sequence[Mapping[str, float]])
 
 
 def _background_rule(
-    events: Mapping[str, float], groups: Sequence[tuple[frozenset[str], tuple[_AnyFactor, ...]]], least: float
-) -> _Factor:
+    events: Mapping[str, float], groups: Sequence[tuple[frozenset[str], tuple[AnyFactor, ...]]], least: float
+) -> Factor:
     """The distribution of the sum of the backgrounds."""
     shapes = [1] * len(groups)
     parts: dict[str, Array] = {name: np.full(shapes, value) for name, value in events.items()}
     weights: Array = np.ones(shapes)
     for axis, (group, factors) in enumerate(groups):
         acted_on = sum(value for name, value in events.items() if name in group)
-        fewer = _combined(factors, _needed(_spread(factors) * acted_on, least) + _MORE_NODES)
+        fewer = combined(factors, nodes_needed(spread_of(factors) * acted_on, least) + _MORE_NODES)
         along = [-1 if other == axis else 1 for other in range(len(groups))]
         parts = {name: v * fewer.values.reshape(along) if name in group else v for name, v in parts.items()}
         weights = weights * fewer.weights.reshape(along)
         if weights.size > _MOST_POINTS:
-            raise _Unsuitable
+            raise UnsuitableError
     total = np.broadcast_to(sum(parts.values(), np.zeros(shapes)), weights.shape)
-    rule = _Factor(total.ravel(), weights.ravel())
-    return rule.reduced(_needed(rule.spread, least))
+    rule = Factor(total.ravel(), weights.ravel())
+    return rule.reduced(nodes_needed(rule.spread, least))
 
 
 def counting_limit(workspace: Mapping[str, Any], *, confidence_level: float) -> BayesianLimit | None:
@@ -423,7 +429,7 @@ def counting_limit(workspace: Mapping[str, Any], *, confidence_level: float) -> 
     try:
         counts = [model.observed, *background_quantiles(model)]
         limits = counting_limits(model, counts, confidence_level=confidence_level)
-    except _Unsuitable:
+    except UnsuitableError:
         return None
     return BayesianLimit(
         poi_name=model.poi_name,
@@ -444,7 +450,7 @@ def expected_counts(workspace: Mapping[str, Any]) -> list[float] | None:
     model = counting_model(workspace)
     try:
         return None if model is None else background_quantiles(model)
-    except _Unsuitable:
+    except UnsuitableError:
         return None
 
 
@@ -454,7 +460,9 @@ def background_quantiles(model: CountingModel) -> list[float]:
 
     total = sum(model.backgrounds.values())
     groups = [(group, factors) for group, factors in model.groups.items() if group & model.backgrounds.keys()]
-    apart = [one.nodes(_needed(one.spread(model.backgrounds), max(total, 1.0)) + _MORE_NODES) for one in model.apart]
+    apart = [
+        one.nodes(nodes_needed(one.spread(model.backgrounds), max(total, 1.0)) + _MORE_NODES) for one in model.apart
+    ]
     rules = [
         (math.prod(weight for _, weight in nodes), _events(model.backgrounds, [factors for factors, _ in nodes]))
         for nodes in itertools.product(*apart)
@@ -477,7 +485,7 @@ def counting_limits(model: CountingModel, counts: Sequence[float], *, confidence
     different = sorted(set(map(float, counts)))
     try:
         limits = _solved(model, different, confidence_level, _MOST_SHARED)
-    except _Unsuitable:  # a sum for several counts has to suit the largest and the smallest
+    except UnsuitableError:  # a sum for several counts has to suit the largest and the smallest
         limits = [_solved(model, [count], confidence_level, _MOST_POINTS)[0] for count in different]
     by_count = dict(zip(different, limits, strict=True))
     return [by_count[float(count)] for count in counts]
@@ -492,7 +500,7 @@ def _solved(model: CountingModel, counts: Sequence[float], confidence_level: flo
     over = points.weights / points.signal
     start = gammaincc(n + 1.0, points.background) @ over
     if not (start > _SMALLEST).all():
-        raise _Unsuitable
+        raise UnsuitableError
     target = np.log((1.0 - confidence_level) * start)
     total_signal, total_background = sum(model.signal.values()), sum(model.backgrounds.values())
     mu = bayesian_counting_limits(counts, total_background, signal=total_signal, confidence_level=confidence_level)

@@ -133,24 +133,10 @@ class ChainEvents:
         A ctau above twice the largest that was drawn has weights of infinite variance: draw from several with
         `lifetimes` of `simulate_chain`.
         """
-        values = np.atleast_1d(np.asarray(ctaus, dtype=float))
-        if values.ndim != 1 or not (np.all(np.isfinite(values)) and np.all(values > 0.0)):
-            msg = f"{self.topology.text}: every ctau of {species} must be positive"
-            raise KinematicsError(msg)
-        names = {node.name for node in self.topology.nodes if node.species == species}
-        if not names & self.lifetimes.keys():
-            known = sorted({self.topology.nodes[self.topology.place(name)].species for name in self.lifetimes})
-            msg = f"{self.topology.text}: {species} does not fly; flying: {', '.join(known) or 'nothing'}"
-            raise KinematicsError(msg)
-        weights = np.empty((len(values), len(self.base_weights)))
-        for row, ctau in zip(weights, values, strict=True):
-            row[:] = self.base_weights
-            for name, drawn in self.lifetimes.items():
-                place = self.topology.place(name)
-                node = self.topology.nodes[place]
-                row *= _lifetime_ratio(
-                    self.proper_lengths[:, place], float(ctau) if name in names else node.ctau, drawn
-                )
+        values = checked_lifetimes(self.topology, self.lifetimes, species, ctaus)
+        weights = self.base_weights * lifetime_ratios(
+            self.topology, self.lifetimes, self.proper_lengths.T, species, values
+        )
         sums, squares = np.sum(weights, axis=1), np.sum(weights**2, axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
             size = np.where(squares > 0.0, sums**2 / squares, 0.0)
@@ -187,12 +173,13 @@ class ChainWeight:
 class Chunk:
     """Some events as the kernels have them; overwritten by the next.
 
-    momenta, points, weights: as in `ChainEvents`, shapes (n_nodes, 4, n), (n_nodes, 3, n), (n,).
+    momenta, points, lengths, weights: as in `ChainEvents`, shapes (n_nodes, 4, n), (n_nodes, 3, n), (n_nodes, n), (n,).
     """
 
     first_event: int
     momenta: Floats
     points: Floats
+    lengths: Floats
     weights: Floats
 
 
@@ -224,6 +211,11 @@ class ChainGenerator:
         """As in `ChainEvents`."""
         return self._plan.weight_unit
 
+    @property
+    def lifetimes(self) -> Mapping[str, tuple[float, ...]]:
+        """As in `ChainEvents`."""
+        return self._plan.lifetimes
+
     def events(
         self, *, n_events: int, seed: int, stream: str, first_event: int = 0, n_threads: int | None = None
     ) -> ChainEvents:
@@ -252,14 +244,18 @@ class ChainGenerator:
     def _at_own_lifetimes(self, weights: Floats, lengths: Floats) -> Floats:
         for name, drawn in self._plan.lifetimes.items():
             place = self.topology.place(name)
-            if drawn != (self.topology.nodes[place].ctau,):
-                weights = weights * _lifetime_ratio(lengths[place], self.topology.nodes[place].ctau, drawn)
+            own = self.topology.nodes[place].ctau
+            if drawn != (own,):
+                weights = weights * _lifetime_ratio(lengths[place], np.array([own]), drawn)[0]
         return weights
 
-    def chunks(self, *, n_events: int, length: int, seed: int, stream: str, first_event: int = 0) -> Iterator[Chunk]:
+    def chunks(
+        self, *, n_events: int, length: int, seed: int, stream: str, first_event: int = 0, base: bool = False
+    ) -> Iterator[Chunk]:
         """The same events, `length` at a time and each time in the same memory, which so stays in the cache.
 
-        length, first_event: multiples of the block of the kernels.
+        length, first_event: multiples of the block of the kernels.    base: with the weights before those for the
+        lifetimes.
         """
         from modelbuilder.kinematics import _chain
 
@@ -271,8 +267,8 @@ class ChainGenerator:
                 kept = (np.zeros((n_nodes, 4, n)), np.zeros((n_nodes, 3, n)), np.zeros((n_nodes, n)), np.zeros(n))
             arguments = (first, first + n, *_physics(self._plan, first, seed, stream), sums, *kept)
             _chain.chain_shard(*arguments)
-            weights = self._at_own_lifetimes(kept[3], kept[2])
-            yield Chunk(first_event=first, momenta=kept[0], points=kept[1], weights=weights)
+            weights = kept[3] if base else self._at_own_lifetimes(kept[3], kept[2])
+            yield Chunk(first_event=first, momenta=kept[0], points=kept[1], lengths=kept[2], weights=weights)
 
     def weigh(
         self, *, n_events: int, seed: int, stream: str, first_event: int = 0, n_threads: int | None = None
@@ -320,13 +316,42 @@ def weigh_chain(
     return generator.weigh(n_events=n_events, seed=seed, stream=stream, first_event=first_event, n_threads=n_threads)
 
 
-def _lifetime_ratio(lengths: Floats, ctau: float, drawn: tuple[float, ...]) -> Floats:
-    """Density of proper lengths for one ctau over that of the mixture they were drawn from."""
-    log_target = -lengths / ctau - math.log(ctau)
+def checked_lifetimes(
+    topology: Topology, lifetimes: Mapping[str, tuple[float, ...]], species: str, ctaus: npt.ArrayLike
+) -> Floats:
+    """Values of ctau (cm) as an array, shape (n_ctaus,). lifetimes: as of `ChainEvents`. Raises KinematicsError."""
+    values = np.atleast_1d(np.asarray(ctaus, dtype=float))
+    if values.ndim != 1 or not (np.all(np.isfinite(values)) and np.all(values > 0.0)):
+        msg = f"{topology.text}: every ctau of {species} must be positive"
+        raise KinematicsError(msg)
+    if not any(topology.nodes[topology.place(name)].species == species for name in lifetimes):
+        known = sorted({topology.nodes[topology.place(name)].species for name in lifetimes})
+        msg = f"{topology.text}: {species} does not fly; flying: {', '.join(known) or 'nothing'}"
+        raise KinematicsError(msg)
+    return values
+
+
+def lifetime_ratios(
+    topology: Topology, lifetimes: Mapping[str, tuple[float, ...]], lengths: Floats, species: str, ctaus: Floats
+) -> Floats:
+    """Weights at each ctau of a species (cm) over those before the lifetimes, shape (n_ctaus, n_events).
+
+    lifetimes: as of `ChainEvents`; other species have the lifetime of the topology.    lengths: shape (n_nodes, n_events).
+    """
+    ratios = np.ones((len(ctaus), lengths.shape[1]))
+    for name, drawn in lifetimes.items():
+        place = topology.place(name)
+        node = topology.nodes[place]
+        ratios *= _lifetime_ratio(lengths[place], ctaus if node.species == species else np.array([node.ctau]), drawn)
+    return ratios
+
+
+def _lifetime_ratio(lengths: Floats, ctaus: Floats, drawn: tuple[float, ...]) -> Floats:
+    """Density of proper lengths for each ctau over that of the mixture they were drawn from, shape (n_ctaus, n)."""
     # relative to the largest, so that nothing overflows
     parts = np.array([-lengths / part - math.log(part) for part in drawn])
     log_mixture = np.logaddexp.reduce(parts, axis=0) - math.log(len(drawn))
-    ratio: Floats = np.exp(log_target - log_mixture)
+    ratio: Floats = np.exp(-lengths / ctaus[:, None] - np.log(ctaus)[:, None] - log_mixture)
     return ratio
 
 

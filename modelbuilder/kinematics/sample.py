@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -17,7 +17,14 @@ import numpy.typing as npt
 
 from modelbuilder.errors import KinematicsError
 from modelbuilder.kinematics.beams import Beams
-from modelbuilder.kinematics.chain import MOST_LIFETIMES, ChainEvents, ChainGenerator
+from modelbuilder.kinematics.chain import (
+    MOST_LIFETIMES,
+    ChainEvents,
+    ChainGenerator,
+    Chunk,
+    checked_lifetimes,
+    lifetime_ratios,
+)
 from modelbuilder.kinematics.compiled_selection import CompiledSelection
 from modelbuilder.kinematics.cuts import Cut, Step, TurnOn, checked_edges, error_function_turn_on, fill_entries, step_of
 from modelbuilder.kinematics.measure import (
@@ -241,14 +248,29 @@ class ChainSample:
     ) -> tuple[AtLifetime, ...]:
         """The efficiency at other lifetimes of a species, cm, all from the same events by their weights."""
 
+        values = checked_lifetimes(self.topology, self.generator.lifetimes, species, ctaus)
+        filled = self.observables(
+            f"energy({self.candidates[0].seen[0][1]})"
+        )  # anything that there is: only weights are kept
+        selection = self._compiled({NOMINAL: detector}, filled, np.array([0.0, 1.0]), None)
+
         def sums_of(piece: int) -> Floats:
-            events = self._events(piece)
-            others = events.at_lifetimes(species, ctaus).weights
-            base = events.base_weights
-            ratios = np.divide(others, base, out=np.zeros_like(others), where=base > 0.0)
+            first = piece * PIECE
+            number = min(PIECE, self.n_events - first)
+            simulated, lengths = np.empty(number), np.empty((len(self.topology.nodes), number))
+
+            def kept() -> Iterator[Chunk]:
+                for chunk in self.generator.chunks(
+                    n_events=number, length=CHUNK, seed=self.seed, stream=self.stream, first_event=first, base=True
+                ):
+                    place = slice(chunk.first_event - first, chunk.first_event - first + len(chunk.weights))
+                    simulated[place], lengths[:, place] = chunk.weights, chunk.lengths
+                    yield chunk
+
             # what passes does not know the lifetime: weights before those for the lifetimes, which may underflow
-            weights = self._selected(self._measured(replace(events, weights=base), detector, piece))
-            left = np.sum(weights, axis=0) * ratios
+            passed = np.sum(selection.sums(kept(), n_events=number, keep=True).weights, axis=0)
+            ratios = lifetime_ratios(self.topology, self.generator.lifetimes, lengths, species, values)
+            left, others = passed * ratios, simulated * ratios
             return np.array([sums_over(left, others), sums_over(others, others)])
 
         total = np.zeros((2, 3, len(ctaus)))

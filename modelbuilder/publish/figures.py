@@ -24,6 +24,7 @@ from modelbuilder.spec.comparisons import ComparedCurve, MuonMoment
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import UNIT_SUFFIXES, Interpretation
 from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
+from modelbuilder.spec.rates import Rate
 from modelbuilder.spec.search import SIGNAL, Data, PseudoData, SearchSpec, SpuriousSignal
 from modelbuilder.theory.muon_moment import Difference, coupling_band
 from modelbuilder.workspace.files import read_json
@@ -285,8 +286,9 @@ class Spectrum:
         return replace(found, stdevs=stdevs)
 
 
-def _signal_text(is_limit: bool, cross_section: Any) -> str:
-    value = "" if cross_section is None else f", {float(cross_section):.3g} fb"
+def _signal_text(is_limit: bool, rate: Rate, value_of_rate: Any) -> str:
+    symbol = {"cross section": "", "branching fraction": "$B$ = ", "ratio": "ratio "}[rate.kind]
+    value = "" if value_of_rate is None else f", {symbol}{float(value_of_rate):.3g} {rate.unit}".rstrip()
     return f"signal{' at expected limit' if is_limit else ''}{value}"
 
 
@@ -300,8 +302,8 @@ def prefit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any], wit
     mu = float(row.get("mu_expected") or 1.0)
     channel = _channel(run, row, within)
     signal = mu * np.array(next(sample["data"] for sample in channel["samples"] if sample["name"] == SIGNAL))
-    expected = row.get("cross_section_fb_expected")
-    limit = expected or row.get("reference_cross_section_fb")
+    expected = row.get(f"{search.spec.rate.column}_expected")
+    limit = expected or row.get(search.spec.rate.reference)
     named: dict[str, FloatArray] = {}
     for name, values in backgrounds.items():  # two backgrounds of one title are one part
         title = search.spec.backgrounds[name].title
@@ -311,7 +313,7 @@ def prefit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any], wit
         observed=templates["observation"].values().ravel(),
         parts=named,
         signal=signal,
-        signal_text=_signal_text(expected is not None or row.get("mu_expected") is not None, limit),
+        signal_text=_signal_text(expected is not None or row.get("mu_expected") is not None, search.spec.rate, limit),
         total=np.sum(list(backgrounds.values()), axis=0),
         stdevs=None,
     )
@@ -539,13 +541,13 @@ def limited_quantities(search: Loaded) -> dict[str, str]:
     spec = search.spec
     found = {}
     if isinstance(spec, SearchSpec):
-        found["cross_section_fb"] = _cross_section_symbol(spec)
-        if not spec.interpretations:
+        found[spec.rate.column] = _rate_symbol(spec)
+        if not spec.interpretations and spec.rate.kind == "cross section":
             found["visible_cross_section_fb"] = r"$\varepsilon\times\sigma$ [fb]"
         return found | {name: _coupling_symbol(name, one) for name, one in spec.interpretations.items()}
     first = next(iter(spec.searches.values()))
-    if spec.has_one_cross_section:
-        found["cross_section_fb"] = _cross_section_symbol(first)
+    if spec.has_one_rate:
+        found[first.rate.column] = _rate_symbol(first)
     names = spec.shared_interpretations
     return found | {name: _coupling_symbol(name, first.interpretations[name]) for name in names}
 
@@ -597,9 +599,16 @@ def mass_symbol(variable: str) -> str:
     return rf"$m_{{{particle_formula(name) or name}}}$"
 
 
-def _cross_section_symbol(spec: SearchSpec) -> str:
+def _rate_symbol(spec: SearchSpec) -> str:
     """Of the production, times the branching fractions of the decays that are written; in short if they are many."""
     production, *decays = (step.strip() for step in spec.signal.process.split(","))
+    if spec.rate.kind == "ratio":
+        return "ratio of branching fractions"
+    if spec.signal.produced is not None:
+        known = spec.signal.branching_fractions
+        parent = spec.signal.produced.of
+        own = [d for d in decays[[d.split("->")[0].strip() for d in decays].index(parent) :] if d not in known]
+        return r"$\,\times\,$".join(rf"$B({formula(decay).strip('$')})$" for decay in own[:3])
     if len(decays) > 1:
         return r"$\sigma\times B$ [fb]"
     factors = [rf"\times B({formula(decay).strip('$')})" for decay in decays]

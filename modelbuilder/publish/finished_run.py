@@ -12,6 +12,7 @@ from modelbuilder.errors import RunDirectoryError
 from modelbuilder.scan.store import RUN, SPEC, TEMPLATES, WORKSPACES, load_run
 from modelbuilder.scan.table import BANDS
 from modelbuilder.spec.load import LoadedSearch
+from modelbuilder.spec.rates import Rate
 from modelbuilder.spec.search import SpuriousSignal
 from modelbuilder.workspace.files import read_json
 
@@ -40,7 +41,7 @@ class LimitedQuantity:
 
     @property
     def is_coupling(self) -> bool:
-        return not self.name.endswith(("_fb", "_events", "branching_fraction")) and self.name != "mu"
+        return not self.name.endswith(("_fb", "_events")) and self.name not in ("mu", "branching_fraction", "ratio")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +109,11 @@ class FinishedRun:
         if kind == "asimov":
             return "The data are the expected background itself (Asimov data), not measured events."
         return "The data are measured."
+
+    @property
+    def rate(self) -> Rate:
+        """What a signal strength of 1 is a reference value of."""
+        return self.search.spec.rate
 
     @property
     def signal_samples(self) -> frozenset[str]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from modelbuilder.errors import WorkspaceError
 from modelbuilder.publish.finished_run import FinishedRun
+from modelbuilder.spec.rates import Rate
 
 BACKGROUND = "BkgOnly.json"
 PATCHSET = "patchset.json"
@@ -148,10 +149,10 @@ def write_region(run: FinishedRun, region: Region, folder: Path, *, about: Mappi
     for point in region.points:
         parts = split(run.workspace(point), run.signal_samples)
         background = parts.background
-        reference = run.head[point].get("reference_cross_section_fb")
+        reference = run.head[point].get(run.rate.reference)
         metadata: Json = {"name": point, "values": list(run.values_of(point))}
         if reference is not None:
-            metadata["reference_cross_section_fb"] = reference
+            metadata[run.rate.reference] = reference
         patches.append({"metadata": metadata, "patch": parts.patch})
     patchset = {
         "version": "1.0.0",
@@ -161,7 +162,7 @@ def write_region(run: FinishedRun, region: Region, folder: Path, *, about: Mappi
             "labels": [column.name for column in run.grid],
             "description": description(run),
             "units": {column.name: column.unit for column in run.grid},
-            "signal_strength": "mu = 1 is the cross section reference_cross_section_fb of the patch, in fb",
+            "signal_strength": f"mu = 1 is the {run.rate.kind} {run.rate.reference} of the patch{in_unit(run.rate)}",
             **about,
         },
         "patches": patches,
@@ -188,11 +189,16 @@ def index_text(run: FinishedRun, regions: Sequence[Region]) -> str:
     folder_of = {point: region.folder for region in regions for point in region.points}
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["patch", *(column.name for column in run.grid), "folder", "reference_cross_section_fb"])
+    writer.writerow(["patch", *(column.name for column in run.grid), "folder", run.rate.reference])
     for point in (point for point in run.points if point in folder_of):
-        reference = run.head[point].get("reference_cross_section_fb")
+        reference = run.head[point].get(run.rate.reference)
         writer.writerow([point, *run.values_of(point), folder_of[point] or ".", "" if reference is None else reference])
     return stream.getvalue()
+
+
+def in_unit(rate: Rate) -> str:
+    """`, in fb`, or nothing."""
+    return f", in {rate.unit}" if rate.unit else ""
 
 
 def to_text(value: Any) -> str:

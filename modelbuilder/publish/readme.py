@@ -15,6 +15,7 @@ from modelbuilder.publish.likelihoods import (
     REGIONS,
     UNPUBLISHED,
     Region,
+    in_unit,
 )
 
 
@@ -67,7 +68,7 @@ is the background and the data; each patch of `{PATCHSET}` adds the signal of on
 {_layout(regions)}
 
 * **Names.** The patch `{point}` is {example}: `p` stands for the decimal point. The values of a patch are {labels}.
-* **Signal strength.** `mu` = 1 is the cross section `reference_cross_section_fb`, in fb, in the metadata of the patch
+* **Signal strength.** `mu` = 1 is the {run.rate.kind} `{run.rate.reference}`{in_unit(run.rate)}, in the metadata of the patch
   and in `{INDEX}`. Limits of the run are at {100 * run.confidence_level:g} % CL by {", ".join(run.methods)}.
 * **Background only.** `{BACKGROUND}` names `mu` as its parameter of interest, which only a patch brings in; alone it loads
   with `workspace.model(poi_name=None)`. A sample `{EMPTY_SAMPLE}`, if there is one, is empty: nothing is expected there.

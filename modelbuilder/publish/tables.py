@@ -135,19 +135,19 @@ def significance_table(run: FinishedRun) -> Table:
 
 
 def efficiency_table(run: FinishedRun) -> Table:
-    """Signal efficiency, expected background, and the cross section that the signal strength counts in."""
+    """Signal efficiency, expected background, and the rate that the signal strength counts in."""
     named = {column.name: column for column in run.columns}
     titles = {
         "signal_efficiency": "Signal efficiency",
         "background_events": "Expected background",
-        "reference_cross_section_fb": "Cross section at mu = 1",
+        run.rate.reference: f"{run.rate.kind.capitalize()} at mu = 1",
     }
     return Table(
         name="Signal efficiency",
         file="efficiency",
         description=(
             "Efficiency of the signal, acceptance included, before the fit window; expected background entries in the fit"
-            " window; and the cross section that a signal strength of 1 stands for in the likelihoods."
+            f" window; and the {run.rate.kind} that a signal strength of 1 stands for in the likelihoods."
         ),
         independent=_grid(run, run.points),
         dependent=tuple(

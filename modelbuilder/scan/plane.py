@@ -9,7 +9,7 @@ import numpy as np
 
 from modelbuilder.histograms.plane import PlaneSimulation, PlaneWindows, closure_of, nodes_csv, windows_csv
 from modelbuilder.histograms.simulate import Simulation
-from modelbuilder.scan.point import MadePoint, built_from, head_of, limited_of
+from modelbuilder.scan.point import MadePoint, built_from, reading_of
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.observables import unit_of
@@ -63,8 +63,7 @@ class PointsInPlane:
             workspace=found.built.workspace,
             lint=(*closure, *found.built.lint),
             templates={},
-            head=head_of(self.search.spec, found),
-            limited=limited_of(self.search.spec, found),
+            readings=(reading_of(self.search.spec, found),),
         )
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelbuilder.errors import FitFailure, WorkspaceError
-from modelbuilder.histograms.simulate import RegionTemplates, Simulation
+from modelbuilder.histograms.simulate import RegionTemplates, RelativeEfficiency, Simulation
 from modelbuilder.histograms.templates import PointTemplates
 from modelbuilder.scan.limited import Limited, cells_of, proportional
-from modelbuilder.scan.table import CROSS_SECTION, MU, VISIBLE_CROSS_SECTION, YIELD, Quantity, Row
+from modelbuilder.scan.table import CTAU, MU, VISIBLE_CROSS_SECTION, YIELD, Quantity, Row, quantity_of
 from modelbuilder.spec.combination import CombinationSpec
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import Interpretation
@@ -32,19 +32,29 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What limits on the signal strength of a workspace mean: once, or at each lifetime that has the same shape.
+
+    head: the cells of its rows that no limit changes.    failure: why it means nothing; empty if it does.
+    """
+
+    head: Row
+    limited: Sequence[Limited]
+    failure: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MadePoint:
     """A grid point of a search or of a combination, ready for its limits.
 
     templates: by their name in the file of the point; none, if there is no such file.
-    head: the cells of its rows that no limit changes.
     """
 
     point: GridPoint
     workspace: dict[str, Any]
     lint: tuple[LintMessage, ...]
     templates: Mapping[str, hist.Hist[Any]]
-    head: Row
-    limited: Sequence[Limited]
+    readings: Sequence[Reading]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,29 +80,51 @@ def built_from(search: LoadedSearch, point: GridPoint, templates: PointTemplates
 def quantities_of(spec: SearchSpec) -> tuple[Quantity, ...]:
     """What a limit is given on; the couplings of the interpretations last."""
     couplings = (coupling_of(name, found) for name, found in spec.interpretations.items())
-    return (MU, YIELD, VISIBLE_CROSS_SECTION, CROSS_SECTION, *couplings)
+    visible = (VISIBLE_CROSS_SECTION,) if spec.rate.kind == "cross section" else ()
+    return (MU, YIELD, *visible, quantity_of(spec.rate), *couplings)
 
 
 def coupling_of(name: str, interpretation: Interpretation) -> Quantity:
     """The column of an interpretation."""
     theory = interpretation.theory
-    return Quantity(name, theory.unit, f"coupling of {interpretation.text}", reopens=theory.power is None)
+    reopens = theory.power is None or theory.lifetime is not None
+    return Quantity(name, theory.unit, f"coupling of {interpretation.text}", reopens=reopens)
 
 
-def limited_of(spec: SearchSpec, found: BuiltPoint) -> list[Limited]:
-    """The same at a grid point, with what a limit on the signal strength excludes of each."""
-    reference, selected = found.built.reference_cross_section, found.built.signal_yield
+def reading_of(spec: SearchSpec, found: BuiltPoint) -> Reading:
+    """What the workspace of a grid point says."""
+    return Reading(head=_head_of(spec, found, 1.0), limited=_limited_of(spec, found, 1.0))
+
+
+def reading_at(spec: SearchSpec, found: BuiltPoint, at: RelativeEfficiency) -> Reading:
+    """The same at a lifetime with another efficiency than that of the shape."""
+    head = {
+        **_head_of(spec, found, at.relative),
+        CTAU: at.ctau,
+        "signal_efficiency_stdev": found.templates.efficiency * at.stdev,
+    }
+    if at.relative == 0.0:
+        return Reading(head=head, limited=(), failure="few-simulated-events")
+    return Reading(head=head, limited=_limited_of(spec, found, at.relative))
+
+
+def _limited_of(spec: SearchSpec, found: BuiltPoint, relative: float) -> list[Limited]:
+    """What a limit on the signal strength excludes of each quantity. relative: efficiency over that of the workspace."""
+    reference, selected = found.built.reference / relative, found.built.signal_yield
+    factors = {
+        MU: 1.0,
+        YIELD: selected,
+        VISIBLE_CROSS_SECTION: selected / spec.luminosity.value,
+        quantity_of(spec.rate): reference,
+    }
     return [
-        proportional(MU, 1.0),
-        proportional(YIELD, selected),
-        proportional(VISIBLE_CROSS_SECTION, selected / spec.luminosity.value),
-        proportional(CROSS_SECTION, reference),
+        *(proportional(quantity, factors[quantity]) for quantity in quantities_of(spec) if quantity in factors),
         *(in_a_model(spec, name, found.point, reference) for name in spec.interpretations),
     ]
 
 
 def in_a_model(spec: SearchSpec, name: str, point: GridPoint, reference: float) -> Limited:
-    """An interpretation at a grid point. reference: cross section at a signal strength of 1, fb."""
+    """An interpretation at a grid point. reference: rate at a signal strength of 1."""
     interpretation = spec.interpretations[name]
     theory, sqrt_s = interpretation.theory, spec.experiment.beams.sqrt_s
     masses = interpretation.masses_at(point.values)
@@ -112,27 +144,46 @@ def limit_rows(spec: SearchSpec | CombinationSpec, made: MadePoint) -> list[Row]
     from modelbuilder.inference import AsymptoticCalculator
     from modelbuilder.inference.choice import bayesian_found, find_limit, open_likelihood
     from modelbuilder.inference.counting import counting_limit, expected_counts
+    from modelbuilder.inference.on_off import on_off_limit
 
-    head, methods = made.head, spec.statistics.methods
+    methods = spec.statistics.methods
     errors = [message for message in made.lint if message.severity == "error"]
     if errors:
-        return [{**head, "method": method, "status": errors[0].rule} for method in methods]
+        return _failed(made, methods, errors[0].rule)
     try:
         likelihood, notes = open_likelihood(made.workspace)
         calculator = AsymptoticCalculator(likelihood)
     except FitFailure as failure:
-        return [{**head, "method": method, "status": failure.reason} for method in methods]
+        return _failed(made, methods, failure.reason)
 
     def limits(method: Method) -> FoundLimit:
         request = request_of(spec, method, made.point)
         if method == "bayesian" and request.prior == "flat":
-            limit = counting_limit(made.workspace, confidence_level=request.confidence_level)
+            find = on_off_limit if len(made.workspace["channels"]) > 1 else counting_limit
+            limit = find(made.workspace, confidence_level=request.confidence_level)
             if limit is not None:
                 return bayesian_found(limit, calculator.discovery())
         counts = expected_counts(made.workspace) if method == "feldman-cousins" else None
         return find_limit(likelihood, request, calculator=calculator, counts=counts)
 
-    return [_row(made.limited, limits, method, head, notes) for method in methods]
+    found = {method: _limit(limits, method) for method in methods}
+    return [_row(one, found[method], method, notes) for one in made.readings for method in methods]
+
+
+def _failed(made: MadePoint, methods: Sequence[Method], status: str) -> list[Row]:
+    return [{**one.head, "method": method, "status": status} for one in made.readings for method in methods]
+
+
+def _limit(limits: Limits, method: Method) -> FoundLimit | str:
+    """The limit by a method, or the name of a failure."""
+    try:
+        limit = limits(method)
+    except FitFailure as failure:
+        return failure.reason
+    except WorkspaceError:
+        return "not-compiled"
+    numbers = (limit.discovery.significance, limit.observed, *(limit.expected or ()))
+    return limit if all(math.isfinite(value) for value in numbers) else "not-finite"
 
 
 def request_of(spec: SearchSpec | CombinationSpec, method: Method, point: GridPoint) -> LimitRequest:
@@ -152,33 +203,32 @@ def request_of(spec: SearchSpec | CombinationSpec, method: Method, point: GridPo
     )
 
 
-def head_of(spec: SearchSpec, found: BuiltPoint) -> Row:
-    """The cells of its rows that no limit changes."""
+def place_of(point: GridPoint) -> Row:
+    """The cells that say where a point is."""
+    lifetime = {} if point.ctau is None else {CTAU: point.ctau}
+    return {"point": point.name, **{f"{variable}_gev": mass for variable, mass in point.coordinates}, **lifetime}
+
+
+def _head_of(spec: SearchSpec, found: BuiltPoint, relative: float) -> Row:
+    """The cells of its rows that no limit changes. relative: as of `_limited_of`."""
+    reference = None if relative == 0.0 else found.built.reference / relative
     return {
-        "point": found.point.name,
-        **{f"{variable}_gev": mass for variable, mass in found.point.coordinates},
+        **place_of(found.point),
         "channel": found.point.channel,
         "confidence_level": spec.statistics.confidence_level,
         "data": data_label(spec.data),
-        "signal_efficiency": found.templates.efficiency,
+        "signal_efficiency": found.templates.efficiency * relative,
         "background_events": found.built.background_yield,
-        "reference_cross_section_fb": found.built.reference_cross_section,
+        spec.rate.reference: reference,
     }
 
 
-def _row(limited: Sequence[Limited], limits: Limits, method: Method, head: Row, notes: tuple[str, ...]) -> Row:
-    head = {**head, "method": method}
-    try:
-        limit = limits(method)
-    except FitFailure as failure:
-        return {**head, "status": failure.reason}
-    except WorkspaceError:
-        return {**head, "status": "not-compiled"}
-    significance, expected = limit.discovery.significance, limit.expected or ()
-    if not all(math.isfinite(value) for value in (significance, limit.observed, *expected)):
-        return {**head, "status": "not-finite"}
-    cells, warnings = cells_of(limited, limit.observed, expected)
-    row: Row = {**head, "status": "ok", "local_significance": significance, **cells}
+def _row(reading: Reading, limit: FoundLimit | str, method: Method, notes: tuple[str, ...]) -> Row:
+    head: Row = {**reading.head, "method": method}
+    if reading.failure or isinstance(limit, str):
+        return {**head, "status": reading.failure or str(limit)}
+    cells, warnings = cells_of(reading.limited, limit.observed, limit.expected or ())
+    row: Row = {**head, "status": "ok", "local_significance": limit.discovery.significance, **cells}
     warnings = [*notes, *limit.warnings, *warnings]
     if "toys" in limit.details:
         row["toys"] = limit.details["toys"]

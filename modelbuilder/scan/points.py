@@ -8,24 +8,28 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from modelbuilder.histograms.sideband import SUFFIX
 from modelbuilder.histograms.simulate import RegionTemplates, Simulation
-from modelbuilder.histograms.templates import PointTemplates, histograms, to_uhi_json
+from modelbuilder.histograms.templates import PointTemplates, SampleTemplates, Template, histograms, to_uhi_json
+from modelbuilder.scan.lifetimes import lifetime_of
 from modelbuilder.scan.limited import Limited, agreeing, proportional
 from modelbuilder.scan.point import (
     MadePoint,
+    Reading,
     build_point,
     coupling_of,
     data_label,
-    head_of,
     in_a_model,
-    limited_of,
+    place_of,
     quantities_of,
+    reading_at,
+    reading_of,
 )
-from modelbuilder.scan.table import CROSS_SECTION, MU, Quantity, Row, columns, tail_of_combination
+from modelbuilder.scan.table import MU, Quantity, Row, columns, quantity_of, tail_of_combination, tail_of_search
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
 from modelbuilder.spec.search import SIGNAL
-from modelbuilder.workspace.build import build_channel, reference_cross_section
+from modelbuilder.workspace.build import build_channel, reference_rate
 from modelbuilder.workspace.combine import combine
 
 if TYPE_CHECKING:
@@ -62,6 +66,7 @@ class Backgrounds:
 
     regions: Mapping[str, RegionTemplates]
     points_at_a_time: int = 1
+    """All lifetimes of a mass, which share a simulation, or one point."""
 
     def files(self) -> Iterator[tuple[str, str]]:
         """As `Shared`."""
@@ -70,6 +75,11 @@ class Backgrounds:
             edges, second = region.binning.edges, region.second
             found = histograms(templates.backgrounds, templates.observation, region.axis, edges, second)
             yield f"background_{name}.json", to_uhi_json(found)
+            elsewhere = templates.elsewhere
+            if elsewhere is not None:
+                sample = SampleTemplates(Template(elsewhere.expected, np.zeros_like(elsewhere.expected)))
+                beside = histograms({region.measured: sample}, elsewhere.observation, region.axis, edges, second)
+                yield f"background_{name}{SUFFIX}.json", to_uhi_json(beside)
 
 
 def points_of(loaded: Loaded, *, n_threads: int = 1) -> Points:
@@ -85,12 +95,14 @@ def points_of(loaded: Loaded, *, n_threads: int = 1) -> Points:
 
 def columns_of(loaded: Loaded) -> list[dict[str, str]]:
     """The columns of the table of limits."""
-    variables = loaded.spec.grid_variables
+    variables, flies = loaded.spec.grid_variables, lifetime_of(loaded) is not None
     if isinstance(loaded, LoadedSearch):
-        return columns(variables, quantities_of(loaded.spec))
+        tail = tail_of_search(loaded.spec.rate, with_lifetime=flies)
+        return columns(variables, quantities_of(loaded.spec), tail, with_lifetime=flies)
     first = next(iter(loaded.spec.searches.values()))
     coupling = coupling_of(loaded.spec.parameter, first.interpretations[loaded.spec.parameter])
-    return columns(variables, quantities_of_combination(loaded), tail_of_combination(coupling))
+    quantities = quantities_of_combination(loaded)
+    return columns(variables, quantities, tail_of_combination(coupling), with_lifetime=flies)
 
 
 def searches_of(loaded: Loaded) -> dict[str, LoadedSearch]:
@@ -125,13 +137,16 @@ class PointsOfSearch:
         """As `Points`."""
         region = shared.regions[self.simulation.region_of(point).name]
         found = build_point(self.search, self.simulation, region, point)
+        spec, lifetime = self.search.spec, self.search.spec.signal.lifetime
+        readings = [reading_of(spec, found)]
+        if lifetime is not None and lifetime.shape_at is not None:
+            readings = [reading_at(spec, found, at) for at in self.simulation.at_lifetimes(region.region, point)]
         return MadePoint(
             point=point,
             workspace=found.built.workspace,
             lint=found.built.lint,
             templates=_histograms(found.templates),
-            head=head_of(self.search.spec, found),
-            limited=limited_of(self.search.spec, found),
+            readings=readings,
         )
 
 
@@ -158,13 +173,14 @@ class PointsOfCombination:
                 if file not in found:
                     simulation = self.simulations[name]
                     found[file] = simulation.background(simulation.region_of(self.combination.searches_at(point)[name]))
-        return Backgrounds(found)
+        lifetime = lifetime_of(self.combination)
+        return Backgrounds(found, points_at_a_time=1 if lifetime is None else len(lifetime.values))
 
     def made(self, point: GridPoint, shared: Backgrounds) -> MadePoint:
         """As `Points`.
 
         The reference is a power of the coupling, of one digit, with which the searches together expect to see about
-        as many events as a limit leaves; each signal is normalised to the cross section that this coupling gives it.
+        as many events as a limit leaves; each signal is normalised to the rate that this coupling gives it.
         """
         combination, spec = self.combination, self.combination.spec
         own = combination.searches_at(point)
@@ -174,11 +190,11 @@ class PointsOfCombination:
             region = shared.regions[file]
             signal, efficiency = self.simulations[name].signal(region.region, own[name])
             templates[name] = region.at(own[name], signal, efficiency)
-            per_coupling[name] = _cross_section(combination.searches[name], spec.parameter, own[name])
+            per_coupling[name] = _rate_of(combination.searches[name], spec.parameter, own[name])
         signals = [per_coupling[name] * found.signal.nominal.values for name, found in templates.items()]
         expected = [sum(one.nominal.values for one in found.backgrounds.values()) for found in templates.values()]
-        size = reference_cross_section(np.concatenate(signals), np.concatenate(expected))
-        references = {name: size * cross_section for name, cross_section in per_coupling.items()}
+        size = reference_rate(np.concatenate(signals), np.concatenate(expected))
+        references = {name: size * rate for name, rate in per_coupling.items()}
         channels = {
             name: build_channel(combination.searches[name], own[name], found, references[name])
             for name, found in templates.items()
@@ -187,8 +203,7 @@ class PointsOfCombination:
         power = next(iter(combination.searches.values())).spec.interpretations[spec.parameter].theory.power
         assert power is not None
         head: Row = {
-            "point": point.name,
-            **{f"{variable}_gev": mass for variable, mass in point.coordinates},
+            **place_of(point),
             "channel": point.channel,
             "confidence_level": spec.statistics.confidence_level,
             "data": data_label(spec.data),
@@ -205,16 +220,16 @@ class PointsOfCombination:
                 for name, found in templates.items()
                 for sample, one in _histograms(found).items()
             },
-            head=head,
-            limited=self._limited(own, references),
+            readings=(Reading(head=head, limited=self._limited(own, references)),),
         )
 
     def _limited(self, own: Mapping[str, GridPoint], references: Mapping[str, float]) -> list[Limited]:
-        """references: of each search that takes part, fb at a signal strength of 1."""
+        """references: of each search that takes part, its rate at a signal strength of 1."""
         combination, spec = self.combination, self.combination.spec
         limited = [proportional(MU, 1.0)]
-        if spec.has_one_cross_section:
-            limited.append(proportional(CROSS_SECTION, next(iter(references.values()))))
+        if spec.has_one_rate:
+            first = next(iter(spec.searches.values()))
+            limited.append(proportional(quantity_of(first.rate), next(iter(references.values()))))
         for name in spec.shared_interpretations:
             in_each = [
                 in_a_model(combination.searches[search].spec, name, point, references[search])
@@ -228,16 +243,16 @@ def quantities_of_combination(combination: LoadedCombination) -> tuple[Quantity,
     """What a limit is given on: the coupling, and what is known of it in all searches."""
     spec = combination.spec
     first = next(iter(spec.searches.values()))
-    cross_section = (CROSS_SECTION,) if spec.has_one_cross_section else ()
+    rate = (quantity_of(first.rate),) if spec.has_one_rate else ()
     couplings = (coupling_of(name, first.interpretations[name]) for name in spec.shared_interpretations)
-    return (MU, *cross_section, *couplings)
+    return (MU, *rate, *couplings)
 
 
-def _cross_section(search: LoadedSearch, name: str, point: GridPoint) -> float:
-    """Of the signal for a coupling of 1 in an interpretation, fb."""
+def _rate_of(search: LoadedSearch, name: str, point: GridPoint) -> float:
+    """Of the signal for a coupling of 1 in an interpretation."""
     found = search.spec.interpretations[name]
     sqrt_s = search.spec.experiment.beams.sqrt_s
-    return found.theory.cross_section(sqrt_s, found.masses_at(point.values), 1.0, found.parameters)
+    return found.theory.rate(sqrt_s, found.masses_at(point.values), 1.0, found.parameters)
 
 
 def _histograms(templates: PointTemplates) -> dict[str, hist.Hist[Any]]:

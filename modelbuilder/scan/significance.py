@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelbuilder.errors import InputFileError, RunDirectoryError
+from modelbuilder.histograms.sideband import SUFFIX, BinsBeside
 from modelbuilder.histograms.templates import FloatArray, from_uhi_json
 from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
 from modelbuilder.inference.scan_significance import (
@@ -148,16 +149,15 @@ def scan_significance(path: Path, *, n_toys: int, seed: int, n_threads: int = 1)
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A channel of a workspace as a slice of a region, or as the sum of one.
+    """A channel of a workspace as bins of a region, or as their sum.
 
-    file: of the region.    first, stop: bins of the region.    count: whether the channel is one bin, their sum.
+    file: of the region.    bins: of the region, in order.    count: whether the channel is one bin, their sum.
     """
 
     channel: str
     search: str
     file: str
-    first: int
-    stop: int
+    bins: tuple[int, ...]
     count: bool
 
 
@@ -169,15 +169,22 @@ class Windows:
         self.simulations = points_of(loaded).simulations
 
     def of(self, point: GridPoint) -> list[Window]:
-        """Those of a point, one for each search that takes part."""
+        """Those of a point, one for each search that takes part, and one for its sideband."""
         found = []
         for search, own in searches_at(self.loaded, point).items():
             region = self.simulations[search].region_of(own)
             channel, file = (f"{search}_{name}" if search else name for name in (own.channel, region.name))
-            bins = region.window(own.mass)
-            found.append(
-                Window(channel=channel, search=search, file=file, first=bins.start, stop=bins.stop, count=region.count)
-            )
+            inside, sideband = region.window(own.mass), region.sideband
+            bins = tuple(range(inside.start, inside.stop))
+            count = region.count or sideband is not None
+            found.append(Window(channel=channel, search=search, file=file, bins=bins, count=count))
+            if isinstance(sideband, BinsBeside):
+                bins = tuple(sideband.at(region.binning, own.mass).tolist())
+            elif sideband is not None:
+                file = f"{file}{SUFFIX}"
+            if sideband is not None:
+                beside = Window(channel=f"{channel}{SUFFIX}", search=search, file=file, bins=bins, count=True)
+                found.append(beside)
         return found
 
     def groups(self, points: Sequence[GridPoint]) -> dict[str, list[GridPoint]]:
@@ -235,11 +242,10 @@ def _sums_over_windows(
         if window is None or not window.count:
             column[place[_name_in_region(name, windows)]] = 1.0
             continue
-        bins = range(window.first, window.stop)
-        inside = simulated[window.file][window.first : window.stop]
+        inside = simulated[window.file][list(window.bins)]
         is_mean = stem.startswith(_STATERROR)
-        weights = inside / inside.sum() if is_mean else np.ones(len(bins))
-        for index, weight in zip(bins, weights.tolist(), strict=True):
+        weights = inside / inside.sum() if is_mean else np.ones(len(inside))
+        for index, weight in zip(window.bins, weights.tolist(), strict=True):
             if weight > 0.0:
                 column[place[f"{_STATERROR if is_mean else ''}{window.file}[{index}]"]] = weight
     return matrix
@@ -259,6 +265,8 @@ def _background(search: LoadedSearch, path: Path, region: str) -> tuple[FloatArr
     n_bins = templates["observation"].values().size
     free, simulated, variances = (np.zeros(n_bins) for _ in range(3))
     for name, background in search.spec.backgrounds.items():
+        if name not in templates:  # one that is not in a sideband
+            continue
         if background.shape == "simulated":
             simulated += np.asarray(templates[name].values()).ravel()
             variances += np.asarray(templates[name].variances()).ravel()
@@ -332,7 +340,7 @@ def _name_in_region(name: str, windows: Mapping[str, Window]) -> str:
     stem, number = name[:-1].rsplit("[", 1)
     window = windows[stem.removeprefix(_STATERROR)]
     start = _STATERROR if stem.startswith(_STATERROR) else ""
-    return f"{start}{window.file}[{int(number) + window.first}]"
+    return f"{start}{window.file}[{window.bins[int(number)]}]"
 
 
 def to_json(found: ScanSignificance) -> str:

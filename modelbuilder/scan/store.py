@@ -19,6 +19,7 @@ from typing import Any
 from modelbuilder import __version__
 from modelbuilder.errors import RunDirectoryError
 from modelbuilder.scan import table
+from modelbuilder.scan.lifetimes import with_couplings
 from modelbuilder.scan.points import columns_of
 from modelbuilder.spec.emit import to_yaml
 from modelbuilder.spec.load import Loaded, load_spec
@@ -188,7 +189,7 @@ class RunDirectory:
         order = [point.name for point in self.search.points if point.name in self.done]
         lines = [json.dumps(self.done[name], allow_nan=False) + "\n" for name in order]
         write_atomically(self.path / JOURNAL, "".join(lines))
-        rows = [row for name in order for row in self.done[name]["rows"]]
+        rows = with_couplings(self.search, (row for name in order for row in self.done[name]["rows"]))
         if rows:
             spec = self.search.spec
             head = columns_of(self.search)

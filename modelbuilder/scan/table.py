@@ -9,8 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from modelbuilder.spec.rates import Rate
+
 Row = dict[str, str | float | None]
 
+CTAU = "ctau_cm"
+"""The column of the lifetime that is scanned."""
 BANDS = ("expected_m2", "expected_m1", "expected", "expected_p1", "expected_p2")
 
 
@@ -25,11 +29,16 @@ class Quantity:
 
 
 MU = Quantity("mu", "", "signal strength, in units of the reference")
-YIELD = Quantity("yield_events", "events", "selected signal events: cross section times luminosity times efficiency")
+YIELD = Quantity("yield_events", "events", "selected signal events: all that are made times the efficiency")
 VISIBLE_CROSS_SECTION = Quantity(
     "visible_cross_section_fb", "fb", "cross section times efficiency: selected signal events over luminosity"
 )
-CROSS_SECTION = Quantity("cross_section_fb", "fb", "cross section times branching fraction, at lowest order")
+
+
+def quantity_of(rate: Rate) -> Quantity:
+    """A rate that is limited."""
+    return Quantity(rate.column, rate.unit, rate.text)
+
 
 _HEAD = {
     "channel": ("", "the channel that was fitted"),
@@ -44,13 +53,6 @@ _NOTES = {
     "warnings": ("", "what to keep in mind, such as asymptotic formulas with few events"),
 }
 Tail = Mapping[str, tuple[str, str]]
-TAIL: Tail = {
-    "signal_efficiency": ("", "of the signal, acceptance included, before the fit window"),
-    "background_events": ("events", "expected background entries in the fit window"),
-    "reference_cross_section_fb": ("fb", "cross section at mu = 1"),
-    **_NOTES,
-}
-"""The last columns of a search: name, unit and description."""
 UPPER_EDGE = "upper_edge"
 _BAND_TEXT = {
     "observed": "observed limit",
@@ -60,6 +62,18 @@ _BAND_TEXT = {
     "expected_p1": "expected limit, +1 sigma",
     "expected_p2": "expected limit, +2 sigma",
 }
+
+
+def tail_of_search(rate: Rate, *, with_lifetime: bool = False) -> Tail:
+    """The last columns of a search with limits on this rate."""
+    stdev = {"signal_efficiency_stdev": ("", "statistical, of the efficiency relative to that of the shape")}
+    return {
+        "signal_efficiency": ("", "of the signal, acceptance included, before the fit window"),
+        **(stdev if with_lifetime else {}),
+        "background_events": ("events", "expected background entries in the fit window"),
+        rate.reference: (rate.unit, f"{rate.kind} at mu = 1"),
+        **_NOTES,
+    }
 
 
 def tail_of_combination(coupling: Quantity) -> Tail:
@@ -72,10 +86,15 @@ def tail_of_combination(coupling: Quantity) -> Tail:
     }
 
 
-def columns(variables: Sequence[str], quantities: Sequence[Quantity], tail: Tail = TAIL) -> list[dict[str, str]]:
+def columns(
+    variables: Sequence[str], quantities: Sequence[Quantity], tail: Tail, *, with_lifetime: bool = False
+) -> list[dict[str, str]]:
     """All columns in order, each with name, unit and description."""
     found = [_column("point", "", "name of the grid point")]
     found.extend(_column(f"{variable}_gev", "GeV", "mass hypothesis") for variable in variables)
+    if with_lifetime:
+        about = "c tau that the limit holds for; empty where it is that of the coupling"
+        found.append(_column(CTAU, "cm", about))
     found.extend(_column(name, *about) for name, about in _HEAD.items())
     for quantity in quantities:
         for band, text in _BAND_TEXT.items():

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from modelbuilder.errors import KinematicsError, Problem
 from modelbuilder.spec import photon_reach, plane_checks
 from modelbuilder.spec.base import SpecModel
-from modelbuilder.spec.comparisons import CROSS_SECTION, Comparison, faults_of_comparisons
+from modelbuilder.spec.comparisons import Comparison, faults_of_comparisons
 from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.functions import Bounded
@@ -48,7 +48,9 @@ from modelbuilder.spec.search import (
     Cut,
     GridAxis,
     LuminositySystematic,
+    ProducedSystematic,
     Radiation,
+    RateSystematic,
     SearchSpec,
     ShapeSystematic,
     Signal,
@@ -56,7 +58,9 @@ from modelbuilder.spec.search import (
     SpuriousSignal,
     StatedBackground,
     Systematic,
+    rate_of,
 )
+from modelbuilder.spec.sideband import TransferSystematic
 from modelbuilder.spec.topology import INITIAL, Topology
 from modelbuilder.spec.tree import Mapping, Node, child, path_text, plain
 
@@ -116,12 +120,17 @@ def _on_the_grid(parts: dict[str, Any]) -> Iterator[Finding]:
         yield from findings
     if "channels" not in parts or unknown["channels"] or unknown.get("grid_where"):
         return
+    where = parts.get("grid_where")
+    if where is not None and len(where.alternatives) > 1:
+        yield ("grid_where",), f"found {str(where)!r}; the grid is one piece, without `or`: leave out ranges with gaps"
+        return
     planes = list(plane_checks.grid_fits(variables, parts["channels"]))
     if planes:
         yield from planes
         return
     try:
-        parts["points"] = expand_grid(parts["grid"], parts["channels"], parts.get("grid_where"))
+        lifetimes = parts["signal"].lifetime if "signal" in parts else None
+        parts["points"] = expand_grid(parts["grid"], parts["channels"], where, lifetimes)
     except GridError as error:
         yield error.at, str(error)
         return
@@ -263,10 +272,10 @@ def _rates_can_be_told(backgrounds: dict[str, AnyBackground], channels: dict[str
         for channel_name, channel in channels.items():
             if isinstance(channel, PlaneChannel):
                 continue  # has checks of its own
-            if channel.count and background.rate == "free":
+            if channel.count and channel.sideband is None and background.rate == "free":
                 reason = (
                     f"found free, but {channel_name} counts events, and one number cannot tell a background from a signal;"
-                    " write `rate: fixed`, and its uncertainty as a systematic"
+                    " write `rate: fixed`, and its uncertainty as a systematic, or give the channel a `sideband`"
                 )
                 yield ("backgrounds", name, "rate"), reason
                 break
@@ -274,6 +283,36 @@ def _rates_can_be_told(backgrounds: dict[str, AnyBackground], channels: dict[str
                 reason = f"found a polynomial, but {channel_name} has two observables; write `simulated` or `stated`"
                 yield ("backgrounds", name, "shape"), reason
                 break
+
+
+def _sidebands_measure(
+    backgrounds: dict[str, AnyBackground], channels: dict[str, AnyChannel], systematics: dict[str, Systematic]
+) -> Iterator[Finding]:
+    """A sideband measures one rate, and a transfer factor is that of its background."""
+    with_sideband = [
+        name for name, channel in channels.items() if isinstance(channel, Channel) and channel.sideband is not None
+    ]
+    free = [name for name, background in backgrounds.items() if background.rate == "free"]
+    for channel in with_sideband:
+        if not free:
+            reason = "found a sideband, but no background with a free rate, which it would measure; write `rate: free`"
+            yield ("channels", channel, "sideband"), reason
+        for name in free[1:]:
+            reason = f"found free, as that of {free[0]}; the sideband of {channel} can tell one rate only"
+            yield ("backgrounds", name, "rate"), reason
+        for name in free[:1]:
+            if isinstance(backgrounds[name].shape, BernsteinShape):
+                reason = f"found a polynomial, but {channel} counts events; write `simulated` or `stated`"
+                yield ("backgrounds", name, "shape"), reason
+    for name, systematic in systematics.items():
+        if not isinstance(systematic, TransferSystematic):
+            continue
+        if not with_sideband:
+            yield ("systematics", name, "kind"), "found transfer, but no channel has a sideband; write `kind: rate`"
+        for index, sample in enumerate(systematic.on):
+            if with_sideband and (sample == SIGNAL or (sample in backgrounds and sample not in free)):
+                reason = f"found {sample!r}, which no sideband measures; name the background with `rate: free`"
+                yield ("systematics", name, "on", index), reason
 
 
 def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str, Systematic]) -> Iterator[Finding]:
@@ -308,9 +347,7 @@ def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str,
                 yield path, f"acts on nothing: rate and shape of {sample!r} are free; remove it from the list"
             elif isinstance(systematic, ShapeSystematic) and isinstance(backgrounds.get(sample), StatedBackground):
                 yield path, f"nothing of {sample!r} is simulated, so it has no shape to vary; remove it from the list"
-            elif (
-                sample != SIGNAL and backgrounds[sample].rate == "free" and not isinstance(systematic, ShapeSystematic)
-            ):
+            elif sample != SIGNAL and backgrounds[sample].rate == "free" and isinstance(systematic, RateSystematic):
                 yield path, f"acts on nothing: the rate of {sample!r} is free; remove it from the list"
 
 
@@ -332,6 +369,11 @@ def _interpretations_fit(
     """The names of the columns, the masses of the models, and cuts that the cross section has in both places."""
     for name, reason in faults_of_names(interpretations):
         yield ("interpretations", name), reason
+    kind = rate_of(signal).kind
+    for name, interpretation in interpretations.items():
+        if interpretation.theory.limits != kind:
+            reason = f"{interpretation.model} needs a limit on a {interpretation.theory.limits}; that of this search is on a {kind}"
+            yield ("interpretations", name, "model"), reason
     law = signal.laws.get(INITIAL)
     for name, interpretation in interpretations.items():
         missing = [mass for mass in interpretation.theory.masses if mass not in grid]
@@ -348,10 +390,69 @@ def _interpretations_fit(
 
 
 def _comparisons_fit(
-    comparisons: dict[str, list[Comparison]], interpretations: dict[str, Interpretation], grid: dict[str, GridAxis]
+    comparisons: dict[str, list[Comparison]],
+    interpretations: dict[str, Interpretation],
+    signal: Signal,
+    grid: dict[str, GridAxis],
 ) -> Iterator[Finding]:
     """Curves belong to a quantity with a limit, against the mass of the grid."""
-    yield from faults_of_comparisons(comparisons, [*interpretations, CROSS_SECTION], grid)
+    yield from faults_of_comparisons(comparisons, [*interpretations, rate_of(signal).column], grid)
+
+
+def _lifetimes_are_possible(signal: Signal, grid: dict[str, GridAxis]) -> Iterator[Finding]:
+    """A lifetime that is scanned: of a hypothesis that decays, in a grid of one mass."""
+    lifetime = signal.lifetime
+    if lifetime is None:
+        return
+    path: Path = (SIGNAL, "lifetime")
+    decaying = [step.split()[0] for step in signal.process.split(",")[1:] if "->" in step]
+    flying = [name for name in hypotheses(signal.process) if name in decaying]
+    if lifetime.of not in flying:
+        reason = (
+            f"found {lifetime.of!r}, which is no hypothesis that decays in the process{nearest(lifetime.of, flying)}"
+        )
+        yield (*path, "of"), reason
+    if len(grid) > 1:
+        yield path, "found lifetimes and two masses; lifetimes go with a grid of one mass"
+    if lifetime.shape_at is not None and not signal.events:
+        yield (
+            (*path, "shape_at"),
+            "nothing is simulated that has a shape, or an efficiency at a lifetime; give `events`",
+        )
+
+
+def _rate_is_known(
+    signal: Signal, backgrounds: dict[str, AnyBackground], systematics: dict[str, Systematic]
+) -> Iterator[Finding]:
+    """Particles that decay in the process, a background to compare with, and uncertainties of what there is."""
+    decays = [" ".join(step.split()) for step in signal.process.split(",")[1:]]
+    if signal.produced is not None and sum(step.split()[0] == signal.produced.of for step in decays) != 1:
+        reason = f"found {signal.produced.of!r}; name the particle of the process whose decay the limit is on"
+        yield (SIGNAL, "produced", "of"), f"{reason}{nearest(signal.produced.of, [step.split()[0] for step in decays])}"
+    for decay in signal.branching_fractions:
+        if decay not in decays:
+            reason = f"found {decay!r}, which is no decay of the process: {', '.join(decays) or 'it has none'}"
+            yield (SIGNAL, "branching_fractions", decay), reason
+    if signal.ratio_to is not None:
+        background = backgrounds.get(signal.ratio_to)
+        path: Path = (SIGNAL, "ratio_to")
+        if background is None:
+            yield path, f"found {signal.ratio_to!r}, which is not a background{nearest(signal.ratio_to, backgrounds)}"
+        elif not isinstance(background, Background) or background.cross_section is None:
+            yield path, f"{signal.ratio_to!r} needs a `process` and a `cross_section` that the signal is compared with"
+        elif background.rate != "free" or isinstance(background.shape, BernsteinShape):
+            reason = f"the ratio is to a rate that the fit finds; write `shape: simulated` and `rate: free` in {signal.ratio_to}"
+            yield path, reason
+    for name, systematic in systematics.items():
+        if isinstance(systematic, ProducedSystematic):
+            if signal.produced is None:
+                yield ("systematics", name), "acts on nothing: signal.produced is missing; remove it"
+            for index, sample in enumerate(systematic.also):
+                at: Path = ("systematics", name, "also", index)
+                if sample not in backgrounds:
+                    yield at, f"found {sample!r}, which is not a background{nearest(sample, backgrounds)}"
+                elif backgrounds[sample].rate == "free":
+                    yield at, f"acts on nothing: the rate of {sample!r} is free; remove it from the list"
 
 
 def _processes_are_possible(
@@ -374,7 +475,7 @@ def _processes_are_possible(
     chains: dict[str, Topology] = {}
     for point in _some(points):
         try:
-            chains[SIGNAL] = chain_of(signal, point.values, sqrt_s=sqrt_s, law=law)
+            chains[SIGNAL] = chain_of(signal, point.values, sqrt_s=sqrt_s, law=law, lifetimes=signal.lifetime)
         except KinematicsError as error:
             chains.pop(SIGNAL, None)
             text = f"at {point.text}: {error}"
@@ -605,10 +706,13 @@ _CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     _orders_are_whole,
     _expectations_fit,
     _rates_can_be_told,
+    _sidebands_measure,
     _interpretations_fit,
     _comparisons_fit,
     _processes_are_possible,
     _windows_have_a_resolution,
     _samples_exist,
+    _rate_is_known,
+    _lifetimes_are_possible,
     *plane_checks.CHECKS,
 )

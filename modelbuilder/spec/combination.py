@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -76,8 +76,8 @@ class CombinationSpec(SpecModel):
         return sorted(names, key=lambda name: name != self.parameter)
 
     @property
-    def has_one_cross_section(self) -> bool:
-        """Whether the limit is also one on the cross section: one process, with the same beams."""
+    def has_one_rate(self) -> bool:
+        """Whether the limit is also one on the rate: one process, and for a cross section the same beams."""
         first, *others = self.searches.values()
         model = first.interpretations[self.parameter]
         return all(
@@ -130,12 +130,21 @@ def combined_grid(spec: CombinationSpec, searches: Mapping[str, LoadedSearch]) -
         if empty and previous is not None:
             gaps.append((previous, mass))
         previous, empty = mass, False
-        kept.append(GridPoint(len(kept), name, ((variable, mass),), ALL))
-        members[name] = found
+        point = GridPoint(0, name, ((variable, mass),), ALL)
+        for ctau in _lifetimes(searches) or (None,):
+            one = point if ctau is None else point.at_lifetime(ctau)
+            kept.append(replace(one, index=len(kept)))
+            members[one.name] = {member: replace(own, ctau=ctau) for member, own in found.items()}
     if not kept:
         msg = f"no search has a grid where this one has points, {masses[0]:g} to {masses[-1]:g} GeV"
         raise GridError(("grid", variable), msg)
     return CombinedGrid(tuple(kept), members, tuple(gaps))
+
+
+def _lifetimes(searches: Mapping[str, LoadedSearch]) -> tuple[float, ...]:
+    """The lifetimes that are scanned, cm, the same in all searches; none, if nothing flies."""
+    lifetime = next(iter(searches.values())).spec.signal.lifetime
+    return () if lifetime is None else tuple(lifetime.values)
 
 
 def _member_point(member: str, search: LoadedSearch, mass: float) -> GridPoint:
@@ -206,7 +215,22 @@ def findings(spec: CombinationSpec) -> Iterator[Finding]:
     if len(found) > 1 and None not in found:
         text = ", ".join(f"{power} in {name}" for power, name in found.items())
         yield ("parameter",), f"the signal is proportional to different powers of {spec.parameter}: {text}"
+    yield from _findings_of_lifetimes(spec)
     yield from _findings_of_names(spec)
+
+
+def _findings_of_lifetimes(spec: CombinationSpec) -> Iterator[Finding]:
+    """One likelihood at each lifetime needs the same lifetimes in all searches."""
+    first, *others = spec.searches.items()
+    values = None if first[1].signal.lifetime is None else first[1].signal.lifetime.values
+    for name, search in others:
+        own = None if search.signal.lifetime is None else search.signal.lifetime.values
+        if own != values:
+            found = [f"{len(one)} lifetimes" if one else "none" for one in (own, values)]
+            reason = (
+                f"found {found[0]} in {name} and {found[1]} in {first[0]}, or other ones; all searches scan the same"
+            )
+            yield ("searches", name, "signal", "lifetime"), reason
 
 
 def _findings_of_names(spec: CombinationSpec) -> Iterator[Finding]:

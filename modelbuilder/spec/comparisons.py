@@ -14,7 +14,6 @@ from modelbuilder.spec.problems import nearest
 from modelbuilder.spec.quantities import ENERGY, Number, PositiveNumber, Quantity, as_number
 from modelbuilder.theory.muon_moment import LOOPS
 
-CROSS_SECTION = "cross_section_fb"
 CURVE, BAND = ("value",), ("low", "high")
 Points = tuple[tuple[float, ...], ...]
 

@@ -1,4 +1,4 @@
-"""Conditions on the mass hypothesis: `m_a < 6.85 GeV`, `0.2 GeV <= m_a < 0.5 GeV`, joined by `and`.
+"""Conditions on the mass hypothesis: `m_a < 6.85 GeV`, `0.2 GeV <= m_a < 0.5 GeV`, joined by `and`, or such by `or`.
 
 Each side is a sum of grid variables, multiples of them and energies: `m_hp < m_Ap`, `m_Ap + m_hp < 10.5 GeV`,
 `2 m_Ap < m_hp`. A closed grammar that is parsed, never evaluated as code.
@@ -6,6 +6,7 @@ Each side is a sum of grid variables, multiples of them and energies: `m_hp < m_
 
 from __future__ import annotations
 
+import itertools
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -31,7 +32,7 @@ _PLUS = re.compile(r"(?<![0-9.][eE])\+")  # not the sign of an exponent
 _VARIABLE = re.compile(r"[a-zA-Z][a-zA-Z0-9_]{0,30}")
 _MULTIPLE = re.compile(r"(?P<factor>[0-9]+(\.[0-9]*)?) *(?P<variable>m_[a-zA-Z0-9_]{1,30})")
 EXAMPLE = "m_a <= 4 GeV"
-_MAX_LENGTH = 200
+_MAX_LENGTH = 400
 
 
 @dataclass(frozen=True)
@@ -54,18 +55,22 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Condition:
-    """True where every comparison holds. Variables are axes of the grid, in GeV."""
+    """True where every comparison of one of the alternatives holds. Variables are axes of the grid, in GeV."""
 
     text: str
-    comparisons: tuple[Comparison, ...]
+    alternatives: tuple[tuple[Comparison, ...], ...]
 
     @property
     def variables(self) -> frozenset[str]:
-        sides = (side for comparison in self.comparisons for side in (comparison.left, comparison.right))
+        comparisons = itertools.chain.from_iterable(self.alternatives)
+        sides = (side for comparison in comparisons for side in (comparison.left, comparison.right))
         return frozenset(variable for side in sides for _, variable in side.terms)
 
     def holds(self, point: Mapping[str, float]) -> bool:
-        return all(_OPERATORS[c.symbol](c.left.at(point), c.right.at(point)) for c in self.comparisons)
+        return any(
+            all(_OPERATORS[c.symbol](c.left.at(point), c.right.at(point)) for c in comparisons)
+            for comparisons in self.alternatives
+        )
 
     def __str__(self) -> str:
         return self.text
@@ -76,8 +81,12 @@ class Condition:
         shape = f"found {shown(text)}; a condition reads like {EXAMPLE!r} or '0.2 GeV <= m_a < 0.5 GeV'"
         if not isinstance(text, str) or len(text) > _MAX_LENGTH:
             raise refusal(shape)
+        return cls(text, tuple(cls._alternative(part, text, shape) for part in re.split(r"\bor\b", text)))
+
+    @staticmethod
+    def _alternative(words: str, text: str, shape: str) -> tuple[Comparison, ...]:
         comparisons: list[Comparison] = []
-        for part in re.split(r"\band\b", text):
+        for part in re.split(r"\band\b", words):
             tokens = _SPLIT.split(part)
             if len(tokens) not in (3, 5) or not all(token.strip() for token in tokens):
                 raise refusal(shape)
@@ -87,7 +96,7 @@ class Condition:
                     reason = f"found {shown(text)}; compare a grid variable with an energy, as in {EXAMPLE!r}"
                     raise refusal(reason)
                 comparisons.append(Comparison(left, symbol, right))
-        return cls(text, tuple(comparisons))
+        return tuple(comparisons)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:

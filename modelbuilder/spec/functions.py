@@ -388,6 +388,7 @@ def parsed(quantity: Quantity, value: Any, at: tuple[str | int, ...]) -> float:
 
 Efficiency = Annotated[Function, FunctionIn(Quantity(NUMBER_OF, low=0.0, high=1.0))]
 RelativeSizeOfMass = Annotated[Function, FunctionIn(Quantity(NUMBER_OF, low=0.0))]
+FactorOfMass = Annotated[Function, FunctionIn(Quantity(NUMBER_OF, low=0.0, exclusive=True))]
 PositiveEnergyOfMass = Annotated[Function, FunctionIn(Quantity(ENERGY, low=0.0, exclusive=True))]
 PositiveSquaredEnergyOfMass = Annotated[Function, FunctionIn(Quantity(ENERGY_SQUARED, low=0.0, exclusive=True))]
 EnergyOfMass = Annotated[Function, FunctionIn(Quantity(ENERGY, low=0.0))]

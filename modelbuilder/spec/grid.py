@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 
 from modelbuilder.spec.conditions import Condition
 from modelbuilder.spec.plane import PlaneChannel
+from modelbuilder.spec.process import Lifetimes
 from modelbuilder.spec.search import (
     AnyChannel,
     Channel,
@@ -30,13 +31,14 @@ _PARTS = 20  # of a step that is integrated
 @dataclass(frozen=True)
 class GridPoint:
     """One mass hypothesis, or one of two masses. `coordinates` are the grid variables in order, each with its value in
-    GeV; `name` is one that pyhf accepts.
+    GeV; `name` is one that pyhf accepts; `ctau` is the lifetime, cm, where each has a fit of its own.
     """
 
     index: int
     name: str
     coordinates: tuple[tuple[str, float], ...]
     channel: str
+    ctau: float | None = None
 
     @property
     def values(self) -> dict[str, float]:
@@ -56,7 +58,17 @@ class GridPoint:
     @property
     def text(self) -> str:
         """`m_Ap = 4 GeV, m_hp = 1 GeV`."""
-        return text_of(self.values)
+        return text_of(self.values) + ("" if self.ctau is None else f", c tau = {self.ctau:g} cm")
+
+    @property
+    def mass_name(self) -> str:
+        """The name without the lifetime: that of all points of these masses."""
+        return point_name(self.values)
+
+    def at_lifetime(self, ctau: float) -> GridPoint:
+        """The same masses with a lifetime, cm."""
+        text = f"{ctau:g}".replace(".", "p").replace("-", "m").replace("+", "")
+        return replace(self, name=f"{self.mass_name}_ctau_{text}", ctau=ctau)
 
 
 def text_of(point: Mapping[str, float]) -> str:
@@ -88,9 +100,12 @@ def channel_of(channels: Mapping[str, AnyChannel], point: Mapping[str, float]) -
 
 
 def expand_grid(
-    grid: Mapping[str, GridAxis], channels: Mapping[str, AnyChannel], where: Condition | None = None
+    grid: Mapping[str, GridAxis],
+    channels: Mapping[str, AnyChannel],
+    where: Condition | None = None,
+    lifetimes: Lifetimes | None = None,
 ) -> tuple[GridPoint, ...]:
-    """All grid points: in rising order of the first variable, then of the second. Raises GridError.
+    """All grid points: in rising order of the first variable, then of the second, then of the lifetime. Raises GridError.
 
     where: the part of the plane that is kept.    In steps of resolutions the first variable goes with the second at the
     start of its axis, and the second with the first where it is.
@@ -112,10 +127,16 @@ def expand_grid(
     if len(values) > MAX_POINTS:
         msg = f"found {len(values)} grid points; at most {MAX_POINTS} are possible, take larger steps"
         raise GridError(("grid",), msg)
-    return tuple(
-        GridPoint(index, point_name(point), tuple(point.items()), channel_of(channels, point))
-        for index, point in enumerate(values)
-    )
+    points = [GridPoint(0, point_name(point), tuple(point.items()), channel_of(channels, point)) for point in values]
+    return with_lifetimes(points, lifetimes)
+
+
+def with_lifetimes(points: Iterable[GridPoint], lifetimes: Lifetimes | None) -> tuple[GridPoint, ...]:
+    """Points of all masses, one for each lifetime where each has a fit of its own, numbered in their order."""
+    found = list(points)
+    if lifetimes is not None and lifetimes.shape_at is None:
+        found = [point.at_lifetime(ctau) for point in found for ctau in lifetimes.values]
+    return tuple(replace(point, index=index) for index, point in enumerate(found))
 
 
 def _axis_masses(
@@ -225,10 +246,15 @@ def expand_axis(
 def spread(points: tuple[GridPoint, ...], number: int | None) -> tuple[GridPoint, ...]:
     """At most `number` of the points, evenly spread, both ends included; all for None.
 
-    In a plane each one is the farthest from those before, with both axes scaled to the same length.
+    In a plane each one is the farthest from those before, with both axes scaled to the same length. Where each lifetime
+    has a fit of its own, so many masses are taken with all their lifetimes.
     """
     if number is None or number >= len(points):
         return points
+    if points[0].ctau is not None:
+        once = {point.mass_name: replace(point, ctau=None) for point in points}
+        chosen_masses = {point.mass_name for point in spread(tuple(once.values()), number)}
+        return tuple(point for point in points if point.mass_name in chosen_masses)
     if len(points[0].coordinates) == 1:
         return tuple(points[i] for i in sorted({round(x) for x in np.linspace(0, len(points) - 1, number).tolist()}))
     masses = np.array([point.masses for point in points])

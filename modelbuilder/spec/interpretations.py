@@ -1,4 +1,4 @@
-"""What a limit on the cross section means in models: the `interpretations` of a search."""
+"""What a limit on the rate means in models: the `interpretations` of a search."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from modelbuilder.spec.base import Name, Source, SpecModel, refusal, shown
 from modelbuilder.spec.parameters import QUANTITIES, checked_parameters
 from modelbuilder.spec.problems import nearest
+from modelbuilder.spec.rates import RATES
 from modelbuilder.theory.model import Model, Parameter
 from modelbuilder.theory.models import MODELS
 
 UNIT_SUFFIXES = {"GeV^-1": "_per_gev"}
 """How the name of a column ends, by the unit of the coupling; that of a number ends in none of them."""
-TAKEN = ("mu", "yield_events", "cross_section_fb", "visible_cross_section_fb")
-"""Quantities that every search has limits on."""
+TAKEN = ("mu", "yield_events", "visible_cross_section_fb", *(rate.column for rate in RATES.values()))
+"""Quantities that searches have limits on anyway."""
 
 
 def _check_model(name: str) -> str:
@@ -102,8 +103,8 @@ Interpretations = Annotated[
 
 
 def default_law(interpretations: Mapping[str, Interpretation]) -> str | None:
-    """The law of the production where `signal.laws` names none: that of the first model; None without one."""
-    return next((found.theory.law for found in interpretations.values()), None)
+    """The law of the production where `signal.laws` names none: that of the first model that has one; None without."""
+    return next((found.theory.law for found in interpretations.values() if found.theory.law is not None), None)
 
 
 def faults_of_names(interpretations: Mapping[str, Interpretation]) -> list[tuple[str, str]]:

@@ -140,7 +140,7 @@ def _checked_search(tree: Mapping, problems: list[Problem]) -> LoadedSearch:
     more += cross_check(tree)
     if problems or more or spec is None:
         raise SpecError(_without_consequences(problems, more))
-    points = expand_grid(spec.grid, spec.channels, spec.grid_where)
+    points = expand_grid(spec.grid, spec.channels, spec.grid_where, spec.signal.lifetime)
     return LoadedSearch(spec, tree, points, _digest(tree))
 
 
@@ -155,7 +155,10 @@ def _checked_combination(tree: Mapping, problems: list[Problem]) -> LoadedCombin
         raise SpecError(_without_consequences(problems, more))
     searches = {}
     for index, (name, search) in enumerate(spec.searches.items()):
-        below, points = trees[name], expand_grid(search.grid, search.channels, search.grid_where)
+        below, points = (
+            trees[name],
+            expand_grid(search.grid, search.channels, search.grid_where, search.signal.lifetime),
+        )
         own = search.model_copy(update={"data": _data_of(spec, index)})
         searches[name] = LoadedSearch(own, below, points, _digest(below))
     try:

@@ -17,6 +17,7 @@ from modelbuilder.spec.search import (
     Cut,
     GridAxis,
     LuminositySystematic,
+    ProducedSystematic,
     RateSystematic,
     Signal,
     Statistics,
@@ -143,7 +144,7 @@ def _samples_are_counted(
             reason = "found free, but one number cannot tell a background from a signal; write `rate: fixed`"
             yield (*path, "rate"), f"{reason}, and its uncertainty as a systematic"
     for name, systematic in systematics.items():
-        if not isinstance(systematic, LuminositySystematic | RateSystematic):
+        if not isinstance(systematic, LuminositySystematic | ProducedSystematic | RateSystematic):
             reason = (
                 f"found {systematic.kind}; a window in a plane is one number, and has uncertainties of its rate only"
             )

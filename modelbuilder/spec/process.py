@@ -160,6 +160,34 @@ class Simulated(SpecModel):
         return self
 
 
+class Lifetimes(SpecModel):
+    """The lifetimes that limits are found at, for each mass."""
+
+    of: str = Field(description="the particle that flies, as in the process")
+    values: list[Length] = Field(min_length=1, max_length=100, description="c tau, rising; 0 is a prompt decay")
+    shape_at: Length | None = Field(
+        None,
+        description="one fit at each mass, with the shape at this c tau, and only the efficiency follows the lifetime; "
+        "without it a fit at each lifetime",
+    )
+    source: Source
+
+    @model_validator(mode="after")
+    def _rises(self) -> Lifetimes:
+        if any(two <= one for one, two in itertools.pairwise(self.values)):
+            reason = "found values that do not rise; write them in rising order"
+            raise refusal(reason, ("values",))
+        if self.shape_at is not None and (self.values[0] == 0.0 or self.shape_at == 0.0):
+            reason = "a prompt decay has no weights that turn it into another; with shape_at every c tau is above 0"
+            raise refusal(reason, ("values", 0) if self.values[0] == 0.0 else ("shape_at",))
+        return self
+
+    @property
+    def usual(self) -> float:
+        """c tau of the shape, or the longest one; cm."""
+        return self.values[-1] if self.shape_at is None else self.shape_at
+
+
 class VertexEfficiency(SpecModel):
     """Efficiency as a function of the distance of the decay from the detector axis; linear between the points."""
 
@@ -269,11 +297,14 @@ def chain_of(
     sqrt_s: float,
     law: str | None = None,
     photon_cuts: tuple[float, float] = (0.1, 0.99),
+    lifetimes: Lifetimes | None = None,
+    ctau: float | None = None,
 ) -> Topology:
     """The chain of a sample at a point of the grid (GeV); KinematicsError with the reason if it is not possible.
 
     The mass of X is `m_X` of the grid, or that of `masses`. law: of the production, where `laws` names none.
     photon_cuts: least energy, GeV, and largest |cos| of simulated photons, for a process that `needs_photon_cuts`.
+    lifetimes, ctau: of the particle whose lifetime is scanned, and its c tau, cm; the usual one without it.
     """
     masses = {name: mass.at(point) for name, mass in sample.masses.items()}
     for name in hypotheses(sample.process):
@@ -287,7 +318,12 @@ def chain_of(
         laws[INITIAL] = Law(name="three-photons", min_energy=photon_cuts[0], max_cos=photon_cuts[1])
     if law is not None:
         laws.setdefault(INITIAL, Law(name=law))
-    ctaus = {name: ctau.at(point) for name, ctau in sample.lifetimes.items()}
+    ctaus = {name: length.at(point) for name, length in sample.lifetimes.items()}
+    if lifetimes is not None:
+        if lifetimes.of in ctaus:
+            msg = f"the lifetime of {lifetimes.of} is given, but it is scanned"
+            raise KinematicsError(msg)
+        ctaus[lifetimes.of] = lifetimes.usual if ctau is None else ctau
     topology = _without_widths(parse_chain(sample.process, masses=masses, ctaus=ctaus, laws=laws), sample.narrow)
     check_energy(topology, sqrt_s)
     return topology

@@ -29,7 +29,7 @@ from modelbuilder.spec.interpretations import Interpretations
 from modelbuilder.spec.methods import Method, Prior
 from modelbuilder.spec.observables import FUNCTIONS, arguments_of, unit_of
 from modelbuilder.spec.plane import EventsInPlane, Nodes, PlaneChannel, kind_of_channel, kind_of_expectation
-from modelbuilder.spec.process import FinalState, Simulated
+from modelbuilder.spec.process import FinalState, Lifetimes, Simulated
 from modelbuilder.spec.quantities import (
     ANGLE,
     ENERGY,
@@ -48,6 +48,8 @@ from modelbuilder.spec.quantities import (
     Quantity,
     RelativeSize,
 )
+from modelbuilder.spec.rates import RATES, KnownFraction, Produced, Rate
+from modelbuilder.spec.sideband import AnySideband, SidebandBeside, TransferSystematic
 from modelbuilder.spec.topology import Topology
 
 SIGNAL = "signal"
@@ -144,6 +146,23 @@ class Signal(Simulated, HasSource):
     )
     nodes: Nodes | None = Field(None, description="of a grid of two masses: where the signal is simulated")
     efficiency: Efficiency = Field(description="of everything that the simulated selection does not contain")
+    lifetime: Lifetimes | None = Field(None, description="the second axis of the grid: c tau of a particle that flies")
+    produced: Produced | None = Field(
+        None, description="where particles of known number decay: the limit is then on their branching fraction"
+    )
+    ratio_to: str | None = Field(
+        None, description="a background: the limit is then on the ratio to it, as between two branching fractions"
+    )
+    branching_fractions: dict[str, KnownFraction] = Field(
+        default_factory=dict, description="of decays in the process that the limit does not contain, by decay"
+    )
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> Signal:
+        if self.produced is not None and self.ratio_to is not None:
+            reason = "found both produced and ratio_to; the limit is on one of them"
+            raise refusal(reason, ("ratio_to",))
+        return self
 
     @model_validator(mode="after")
     def _nodes_have_events(self) -> Signal:
@@ -151,6 +170,13 @@ class Signal(Simulated, HasSource):
             reason = "missing; say how many events to simulate at each of the nodes"
             raise refusal(reason, ("events",))
         return self
+
+
+def rate_of(signal: Signal) -> Rate:
+    """What limits on a signal are on."""
+    if signal.produced is not None:
+        return RATES["branching fraction"]
+    return RATES["cross section" if signal.ratio_to is None else "ratio"]
 
 
 class ThresholdTurnOn(SpecModel):
@@ -293,13 +319,13 @@ class SecondObservable(SpecModel):
         return _limits(self.observable, self.range)
 
 
-def _limits(observable: str, range_: tuple[object, object]) -> tuple[float, float]:
-    """Ends of a range, in the unit of an observable; the refusal if it does not rise."""
+def _limits(observable: str, range_: tuple[object, object], *within: str) -> tuple[float, float]:
+    """Ends of a range, in the unit of an observable; the refusal if it does not rise. within: the key of the range."""
     quantity = Quantity(dimension_of(observable, "observable"))
-    low, high = (parsed(quantity, value, ("range", index)) for index, value in enumerate(range_))
+    low, high = (parsed(quantity, value, (*within, "range", index)) for index, value in enumerate(range_))
     if low >= high:
         reason = "found the lower end at or above the upper end; write [low, high]"
-        raise refusal(reason, ("range",))
+        raise refusal(reason, (*within, "range"))
     return low, high
 
 
@@ -321,6 +347,9 @@ class Channel(SpecModel):
     count: bool = Field(False, description="sum the bins of a window into one: a counting experiment")
     second: SecondObservable | None = Field(
         None, description="a second observable: the template has both axes, and is fitted in bins of both"
+    )
+    sideband: AnySideband | None = Field(
+        None, description="of a count: where events say how much of a background with a free rate there is"
     )
     source: Source = Field(description="of the switch between the channels, the window and the bin width")
 
@@ -358,6 +387,8 @@ class Channel(SpecModel):
             raise refusal(reason, ("window",))
         if self.count:
             self._check_count()
+        if self.sideband is not None:
+            self._check_sideband()
         return self
 
     def _check_count(self) -> None:
@@ -375,11 +406,48 @@ class Channel(SpecModel):
             )
             raise refusal(reason, ("bin_width",))
 
+    def _check_sideband(self) -> None:
+        if not (self.count or self.bins == 1) or self.second is not None:
+            reason = (
+                "found a sideband, which is for one number of events; write `count: true`, or `bins: 1` with a range"
+            )
+            raise refusal(reason, ("sideband",))
+        sideband = self.sideband
+        if not isinstance(sideband, SidebandBeside):
+            if self.range is not None and sideband is not None and sideband.transfer.variables:
+                reason = "found a function of the mass; a fixed range has one number of events, so give one number"
+                raise refusal(reason, ("sideband", "transfer"))
+            return
+        if self.window is None:
+            for key in ("window", "left_out"):
+                if getattr(sideband, key) is not None:
+                    reason = "found a width in resolutions; the channel has a fixed range, so give `range`"
+                    raise refusal(reason, ("sideband", key))
+            (low, high), (lower, upper) = self.limits, self.sideband_limits
+            if not (lower <= low and high <= upper and (lower, upper) != (low, high)):
+                reason = "found a range that does not reach beyond that of the channel on either side; make it wider"
+                raise refusal(reason, ("sideband", "range"))
+            return
+        if sideband.left_out is not None and sideband.left_out < self.window:
+            reason = f"found {sideband.left_out:g} resolution, less than the window of {self.window:g}; remove the key"
+            raise refusal(reason, ("sideband", "left_out"))
+        if sideband.window is not None and sideband.window <= (inner := sideband.left_out or self.window):
+            reason = f"found {sideband.window:g} resolution, no more than the {inner:g} in its middle; make it wider"
+            raise refusal(reason, ("sideband", "window"))
+        _ = self.sideband_limits
+
     @property
     def limits(self) -> tuple[float, float]:
         """Ends of the fixed range, in the unit of the observable."""
         assert self.range is not None
         return _limits(self.observable, self.range)
+
+    @property
+    def sideband_limits(self) -> tuple[float, float]:
+        """Ends of the sideband in the same observable, in its unit; infinite where it follows the mass."""
+        if not isinstance(self.sideband, SidebandBeside) or self.sideband.range is None:
+            return -math.inf, math.inf
+        return _limits(self.observable, self.sideband.range, "sideband")
 
 
 AnyChannel = Annotated[
@@ -572,6 +640,15 @@ class LuminositySystematic(SpecModel):
     )
 
 
+class ProducedSystematic(SpecModel):
+    """The uncertainty of the number of particles that were produced, on the signal."""
+
+    kind: Literal["produced"]
+    also: list[str] = Field(
+        default_factory=list, description="backgrounds at a fixed rate that are decays of the same particles"
+    )
+
+
 class RateSystematic(HasSource):
     """A relative uncertainty of the yield."""
 
@@ -612,7 +689,10 @@ class SpuriousSignal(SpecModel):
     source: Source
 
 
-Systematic = Annotated[LuminositySystematic | RateSystematic | ShapeSystematic | SpuriousSignal, Discriminator("kind")]
+Systematic = Annotated[
+    LuminositySystematic | ProducedSystematic | RateSystematic | ShapeSystematic | SpuriousSignal | TransferSystematic,
+    Discriminator("kind"),
+]
 
 
 class Radiation(SpecModel):
@@ -723,6 +803,24 @@ class SearchSpec(SpecModel):
     def grid_variable(self) -> str:
         """The name of the one mass that is scanned; of a grid of two masses, the first."""
         return self.grid_variables[0]
+
+    @property
+    def rate(self) -> Rate:
+        """What limits are on."""
+        return rate_of(self.signal)
+
+    @property
+    def events_per_rate(self) -> float:
+        """Signal events before any selection for a rate of 1: of 1 fb, or of a branching fraction or ratio of 1."""
+        signal = self.signal
+        if signal.produced is not None:
+            return signal.produced.number
+        if signal.ratio_to is None:
+            return self.luminosity.value
+        background = self.backgrounds[signal.ratio_to]
+        assert isinstance(background, Background)
+        assert background.cross_section is not None
+        return self.luminosity.value * background.cross_section.value
 
     @property
     def in_plane(self) -> bool:

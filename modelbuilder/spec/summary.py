@@ -9,7 +9,7 @@ from modelbuilder.spec.combination import shared_systematics
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
 from modelbuilder.spec.plane import PlaneChannel
-from modelbuilder.spec.search import Background, BernsteinShape, PseudoData
+from modelbuilder.spec.search import Background, BernsteinShape, PseudoData, Signal
 from modelbuilder.spec.tree import Scalar, walk
 
 
@@ -82,6 +82,7 @@ def _summary(search: LoadedSearch) -> Iterator[str]:
         per = "point" if nodes is None else f"node, {len(nodes.pairs)} nodes"
         simulated = f"{spec.signal.events} events per {per}"
     yield f"signal       {spec.signal.process}; {simulated}"
+    yield f"limit on     {spec.rate.text}{_number_of(spec.signal)}"
     for name, interpretation in spec.interpretations.items():
         yield f"coupling     {name}: {interpretation.text}"
     ranges = [(min(axis), max(axis)) for axis in zip(*(point.masses for point in search.points), strict=True)]
@@ -110,6 +111,13 @@ def _summary(search: LoadedSearch) -> Iterator[str]:
         on = getattr(systematic, "on", None) or [getattr(systematic, "of", "all with a rate from simulation")]
         yield f"systematic   {name}: {systematic.kind} on {', '.join(on)}"
     yield from _last_lines(search)
+
+
+def _number_of(signal: Signal) -> str:
+    """`, of 1.5e+08 B+`, or the background that a ratio is to."""
+    if signal.produced is not None:
+        return f", of {signal.produced.number:g} {signal.produced.of}"
+    return "" if signal.ratio_to is None else f", {signal.ratio_to}"
 
 
 def _last_lines(search: Loaded) -> Iterator[str]:

@@ -57,13 +57,13 @@ PROMPT = Model(
     symbol=r"$g_{a\gamma\gamma}$ [GeV$^{-1}$]",
     law="photon-pseudoscalar",
     power=2,
-    cross_section=_photons,
+    rate=_photons,
 )
 """a -> gamma gamma with a branching fraction of 1, all of it where the detector is."""
 
 INVISIBLE = replace(
     PROMPT,
-    cross_section=_invisible,
+    rate=_invisible,
     parameters={
         "branching_fraction": Parameter(
             kind="fraction", description="of the decays to a dark sector, at every mass and coupling", default=1.0
@@ -75,7 +75,7 @@ INVISIBLE = replace(
 ESCAPING = replace(
     PROMPT,
     power=None,
-    cross_section=_escaping,
+    rate=_escaping,
     parameters={"length": Parameter(kind="length", description="from the collision to where a photon is last seen")},
 )
 """Single photon: a -> gamma gamma behind the detector, exp(-L/(beta gamma c tau)) with beta gamma = p/m of the e+e- frame.

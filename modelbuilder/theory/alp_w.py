@@ -9,6 +9,7 @@ import math
 
 from modelbuilder.theory import alp_photon, b_to_kaon
 from modelbuilder.theory.constants import FERMI, HBARC, SIN2_ON_SHELL, W_MASS
+from modelbuilder.theory.model import Model, Parameters
 
 
 def loop(x: float) -> float:
@@ -42,3 +43,26 @@ def width(mass: float, coupling: float) -> float:
 def decay_length(mass: float, coupling: float) -> float:
     """c tau in cm, the only decay being that to two photons."""
     return HBARC / width(mass, coupling)
+
+
+def _to_photons(_: float, masses: tuple[float, ...], coupling: float, parameters: Parameters) -> float:
+    transition, fraction, source = b_to_kaon.chosen(parameters)
+    return branching_fraction(transition, masses[0], coupling, source) * fraction
+
+
+def _lifetime(masses: tuple[float, ...], coupling: float, _: Parameters) -> float:
+    return decay_length(masses[0], coupling)
+
+
+TO_PHOTONS = Model(
+    coupling="g_aw_per_gev",
+    unit="GeV^-1",
+    symbol=r"$g_{aW}$ [GeV$^{-1}$]",
+    law=None,
+    limits="branching fraction",
+    power=2,
+    rate=_to_photons,
+    lifetime=_lifetime,
+    parameters={"decay": b_to_kaon.DECAY, "form_factors": b_to_kaon.FORM_FACTORS},
+)
+"""B -> K a with a -> gamma gamma, whose branching fraction is 1: decays to gamma Z or W W are closed."""

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from modelbuilder.theory.constants import HBAR
+from modelbuilder.theory.model import Parameter, Parameters
 
 FormFactors = Literal["ball-zwicky", "lattice"]
 
@@ -44,6 +45,26 @@ TRANSITIONS: Mapping[str, Transition] = MappingProxyType(
         "B+ -> K*+": Transition(**_CHARGED, kaon_mass=0.89167, spin=1),
     }
 )
+
+DECAYS: Mapping[str, tuple[str, float]] = MappingProxyType(
+    {**{name: (name, 1.0) for name in TRANSITIONS}, "B0 -> K*0(-> K+ pi-)": ("B0 -> K*0", 2.0 / 3.0)}
+)
+"""What a limit is on: the transition, and the branching fraction of the decay of the kaon if the limit has it, by isospin."""
+
+DECAY = Parameter(kind="choice", description="decay of B whose branching fraction is limited", choices=tuple(DECAYS))
+
+FORM_FACTORS = Parameter(
+    kind="choice",
+    description="form factors: Ball and Zwicky, or the lattice for K with sum rules and lattice for K*",
+    choices=("ball-zwicky", "lattice"),
+    default="ball-zwicky",
+)
+
+
+def chosen(parameters: Parameters) -> tuple[str, float, FormFactors]:
+    """Transition, branching fraction of the kaon and form factors of the parameters `decay` and `form_factors`."""
+    transition, fraction = DECAYS[str(parameters["decay"])]
+    return transition, fraction, "lattice" if parameters["form_factors"] == "lattice" else "ball-zwicky"
 
 
 def momentum(transition: Transition, mass: float) -> float:

@@ -62,7 +62,7 @@ HIGGSSTRAHLUNG = Model(
     symbol=r"$\varepsilon^2 \alpha_D$",
     law="vector-scalar",
     power=1,
-    cross_section=_searched_for,
+    rate=_searched_for,
     masses=("m_Ap", "m_hp"),
     parameters={
         "decay": Parameter(

@@ -235,7 +235,7 @@ INVISIBLE = Model(
     symbol=r"$\varepsilon$",
     law="photon-vector",
     power=2,
-    cross_section=_invisible,
+    rate=_invisible,
     parameters={"max_cos": MAX_COS},
 )
 """e+e- -> gamma A' with A' -> dark sector only."""
@@ -245,7 +245,7 @@ DARK_MATTER = replace(
     coupling="y",
     symbol="$y$",
     power=1,
-    cross_section=_dark_matter,
+    rate=_dark_matter,
     parameters={
         "alpha_d": Parameter(kind="number", description="alpha_D = g_D^2/(4 pi), such as 0.1 or 0.5"),
         "mass_ratio": Parameter(kind="number", description="m_A'/m_chi, such as 3; above 2, or A' has no dark decay"),
@@ -256,7 +256,7 @@ DARK_MATTER = replace(
 
 VISIBLE = replace(
     INVISIBLE,
-    cross_section=_visible,
+    rate=_visible,
     parameters={
         "decay": Parameter(
             kind="choice",

@@ -42,7 +42,7 @@ DARKONIUM = Model(
     symbol=r"$\varepsilon$",
     law="photon-vector",
     power=2,
-    cross_section=_three_photons,
+    rate=_three_photons,
     masses=("m_Ap", "m_YD"),
     parameters={
         "alpha_d": Parameter(kind="number", description="alpha_D = g_D^2/(4 pi)"),

@@ -20,6 +20,7 @@ from modelbuilder.theory.constants import (
     TAU_LIFETIME,
     TAU_MASS,
 )
+from modelbuilder.theory.model import Model, Parameter, Parameters
 
 PION_CONSTANT = 0.1302
 """f_pi in GeV, PDG, recalled."""
@@ -123,3 +124,35 @@ def _vector(mass: float, meson_mass: float, constant: float, charge: float) -> f
     ratio = (meson_mass / mass) ** 2
     unit = FERMI**2 * constant**2 * charge**2 * mass**3 / (16.0 * math.pi * meson_mass**2)
     return unit * (1.0 + 2.0 * ratio) * (1.0 - ratio) ** 2
+
+
+def _muons(_: float, masses: tuple[float, ...], coupling: float, __: Parameters) -> float:
+    (mass,) = masses
+    produced = production(mass, coupling)
+    found = widths(mass, 1.0)
+    return produced * found.muons / found.total
+
+
+def _lifetime(masses: tuple[float, ...], coupling: float, parameters: Parameters) -> float:
+    dirac = decay_length(masses[0], coupling)
+    return dirac if parameters["nature"] == "dirac" else 0.5 * dirac
+
+
+HEAVY_NEUTRAL_LEPTON = Model(
+    coupling="u_tau_squared",
+    unit="",
+    symbol=r"$|U_{\tau N}|^2$",
+    law=None,
+    limits="branching fraction",
+    power=1,
+    rate=_muons,
+    lifetime=_lifetime,
+    parameters={
+        "nature": Parameter(
+            kind="choice",
+            description="a majorana N has twice the width into each channel, hence half the lifetime",
+            choices=("dirac", "majorana"),
+        )
+    },
+)
+"""tau -> pi N with N -> mu+ mu- nu: the product of both branching fractions, the same for Dirac and Majorana."""

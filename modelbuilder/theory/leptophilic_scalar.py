@@ -107,7 +107,7 @@ LEPTOPHILIC = Model(
     symbol=r"$\xi$",
     law="leptons-scalar",
     power=2,
-    cross_section=_leptophilic,
+    rate=_leptophilic,
     parameters={
         "radiated_by": Parameter(
             kind="choice", description="the pair that is made with it", choices=("muons", "taus"), default="taus"
@@ -125,7 +125,7 @@ MUONPHILIC = Model(
     symbol="$g_S$",
     law="leptons-scalar",
     power=2,
-    cross_section=_muonphilic,
+    rate=_muonphilic,
     parameters={
         "decay": Parameter(
             kind="choice",
@@ -143,7 +143,7 @@ ALP = Model(
     symbol=r"$|C_{\ell\ell}|/\Lambda$ [GeV$^{-1}$]",
     law="leptons-pseudoscalar",
     power=2,
-    cross_section=_alp,
+    rate=_alp,
     parameters={
         "radiated_by": Parameter(
             kind="choice", description="the pair that is made with it", choices=("muons", "taus"), default="muons"

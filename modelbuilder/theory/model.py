@@ -1,4 +1,4 @@
-"""What a model of a signal is: its coupling, its parameters, its cross section, and the couplings that a limit excludes."""
+"""What a model of a signal is: its coupling, its parameters, its rate, and the couplings that a limit excludes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from typing import Literal
 import numpy as np
 
 Kind = Literal["number", "fraction", "energy", "length", "choice"]
+Limits = Literal["cross section", "branching fraction", "ratio"]
 Parameters = Mapping[str, float | str]
-CrossSection = Callable[[float, tuple[float, ...], float, Parameters], float]
+Rate = Callable[[float, tuple[float, ...], float, Parameters], float]
+Lifetime = Callable[[tuple[float, ...], float, Parameters], float]
+Limit = float | Callable[[float], float]
 
-COUPLINGS = np.logspace(-12, 4, 161)
-"""Where a cross section that is no power of the coupling is looked at: 10 points per factor of ten."""
+COUPLINGS = np.logspace(-16, 4, 961)
+"""Where a rate that is no power of the coupling is looked at: 48 points per factor of ten."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,7 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True)
 class Excluded:
-    """The couplings whose cross section reaches a limit.
+    """The couplings whose rate reaches a limit.
 
     intervals: closed, rising, without overlap; an end of `math.inf` where nothing reopens. Empty: nothing is excluded.
     """
@@ -63,87 +66,148 @@ class Model:
     """A model with one coupling.
 
     coupling: usual column name, with unit.    unit: of it, empty for a number.    symbol: for figures.
-    law: of the production vertex of e+ e-, as in `signal.laws`.
-    power: the cross section is proportional to coupling**power; None where the coupling also says how far X flies.
+    law: of the production vertex of e+ e-, as in `signal.laws`; None where the model says nothing of that vertex.
+    power: the rate is proportional to coupling**power; None where the coupling changes the rate in another way.
+    rate(sqrt_s, masses, coupling, parameters): what `limits` says, times the branching fraction of the decay that is
+    searched for, times the probability to be seen where that depends on the coupling. A cross section is in fb, a
+    branching fraction or a ratio of two a number. GeV, GeV. Zero where it is not possible.
+    lifetime(masses, coupling, parameters): c tau of the particle that flies, cm, infinite if it is stable; None where
+    nothing flies, or where `rate` has the flight. A rate never has both.
     masses: names of grid variables, in order; empty for the one mass of a grid.
-    cross_section(sqrt_s, masses, coupling, parameters): fb, times the branching fraction of the decay that is searched
-    for, times the probability to be seen where that depends on the coupling. GeV, GeV. Zero where it is not possible.
     """
 
     coupling: str
     unit: str
     symbol: str
-    law: str
+    law: str | None
     power: int | None
-    cross_section: CrossSection
+    rate: Rate
+    limits: Limits = "cross section"
+    lifetime: Lifetime | None = None
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     masses: tuple[str, ...] = ()
 
-    def excluded(self, sqrt_s: float, masses: tuple[float, ...], limit_fb: float, parameters: Parameters) -> Excluded:
-        """The couplings that a limit on the cross section (fb) excludes: all g >= 0 with cross_section(g) >= limit.
+    def excluded(self, sqrt_s: float, masses: tuple[float, ...], limit: Limit, parameters: Parameters) -> Excluded:
+        """The couplings that a limit on the rate excludes: all g >= 0 with rate(g) >= limit.
 
-        Where the cross section is no power of g, it is looked at from 1e-12 to 1e4, its peaks are found between the
-        points, and the edges are roots to 1e-12 of their value. Raises ValueError for a limit below zero, or no number.
+        limit: on the rate, in its unit. A number is a limit at the lifetime that the signal was simulated with, whatever
+        the model says of it. For a model with a lifetime it may be a function of c tau (cm), with jumps and kinks,
+        infinite where nothing is excluded; then g is excluded where rate(g) >= limit(c tau(g)).
+
+        Where the rate is no power of g, or the limit a function, both are looked at from 1e-16 to 1e4, peaks and dips of
+        their ratio are found between the points, and the edges are roots to 1e-12 of their value. A limit that is finite
+        in less than a tenth of a factor of ten of g may be overlooked. Raises ValueError for a limit below zero, or no
+        number, and for a function where the model has no lifetime.
         """
-        if not limit_fb >= 0.0:
-            msg = f"a limit on the cross section of {limit_fb:g} fb; it must be at least 0"
+        if callable(limit):
+            if self.lifetime is None:
+                msg = "a limit that depends on the lifetime, for a model that has none"
+                raise ValueError(msg)
+            return Excluded(intervals=_Search(self, sqrt_s, masses, parameters, limit).intervals())
+        if not limit >= 0.0:
+            msg = f"a limit of {limit:g}; it must be at least 0"
             raise ValueError(msg)
-        if limit_fb == 0.0:
+        if limit == 0.0:
             return Excluded(intervals=((0.0, math.inf),))
         if self.power is not None:
-            unit = self.cross_section(sqrt_s, masses, 1.0, parameters)
-            if unit <= 0.0 or math.isinf(limit_fb):
+            unit = self.rate(sqrt_s, masses, 1.0, parameters)
+            if unit <= 0.0 or math.isinf(limit):
                 return Excluded(intervals=())
-            return Excluded(intervals=(((limit_fb / unit) ** (1.0 / self.power), math.inf),))
-        found = tuple(sorted(parameters.items()))
-        return Excluded(intervals=_above(self.cross_section, sqrt_s, masses, found, limit_fb))
+            return Excluded(intervals=(((limit / unit) ** (1.0 / self.power), math.inf),))
+        return Excluded(intervals=_Search(self, sqrt_s, masses, parameters, limit).intervals())
 
 
-def _above(
-    cross_section: CrossSection,
-    sqrt_s: float,
-    masses: tuple[float, ...],
-    parameters: tuple[tuple[str, float | str], ...],
-    limit: float,
-) -> tuple[tuple[float, float], ...]:
-    """The intervals of couplings in which the cross section reaches a limit; one up to the last point has no end."""
-    from scipy.optimize import brentq
+@dataclass(frozen=True)
+class _Search:
+    """The couplings at which the rate of a model reaches a limit."""
 
-    points = _profile(cross_section, sqrt_s, masses, parameters)
-    given = dict(parameters)
+    model: Model
+    sqrt_s: float
+    masses: tuple[float, ...]
+    parameters: Parameters
+    limit: Limit
 
-    def excess(x: float) -> float:
-        return cross_section(sqrt_s, masses, math.exp(x), given) / limit - 1.0
+    def intervals(self) -> tuple[tuple[float, float], ...]:
+        """Of couplings, closed; one that reaches the last point has no end."""
+        from scipy.optimize import brentq
 
-    edges = [points[0][0]] if points[0][1] >= limit else []
-    for (low, before), (high, after) in itertools.pairwise(points):
-        if (before >= limit) != (after >= limit):
-            edges.append(float(brentq(excess, low, high, xtol=1e-13, rtol=1e-13)))
-    if len(edges) % 2:
-        edges.append(math.inf)
-    return tuple((math.exp(low), math.exp(high)) for low, high in zip(edges[::2], edges[1::2], strict=True))
+        points = self._points()
+        edges = [points[0][0]] if points[0][1] >= 0.0 else []
+        for (low, before), (high, after) in itertools.pairwise(points):
+            if (before >= 0.0) != (after >= 0.0):
+                edges.append(float(brentq(self._excess, low, high, xtol=1e-13, rtol=1e-15)))
+        if len(edges) % 2:
+            edges.append(math.inf)
+        return tuple((math.exp(low), math.exp(high)) for low, high in zip(edges[::2], edges[1::2], strict=True))
+
+    def _points(self) -> list[tuple[float, float]]:
+        """Logarithm of the coupling and excess, at COUPLINGS, at the ends of where anything can be excluded, and at the
+        peaks and dips between them that count.
+        """
+        from scipy.optimize import minimize_scalar
+
+        found = tuple(sorted(self.parameters.items()))
+        with_lifetime = callable(self.limit)
+        table = _table(self.model.rate, self.model.lifetime if with_lifetime else None, self.sqrt_s, self.masses, found)
+        points = [(x, self._compared(rate, lifetime)) for x, rate, lifetime in table]
+        ends = [self._end(*pair) for pair in itertools.pairwise(points) if (pair[0][1] > -1.0) != (pair[1][1] > -1.0)]
+        points = sorted(points + ends)
+        turns = []
+        for (low, before), (_, here), (high, after) in zip(points, points[1:], points[2:], strict=False):
+            # a peak that is not yet excluded, or a dip that still is; -1 and 1 are plateaus without either
+            sign = 1.0 if here < 0.0 else -1.0
+            is_flat = before == here == after
+            if abs(here) < 1.0 and not is_flat and sign * here >= max(sign * before, sign * after):
+                best = minimize_scalar(
+                    lambda x, sign=sign: -sign * self._excess(x),
+                    bounds=(low, high),
+                    method="bounded",
+                    options={"xatol": 1e-9},
+                )
+                turns.append((float(best.x), self._excess(float(best.x))))
+        return sorted(points + turns)
+
+    def _end(self, one: tuple[float, float], two: tuple[float, float]) -> tuple[float, float]:
+        """The last point before the rate ends or the limit becomes infinite, of two points on both sides of it."""
+        outside, inside = sorted((one, two), key=lambda point: point[1])
+        while abs(inside[0] - outside[0]) > 1e-13 * max(1.0, abs(inside[0])):
+            x = 0.5 * (outside[0] + inside[0])
+            middle = (x, self._excess(x))
+            outside, inside = (outside, middle) if middle[1] > -1.0 else (middle, inside)
+        return inside
+
+    def _excess(self, x: float) -> float:
+        coupling = math.exp(x)
+        rate = self.model.rate(self.sqrt_s, self.masses, coupling, self.parameters)
+        lifetime = self.model.lifetime
+        if rate <= 0.0 or lifetime is None or not callable(self.limit):
+            return self._compared(rate, 0.0)
+        return self._compared(rate, lifetime(self.masses, coupling, self.parameters))
+
+    def _compared(self, rate: float, lifetime: float) -> float:
+        """(rate - limit)/(rate + limit): from -1, nothing is excluded, to 1; 0 at an edge."""
+        if rate <= 0.0:
+            return -1.0
+        limit = self.limit(lifetime) if callable(self.limit) else self.limit
+        if not limit >= 0.0:
+            msg = f"a limit of {limit:g} at c tau = {lifetime:g} cm; it must be at least 0"
+            raise ValueError(msg)
+        return -1.0 if math.isinf(limit) else (rate - limit) / (rate + limit)
 
 
 @lru_cache(maxsize=64)
-def _profile(
-    cross_section: CrossSection,
+def _table(
+    rate: Rate,
+    lifetime: Lifetime | None,
     sqrt_s: float,
     masses: tuple[float, ...],
     parameters: tuple[tuple[str, float | str], ...],
-) -> tuple[tuple[float, float], ...]:
-    """Logarithm of the coupling and cross section, at COUPLINGS and at every peak and dip between them."""
-    from scipy.optimize import minimize_scalar
-
-    given = dict(parameters)
-
-    def rate(x: float) -> float:
-        return cross_section(sqrt_s, masses, math.exp(x), given)
-
-    points = [(float(x), rate(float(x))) for x in np.log(COUPLINGS)]
-    turns = []
-    for (low, before), (_, here), (high, after) in zip(points, points[1:], points[2:], strict=False):
-        for sign in (1.0, -1.0):
-            if here > 0.0 and sign * here >= max(sign * before, sign * after) and not before == here == after:
-                best = minimize_scalar(lambda x, sign=sign: -sign * rate(x), bounds=(low, high), method="bounded")
-                turns.append((float(best.x), rate(float(best.x))))
-    return tuple(sorted(points + turns))
+) -> tuple[tuple[float, float, float], ...]:
+    """Logarithm of the coupling, rate and c tau (0 without a lifetime or rate), at COUPLINGS."""
+    given, points = dict(parameters), []
+    for x in np.log(COUPLINGS).tolist():
+        coupling = math.exp(x)
+        there = rate(sqrt_s, masses, coupling, given)
+        flight = lifetime(masses, coupling, given) if lifetime is not None and there > 0.0 else 0.0
+        points.append((x, there, flight))
+    return tuple(points)

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from modelbuilder.theory import alp_photon, dark_higgs, dark_photon, darkonium, leptophilic_scalar, z_prime
+from modelbuilder.theory import (
+    alp_fermion,
+    alp_photon,
+    alp_w,
+    dark_higgs,
+    dark_photon,
+    dark_scalar,
+    darkonium,
+    heavy_neutral_lepton,
+    inelastic_dark_matter,
+    leptophilic_scalar,
+    tau_alp,
+    z_prime,
+)
 from modelbuilder.theory.model import Excluded, Model, Parameter, Parameters
 
 __all__ = ["MODELS", "Excluded", "Model", "Parameter", "Parameters"]
@@ -24,5 +37,13 @@ MODELS: Mapping[str, Model] = MappingProxyType(
         "l-mu-l-tau": z_prime.L_MU_L_TAU,
         "leptophilic-scalar": leptophilic_scalar.LEPTOPHILIC,
         "muonphilic-scalar": leptophilic_scalar.MUONPHILIC,
+        "alp-w": alp_w.TO_PHOTONS,
+        "alp-fermion": alp_fermion.ALP_FERMION,
+        "dark-scalar": dark_scalar.DARK_SCALAR,
+        "tau-alp": tau_alp.TAU_ALP,
+        "tau-alp-ratio": tau_alp.TAU_ALP_RATIO,
+        "heavy-neutral-lepton": heavy_neutral_lepton.HEAVY_NEUTRAL_LEPTON,
+        "inelastic-dark-higgs": inelastic_dark_matter.DARK_HIGGS,
+        "inelastic-dark-higgs-epsilon": inelastic_dark_matter.DARK_HIGGS_EPSILON,
     }
 )

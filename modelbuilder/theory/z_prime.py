@@ -78,7 +78,7 @@ L_MU_L_TAU = Model(
     symbol=r"$g'$",
     law="leptons-vector",
     power=2,
-    cross_section=_searched_for,
+    rate=_searched_for,
     parameters={
         "decay": Parameter(
             kind="choice", description="decay that is searched for", choices=("invisible", "muons", "taus")

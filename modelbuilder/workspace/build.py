@@ -1,7 +1,7 @@
 """From the templates of a grid point to a HistFactory workspace.
 
 Every workspace loads in stock pyhf: only normfactor, normsys, histosys, staterror and lumi modifiers are used, and all numbers are
-floats. The signal is normalised to a reference cross section that is close to the expected limit, so that the signal
+floats. The signal is normalised to a reference rate that is close to the expected limit, so that the signal
 strength `mu` is of order one where it matters.
 """
 
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from modelbuilder.histograms import bernstein
+from modelbuilder.histograms.sideband import SUFFIX
 from modelbuilder.histograms.templates import FloatArray, PointTemplates, SampleTemplates
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import default_law
@@ -26,11 +27,14 @@ from modelbuilder.spec.search import (
     BernsteinShape,
     Channel,
     LuminositySystematic,
+    ProducedSystematic,
     RateSystematic,
     SearchSpec,
     ShapeSystematic,
     SpuriousSignal,
+    Systematic,
 )
+from modelbuilder.spec.sideband import TransferSystematic
 from modelbuilder.spec.topology import INITIAL
 from modelbuilder.workspace.lint import LintMessage, lint
 
@@ -61,6 +65,12 @@ SIGNAL_IN_WINDOW = 0.5
 """Entries in the window over selected signal events; below it there is a warning."""
 LEAST_COUNTED = 0.25
 """The same in a counting experiment, whose windows are narrow."""
+LEAST_IN_SIDEBAND = 0.1
+"""The sample in a sideband is normalised to at least so many events, so that its rate is a number of an ordinary size."""
+SMALLEST_LEAKAGE = 1e-3
+"""Signal in the sideband below this fraction of that in the window is left out."""
+LARGEST_LEAKAGE = 0.1
+"""Where the sideband takes a larger part of the signal for background there is a warning."""
 
 Json = dict[str, Any]
 
@@ -69,12 +79,12 @@ Json = dict[str, Any]
 class PointWorkspace:
     """A workspace and what it takes to read its signal strength.
 
-    reference_cross_section: fb at mu = 1.    signal_yield: selected signal events at mu = 1; an event can have more
+    reference: rate at mu = 1, as of the spec.    signal_yield: selected signal events at mu = 1; an event can have more
     than one entry in the window, or none.    background_yield: expected entries in the window.
     """
 
     workspace: Json
-    reference_cross_section: float
+    reference: float
     signal_yield: float
     background_yield: float
     lint: tuple[LintMessage, ...]
@@ -84,7 +94,7 @@ class PointWorkspace:
 class ChannelModel:
     """A channel of HistFactory and its unconstrained parameters, the signal strength first.
 
-    notes: what was left out or changed on the way, and warnings.
+    notes: what was left out or changed on the way, and warnings.    sideband: of a count, with notes of its own.
     """
 
     name: str
@@ -94,31 +104,43 @@ class ChannelModel:
     signal_yield: float
     background_yield: float
     notes: tuple[LintMessage, ...]
+    sideband: ChannelModel | None = None
+
+    @property
+    def with_sideband(self) -> tuple[ChannelModel, ...]:
+        """The channel, and its sideband if there is one."""
+        return (self,) if self.sideband is None else (self, self.sideband)
 
 
 def build_workspace(search: LoadedSearch, point: GridPoint, templates: PointTemplates) -> PointWorkspace:
     """The workspace of one grid point, with its lint messages."""
     background = np.sum([sample.nominal.values for sample in templates.backgrounds.values()], axis=0)
-    reference = reference_cross_section(templates.signal.nominal.values, background)
+    reference = reference_rate(templates.signal.nominal.values, background)
     channel = build_channel(search, point, templates, reference)
-    parameters = [*channel.parameters, *_luminosity(channel.samples, search.spec.luminosity.uncertainty)]
+    samples = [sample for one in channel.with_sideband for sample in one.samples]
+    parameters = [*channel.parameters, *_luminosity(samples, search.spec.luminosity.uncertainty)]
     workspace = workspace_of([channel], parameters, point.name)
     return PointWorkspace(
         workspace=workspace,
-        reference_cross_section=reference,
+        reference=reference,
         signal_yield=channel.signal_yield,
         background_yield=channel.background_yield,
-        lint=(*channel.notes, *lint(workspace)),
+        lint=(*(note for one in channel.with_sideband for note in one.notes), *lint(workspace)),
     )
 
 
 def build_channel(search: LoadedSearch, point: GridPoint, templates: PointTemplates, reference: float) -> ChannelModel:
-    """The channel of one grid point. reference: cross section of the signal at a strength of 1, fb."""
-    return _Builder(search, point, templates, reference).build()
+    """The channel of one grid point. reference: rate of the signal at a strength of 1."""
+    channel = _Builder(search, point, templates, reference).build()
+    if templates.sideband is None:
+        return channel
+    beside = _Builder(search, point, templates.sideband, reference, window=templates)
+    return replace(channel, sideband=beside.build_sideband())
 
 
-def workspace_of(channels: Sequence[ChannelModel], parameters: list[Json], measurement: str) -> Json:
-    """Channels as a workspace of pyhf."""
+def workspace_of(models: Sequence[ChannelModel], parameters: list[Json], measurement: str) -> Json:
+    """Channels, with their sidebands, as a workspace of pyhf."""
+    channels = [channel for model in models for channel in model.with_sideband]
     return {
         "channels": [{"name": channel.name, "samples": channel.samples} for channel in channels],
         "measurements": [{"name": measurement, "config": {"poi": POI, "parameters": parameters}}],
@@ -128,14 +150,26 @@ def workspace_of(channels: Sequence[ChannelModel], parameters: list[Json], measu
 
 
 class _Builder:
-    def __init__(self, search: LoadedSearch, point: GridPoint, templates: PointTemplates, reference: float) -> None:
+    """Builds a channel. window: that of the sideband that the templates are of."""
+
+    def __init__(
+        self,
+        search: LoadedSearch,
+        point: GridPoint,
+        templates: PointTemplates,
+        reference: float,
+        window: PointTemplates | None = None,
+    ) -> None:
         self.reference = reference
+        self.window = window
+        self.name = point.channel if window is None else f"{point.channel}{SUFFIX}"
         self.search = search
         self.spec: SearchSpec = search.spec
         self.point = point
         self.templates = templates
         self.background = np.sum([sample.nominal.values for sample in templates.backgrounds.values()], axis=0)
         self.messages: list[LintMessage] = []
+        self.scales: dict[str, float] = {}
 
     def build(self) -> ChannelModel:
         signal = self.templates.signal.scaled(self.reference)
@@ -157,18 +191,52 @@ class _Builder:
         samples.extend(self._spurious_signals(signal))
         self._check_window()
         self._check_laws()
+        return self._channel(samples, parameters)
+
+    def build_sideband(self) -> ChannelModel:
+        """The channel of a sideband. Its free rate is a parameter of the window."""
+        samples = self._leaking_signal()
+        for name, found in self.templates.backgrounds.items():
+            new, _ = self._known_shape(name, self.spec.backgrounds[name], found)
+            samples.extend(new)
+        self._add_finite_simulation(samples)
+        return self._channel(samples, [])
+
+    def _channel(self, samples: list[Json], parameters: list[Json]) -> ChannelModel:
         return ChannelModel(
-            name=self.point.channel,
+            name=self.name,
             samples=samples,
             observation=_floats(self.templates.observation),
             parameters=parameters,
-            signal_yield=self.reference * self.spec.luminosity.value * self.templates.efficiency,
+            signal_yield=self.reference * self.spec.events_per_rate * self.templates.efficiency,
             background_yield=float(self.background.sum()),
             notes=tuple(self.messages),
         )
 
+    def _leaking_signal(self) -> list[Json]:
+        """The signal in a sideband, where that is not next to nothing."""
+        assert self.window is not None
+        inside, outside = self.window.signal.nominal.total, self.templates.signal.nominal.total
+        if outside <= SMALLEST_LEAKAGE * inside:
+            return []
+        free = [name for name, background in self.spec.backgrounds.items() if background.rate == "free"]
+        transfer = math.fsum(self.window.backgrounds[name].nominal.total for name in free) / max(
+            math.fsum(self.templates.backgrounds[name].nominal.total for name in free), 1e-300
+        )
+        lost = transfer * outside / max(inside, 1e-300)
+        if lost > LARGEST_LEAKAGE:
+            text = (
+                f"{100 * lost:.0f} % of the signal in the window is taken for background, because of the signal in the"
+                " sideband; leave out more around the window"
+            )
+            self._note("warning", "signal-in-sideband", SIGNAL, text, "channels", self.point.channel, "sideband")
+        return [self._signal(self.templates.signal.scaled(self.reference))]
+
     def _signal(self, signal: SampleTemplates) -> Json:
-        modifiers = [{"name": POI, "type": "normfactor", "data": None}, *self._systematics(SIGNAL, signal)]
+        modifiers: list[Json] = [{"name": POI, "type": "normfactor", "data": None}]
+        if self.spec.signal.ratio_to is not None:  # both have the rate of the background, which is free
+            modifiers.append({"name": rate_name(self.spec.signal.ratio_to), "type": "normfactor", "data": None})
+        modifiers.extend(self._systematics(SIGNAL, signal))
         return {"name": SIGNAL, "data": _floats(signal.nominal.values), "modifiers": modifiers}
 
     def _polynomial(self, name: str, shape: BernsteinShape, found: SampleTemplates) -> tuple[list[Json], list[Json]]:
@@ -202,13 +270,36 @@ class _Builder:
     ) -> tuple[list[Json], list[Json]]:
         if background.rate == "fixed" and self._is_negligible(found.nominal.values):
             return [], []
-        modifiers = self._systematics(name, found)
         parameters = []
+        rate = rate_name(name)
         if background.rate == "free":
-            rate = f"{name}_rate"
+            self.scales[name], parameter = self._free_rate(name, rate)
+            found = found.scaled(self.scales[name])
+            parameters.append(parameter)
+        modifiers = self._systematics(name, found)
+        if parameters:
             modifiers.insert(0, {"name": rate, "type": "normfactor", "data": None})
-            parameters.append(_parameter(rate, 1.0, MAX_RATE))
         return [{"name": name, "data": _floats(found.nominal.values), "modifiers": modifiers}], parameters
+
+    def _free_rate(self, name: str, rate: str) -> tuple[float, Json]:
+        """The free rate of a background, and the scale of its samples.
+
+        Where a sideband measures it, what is expected there is at a rate of 1, unless that is next to nothing; and the bound
+        is far above what all events together could ask for, since they may be many more than expected.
+        """
+        sideband = self.templates.sideband if self.window is None else self.templates
+        if sideband is None:
+            return 1.0, _parameter(rate, 1.0, MAX_RATE)
+        expected = sideband.backgrounds[name].nominal.total
+        if expected <= 0.0:
+            if self.window is not None:
+                text = "nothing is expected in the sideband, so that it cannot measure this background; make it wider"
+                self._note("error", "empty-sideband", name, text, "channels", self.point.channel, "sideband")
+            return 1.0, _parameter(rate, 1.0, MAX_RATE)
+        nominal = max(expected, LEAST_IN_SIDEBAND)
+        window = self.templates if self.window is None else self.window
+        events = float(window.observation.sum() + sideband.observation.sum())
+        return nominal / expected, _parameter(rate, expected / nominal, MAX_RATE * max(1.0, (events + 2.0) / nominal))
 
     def _is_negligible(self, values: FloatArray) -> bool:
         """Whether nobody would miss these events: by the root of the sum of s^2 / b, and by their share of each bin."""
@@ -218,8 +309,8 @@ class _Builder:
     def _add_finite_simulation(self, samples: list[Json]) -> None:
         """`staterror` on the simulated backgrounds, if their simulation is not much larger than the data."""
         simulated = []
-        for name, background in self.spec.backgrounds.items():
-            nominal = self.templates.backgrounds[name].nominal
+        for name, found in self.templates.backgrounds.items():
+            background, nominal = self.spec.backgrounds[name], found.nominal
             share = float(nominal.variances.sum()) / max(float(self.background.sum()), SMALLEST_YIELD)
             if share > LARGEST_STATISTICAL:
                 text = f"the simulation has {share:.2g} times the variance of the data in the window; raise `events`"
@@ -232,7 +323,8 @@ class _Builder:
         for sample in samples:
             if sample["name"] in simulated:
                 errors = np.sqrt(self.templates.backgrounds[sample["name"]].nominal.variances)
-                modifier = {"name": f"staterror_{self.point.channel}", "type": "staterror", "data": _floats(errors)}
+                errors = errors * self.scales.get(sample["name"], 1.0)
+                modifier = {"name": f"staterror_{self.name}", "type": "staterror", "data": _floats(errors)}
                 sample["modifiers"].append(modifier)
 
     def _systematics(self, sample: str, found: SampleTemplates) -> list[Json]:
@@ -241,16 +333,25 @@ class _Builder:
         for name, systematic in self.spec.systematics.items():
             if isinstance(systematic, LuminositySystematic) and self._follows_luminosity(sample, systematic):
                 modifiers.append({"name": "lumi", "type": "lumi", "data": None})
-            elif isinstance(systematic, RateSystematic) and sample in systematic.on:
+            elif isinstance(systematic, ProducedSystematic) and sample in (SIGNAL, *systematic.also):
+                assert self.spec.signal.produced is not None
+                modifiers.append(normsys(name, self.spec.signal.produced.uncertainty))
+            elif self._is_rate(systematic) and sample in systematic.on:
                 modifiers.append(normsys(name, systematic.size.at(self.point.values)))
-            elif isinstance(systematic, ShapeSystematic) and sample in systematic.on:
+            elif isinstance(systematic, ShapeSystematic) and sample in systematic.on and name in found.varied:
                 modifiers.extend(self._histosys(name, sample, found))
         return modifiers
+
+    def _is_rate(self, systematic: Systematic) -> TypeGuard[RateSystematic | TransferSystematic]:
+        """Whether it is an uncertainty of a yield here; that of a transfer factor is in the window with a sideband."""
+        if isinstance(systematic, TransferSystematic):
+            return self.window is None and self.templates.sideband is not None
+        return isinstance(systematic, RateSystematic)
 
     def _follows_luminosity(self, sample: str, systematic: LuminositySystematic) -> bool:
         """What is simulated at a fixed rate; of what is stated, where the spec says so."""
         if sample == SIGNAL:
-            return True
+            return self.spec.rate.kind == "cross section"
         background = self.spec.backgrounds[sample]
         return background.rate == "fixed" and (isinstance(background, Background) or sample in systematic.also)
 
@@ -312,7 +413,7 @@ class _Builder:
         found = self.templates.signal.nominal
         shape = (-1, 1 if second is None else second.n_bins)
         values, variances = (part.reshape(shape).sum(axis=1) for part in (found.values, found.variances))
-        inside = found.total / max(self.spec.luminosity.value * self.templates.efficiency, 1e-300)
+        inside = found.total / max(self.spec.events_per_rate * self.templates.efficiency, 1e-300)
         counts = not isinstance(channel, Channel) or channel.count
         if inside < (LEAST_COUNTED if counts else SIGNAL_IN_WINDOW):
             text = f"only {100 * inside:.0f} % of the selected signal lies in the window"
@@ -330,12 +431,12 @@ class _Builder:
 
     def _check_laws(self) -> None:
         """Models whose production is another one than that which is simulated: their efficiency may be another one."""
-        if not self.spec.signal.events:
+        if not self.spec.signal.events or self.spec.rate.kind != "cross section":
             return  # stated, not simulated
         law = self.spec.signal.laws.get(INITIAL)
         simulated = default_law(self.spec.interpretations) if law is None else getattr(law, "law", law)
         for name, interpretation in self.spec.interpretations.items():
-            if interpretation.theory.law != simulated:
+            if interpretation.theory.law not in (None, simulated):
                 text = (
                     f"the production is simulated with the law {simulated!r}, that of {interpretation.model} is "
                     f"{interpretation.theory.law!r}; {name} has the efficiency of the former"
@@ -345,9 +446,7 @@ class _Builder:
     def _note(self, severity: Any, rule: str, sample: str, text: str, *path: str) -> None:
         place = str(self.search.place_of(*path))
         self.messages.append(
-            LintMessage(
-                severity=severity, rule=rule, channel=self.point.channel, sample=sample, message=text, place=place
-            )
+            LintMessage(severity=severity, rule=rule, channel=self.name, sample=sample, message=text, place=place)
         )
 
 
@@ -359,10 +458,10 @@ def _luminosity(samples: list[Json], sigma: float) -> list[Json]:
     return [{"name": "lumi", "inits": [1.0], "bounds": bounds, "auxdata": [1.0], "sigmas": [sigma]}]
 
 
-def reference_cross_section(signal: FloatArray, background: FloatArray) -> float:
-    """A cross section in fb, one digit, that is of the size of the expected limit: two standard deviations + 3 events.
+def reference_rate(signal: FloatArray, background: FloatArray) -> float:
+    """A rate of one digit that is of the size of the expected limit: two standard deviations + 3 events.
 
-    signal: events per fb in each bin; or per unit of anything else that it is proportional to.
+    signal: events in each bin for a rate of 1; or for 1 of anything else that they are proportional to.
     background: expected events. Zero signal gives 1.
     """
     total = float(signal.sum())
@@ -373,6 +472,11 @@ def reference_cross_section(signal: FloatArray, background: FloatArray) -> float
     size = 2.0 / math.sqrt(information) + 3.0 / total
     power = 10.0 ** math.floor(math.log10(size))
     return float(f"{round(size / power) * power:.0e}")
+
+
+def rate_name(background: str) -> str:
+    """The parameter of a free rate."""
+    return f"{background}_rate"
 
 
 def _parameter(name: str, init: float, upper: float) -> Json:

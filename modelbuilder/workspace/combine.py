@@ -30,11 +30,12 @@ def combine(spec: CombinationSpec, channels: Mapping[str, ChannelModel], measure
     renamed = {name: _renamed(spec, name, channel) for name, channel in channels.items()}
     (strength, *_), *_ = (channel.parameters for channel in renamed.values())
     parameters = [strength, *(own for channel in renamed.values() for own in channel.parameters[1:])]
+    notes = (note for channel in renamed.values() for one in channel.with_sideband for note in one.notes)
     workspace = workspace_of(list(renamed.values()), parameters, measurement)
     return CombinedWorkspace(
         workspace=workspace,
         background_yield=sum(channel.background_yield for channel in renamed.values()),
-        lint=(*(note for channel in renamed.values() for note in channel.notes), *lint(workspace)),
+        lint=(*notes, *lint(workspace)),
     )
 
 
@@ -53,7 +54,8 @@ def _renamed(spec: CombinationSpec, name: str, channel: ChannelModel) -> Channel
         for parameter in channel.parameters
     ]
     notes = tuple(replace(note, channel=own_channel) for note in channel.notes)
-    return replace(channel, name=own_channel, samples=samples, parameters=parameters, notes=notes)
+    sideband = None if channel.sideband is None else _renamed(spec, name, channel.sideband)
+    return replace(channel, name=own_channel, samples=samples, parameters=parameters, notes=notes, sideband=sideband)
 
 
 def _modifier(spec: CombinationSpec, name: str, channel: str, modifier: Json) -> Json | None:

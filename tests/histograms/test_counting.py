@@ -117,7 +117,7 @@ def test_limits_of_a_count(scale: float) -> None:
     low, high = found.templates.edges
     background = 0.5 * 4.0 * scale * (high - low)
     assert found.built.background_yield == pytest.approx(background, rel=1e-6)
-    signal = found.built.reference_cross_section * found.templates.signal.nominal.total
+    signal = found.built.reference * found.templates.signal.nominal.total
     for observed in (0, 1, 3):
         workspace = {**found.built.workspace, "observations": [{"name": "recoil", "data": [float(observed)]}]}
         likelihood, notes = open_likelihood(workspace)
@@ -138,7 +138,7 @@ def test_every_method_takes_one_bin(method: str) -> None:
     assert found.templates.observation.tolist() == [0.0]
     likelihood, _ = open_likelihood(found.built.workspace)
     request = LimitRequest(method=method, confidence_level=0.9, toys=4000)  # type: ignore[arg-type]
-    signal = found.built.reference_cross_section * found.templates.signal.nominal.total
+    signal = found.built.reference * found.templates.signal.nominal.total
     wanted = {"cls": -math.log(0.1), "feldman-cousins": 2.44}[method]
     assert find_limit(likelihood, request).observed * signal == pytest.approx(wanted, rel=0.03)
 

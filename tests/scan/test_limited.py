@@ -7,7 +7,8 @@ import math
 import pytest
 
 from modelbuilder.scan.limited import Limited, cells_of, proportional
-from modelbuilder.scan.table import CROSS_SECTION, MU, Quantity, columns
+from modelbuilder.scan.table import MU, Quantity, columns, quantity_of, tail_of_search
+from modelbuilder.spec.rates import RATES
 from modelbuilder.theory.model import Model
 
 BAND = (1.0, 2.0, 3.0, 4.0, 5.0)
@@ -25,14 +26,16 @@ FLYING = Model(
     symbol="g",
     law="",
     power=None,
-    cross_section=lambda sqrt_s, masses, coupling, parameters: 20.0 * coupling**2 * math.exp(-(coupling**2)),
+    rate=lambda sqrt_s, masses, coupling, parameters: 20.0 * coupling**2 * math.exp(-(coupling**2)),
 )
 """At most 20/e = 7.36 fb, at g = 1: smaller couplings make too few, larger ones are seen no more."""
 
 
 def test_what_is_proportional() -> None:
     """By hand: catches a factor that is lost, and bands in another order."""
-    cells, warnings = cells_of([proportional(MU, 1.0), proportional(CROSS_SECTION, 0.5)], 2.5, BAND)
+    cells, warnings = cells_of(
+        [proportional(MU, 1.0), proportional(quantity_of(RATES["cross section"]), 0.5)], 2.5, BAND
+    )
     assert warnings == []
     assert cells == {
         "mu_observed": 2.5,
@@ -58,7 +61,7 @@ def test_a_closed_interval_has_both_edges() -> None:
         assert low < 1.0 < high
         for edge in (low, high):
             assert 20.0 * edge**2 * math.exp(-(edge**2)) == pytest.approx(limit, rel=1e-9)
-    assert set(cells) <= {column["name"] for column in columns("m_a", [G])}
+    assert set(cells) <= {column["name"] for column in columns("m_a", [G], tail_of_search(RATES["cross section"]))}
     assert [name for name in cells if name.endswith("upper_edge")] == ["g_observed_upper_edge", "g_expected_upper_edge"]
 
 
@@ -67,7 +70,7 @@ def test_where_nothing_is_excluded_the_cell_is_empty() -> None:
     cells, warnings = cells_of([limited(FLYING)], 8.0, (3.0, 4.0, 5.0, 9.0, 10.0))
     assert set(cells) == {"g_expected_m2", "g_expected_m1", "g_expected", "g_expected_upper_edge"}
     assert warnings == ["no value of g is excluded: observed, expected_p1, expected_p2"]
-    closed = Model(coupling="g", unit="", symbol="g", law="", power=2, cross_section=lambda *_: 0.0)
+    closed = Model(coupling="g", unit="", symbol="g", law="", power=2, rate=lambda *_: 0.0)
     cells, warnings = cells_of([proportional(MU, 1.0), limited(closed)], 1.0, ())
     assert cells == {"mu_observed": 1.0}
     assert warnings == ["no value of g is excluded: observed"]

@@ -103,7 +103,7 @@ def test_limits_of_the_coupling(search: LoadedSearch, whole: Path) -> None:
     row = rows_of(whole)[100]
     theory = search.spec.interpretations["eps2_alpha_d"].theory
     masses = (float(row["m_Ap_gev"]), float(row["m_hp_gev"]))
-    unit = theory.cross_section(search.spec.experiment.beams.sqrt_s, masses, 1.0, {"decay": "muons+invisible"})
+    unit = theory.rate(search.spec.experiment.beams.sqrt_s, masses, 1.0, {"decay": "muons+invisible"})
     assert float(row["eps2_alpha_d_observed"]) == pytest.approx(float(row["cross_section_fb_observed"]) / unit)
 
 

@@ -12,8 +12,9 @@ import pytest
 from modelbuilder.inference.choice import LimitRequest
 from modelbuilder.scan.limited import cells_of, proportional
 from modelbuilder.scan.store import load_run
-from modelbuilder.scan.table import MU, columns, to_csv, to_json
+from modelbuilder.scan.table import MU, columns, tail_of_search, to_csv, to_json
 from modelbuilder.scan.target import limit_of, targets_at
+from modelbuilder.spec.rates import RATES
 
 BANDS = ["observed", "expected_m2", "expected_m1", "expected", "expected_p1", "expected_p2"]
 HEAD = ["point", "m_a_gev", "channel", "method", "confidence_level", "status", "data", "local_significance"]
@@ -110,7 +111,7 @@ def test_units_and_descriptions(small_run: Path) -> None:
 
 def test_missing_is_empty() -> None:
     """Catches NaN, None or a shifted column for a point that failed."""
-    head = columns(["m_a"], (MU,))
+    head = columns(["m_a"], (MU,), tail_of_search(RATES["cross section"]))
     good = {
         "point": "p1",
         "m_a_gev": 1.0,

@@ -16,7 +16,7 @@ MODEL = Model(
     symbol="g",
     law="photon-pseudoscalar",
     power=2,
-    cross_section=lambda sqrt_s, masses, coupling, parameters: coupling**2,
+    rate=lambda sqrt_s, masses, coupling, parameters: coupling**2,
     parameters={
         "decay": Parameter(kind="choice", description="what is looked for", choices=("muons", "taus")),
         "only": Parameter(kind="choice", description="nothing else", choices=("no", "yes"), default="no"),
@@ -64,6 +64,6 @@ def test_what_is_refused(given: dict[str, object], at: tuple[str, ...], message:
 
 def test_a_model_without_parameters_says_so() -> None:
     """Catches an empty list of what there is."""
-    model = Model(coupling="g", unit="", symbol="g", law="", power=2, cross_section=MODEL.cross_section)
+    model = Model(coupling="g", unit="", symbol="g", law="", power=2, rate=MODEL.rate)
     with pytest.raises(ValueError, match=r"^the model has no parameters$"):
         checked_parameters(model, {"decay": "muons"})

@@ -134,25 +134,62 @@ def test_dark_scalar_is_consistent_with_digitised_tables() -> None:
             continue
         assert dark_scalar.decay_length(mass, 1.0) / 100 == pytest.approx(printed, rel=0.06, abs=0), row
         if row["BR_mumu"]:
-            fraction = dark_scalar.lepton_width(mass, MUON, 1.0) / dark_scalar.total_width(mass, 1.0)
+            fraction = dark_scalar.lepton_width(mass, MUON, 1.0) / dark_scalar.widths(mass, 1.0).total
             assert fraction == pytest.approx(float(row["BR_mumu"]), rel=0.1, abs=0), row
 
 
 def test_dark_scalar_between_and_beyond_the_points() -> None:
-    """Catches an interpolation that steps or turns, hadrons below two pions, and a table that has no end."""
-    assert dark_scalar.hadron_width(0.2699, 1.0) == 0.0
-    just_open = [dark_scalar.hadron_width(m, 1.0) for m in (0.2701, 0.28, 0.29, 0.3)]
+    """Catches an interpolation that steps or turns, hadrons below their threshold, and a table that has no end."""
+    assert dark_scalar.widths(0.2699, 1.0).hadrons == 0.0
+    just_open = [dark_scalar.widths(m, 1.0).hadrons for m in (0.2701, 0.28, 0.29, 0.3)]
     assert just_open == sorted(just_open)
     assert just_open[0] < 0.1 * just_open[-1]
-    for mass in (0.5, 1.5, 3.0):
-        before, after = (dark_scalar.hadron_width(mass * (1 + step), 1.0) for step in (-1e-9, 1e-9))
+    for mass in (0.5, 1.0, 1.5, 2.0, 3.0, 4.5):
+        before, after = (dark_scalar.widths(mass * (1 + step), 1.0).total for step in (-1e-9, 1e-9))
         assert before == pytest.approx(after, rel=1e-6, abs=0)
-    assert dark_scalar.total_width(1.0, 1e-3) == pytest.approx(
-        1e-6 * dark_scalar.total_width(1.0, 1.0), rel=1e-12, abs=0
-    )
+    for part, threshold in (("kaons", 2 * 0.493677), ("other", 4 * 0.13957039), ("charm", 2 * 1.86484)):
+        assert getattr(dark_scalar.widths(threshold, 1.0), part) == 0.0
+        assert (
+            0.0
+            < getattr(dark_scalar.widths(threshold * 1.0001, 1.0), part)
+            < getattr(dark_scalar.widths(threshold * 1.01, 1.0), part)
+        )
+    assert dark_scalar.widths(1.0, 1e-3).total == pytest.approx(1e-6 * dark_scalar.widths(1.0, 1.0).total, rel=1e-12)
     assert dark_scalar.decay_length(1e-3, 1.0) == math.inf
-    with pytest.raises(KinematicsError, match=r"known up to 4\.5 GeV"):
-        dark_scalar.hadron_width(4.6, 1.0)
+    assert dark_scalar.decay_length(1.0, 0.0) == math.inf
+    with pytest.raises(KinematicsError, match=r"known up to 4\.8 GeV"):
+        dark_scalar.widths(4.81, 1.0)
+
+
+def test_hadrons_of_the_dark_scalar() -> None:
+    """Reference (notes, section 8.3): the printed branching fractions, all charges, to their two digits or 5 %."""
+    for row in read("dark_scalar_hadrons.csv"):
+        mass = float(row["m_GeV"])
+        found = dark_scalar.widths(mass, 1.0)
+        named = {"pions": found.pions, "kaons": found.kaons, "charm": found.charm, "taus": found.taus}
+        for part, width in named.items():
+            if row[part]:
+                assert width / found.total == pytest.approx(float(row[part]), rel=0.05, abs=0.005), (row, part)
+
+
+def test_widths_of_hadrons_that_are_printed_twice() -> None:
+    """Reference (notes): widths in GeV from a digitisation, beside the lifetimes and fractions of another: 7 % apart."""
+    printed = {0.3: (2.8e-9, 0), 0.5: (2.2e-8, 0), 0.7: (5.1e-8, 0), 0.9: (1.8e-7, 0), 1.0: (6.0e-7, 6.5e-8)}
+    printed |= {1.1: (5.1e-8, 1.1e-7), 1.5: (3.5e-9, 8.4e-8), 2.0: (3.6e-9, 3.5e-8)}
+    for mass, (pions, kaons) in printed.items():
+        found = dark_scalar.widths(mass, 1.0)
+        assert (found.pions, found.kaons) == (pytest.approx(pions, rel=0.07), pytest.approx(kaons, rel=0.07)), mass
+
+
+def test_charm_and_light_hadrons_above_the_tau() -> None:
+    """Second method: charm as colour, mass and velocity say, 3 m_c^2 with m_c = 1.3 GeV, to 20 %; the rest grows slowly."""
+    for mass in (4.0, 4.5):
+        speed = math.sqrt(1 - (2 * 1.86484 / mass) ** 2)
+        expected = 3 * 1.3**2 * mass / (8 * math.pi * constants.HIGGS_VACUUM_VALUE**2) * speed**3
+        assert dark_scalar.widths(mass, 1.0).charm == pytest.approx(expected, rel=0.2, abs=0)
+    light = [dark_scalar.widths(m, 1.0).other for m in (3.0, 3.5, 4.0, 4.5)]
+    assert light == sorted(light)
+    assert light[-1] < 2 * light[0]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from modelbuilder.workspace.build import (
     MAX_RATE,
     SMALLEST_CHANGE,
     build_workspace,
-    reference_cross_section,
+    reference_rate,
 )
 
 from .conftest import ETA, MASSES, PI0, Point
@@ -78,7 +78,7 @@ def test_nominal_yields_are_the_templates(point_at: Points, mass: float) -> None
     """Catches a normalisation that is lost on the way: signal exactly, background as close as a fit can be."""
     found = point_at(mass)
     model = Model(found.workspace)
-    reference = found.built.reference_cross_section
+    reference = found.built.reference
     assert model.signal() == pytest.approx(reference * found.templates.signal.nominal.values, rel=1e-12, abs=1e-12)
     # events, not entries: cross section times luminosity times efficiency
     assert found.built.signal_yield == pytest.approx(reference * 0.445 * found.templates.efficiency, rel=1e-12)
@@ -171,7 +171,7 @@ def test_shape_systematics_are_the_varied_templates(point_at: Points, mass: floa
     """Catches up and down exchanged, and variations that are not scaled with their nominal."""
     found = point_at(mass)
     model = Model(found.workspace)
-    reference = found.built.reference_cross_section
+    reference = found.built.reference
     up, down = found.templates.signal.varied[name]
     assert model.signal(**{name: 1.0}) == pytest.approx(reference * up.values, rel=1e-9, abs=1e-9)
     assert model.signal(**{name: -1.0}) == pytest.approx(reference * down.values, rel=1e-9, abs=1e-9)
@@ -227,20 +227,20 @@ def test_a_free_peak_has_a_rate_and_no_luminosity(point_at: Points) -> None:
 def test_the_expected_limit_is_of_order_one(point_at: Points, mass: float) -> None:
     """Catches a reference cross section that puts mu where neither pyhf nor a reader would look for it."""
     found = point_at(mass)
-    reference = found.built.reference_cross_section
+    reference = found.built.reference
     assert f"{reference:.0e}" == f"{reference:.6e}".replace(".000000", "")  # one digit
     limit = AsymptoticCalculator(PyhfLikelihood(found.workspace)).upper_limit(method="cls")
     assert 0.1 < limit.expected[2] < 10.0
     assert 0.1 < limit.expected[0] < limit.expected[4] < 10.0
 
 
-def test_reference_cross_section_by_hand() -> None:
+def test_reference_rate_by_hand() -> None:
     """Reference: one bin with 100 expected events and 1 event per fb is sensitive to about 2 x 10 + 3 fb."""
     one = np.array([1.0])
-    assert reference_cross_section(one, np.array([100.0])) == 20.0
-    assert reference_cross_section(one, np.array([1e6])) == 2000.0
-    assert reference_cross_section(np.array([0.0]), np.array([100.0])) == 1.0
-    assert 3.0 <= reference_cross_section(one, np.array([0.0])) < 4.0
+    assert reference_rate(one, np.array([100.0])) == 20.0
+    assert reference_rate(one, np.array([1e6])) == 2000.0
+    assert reference_rate(np.array([0.0]), np.array([100.0])) == 1.0
+    assert 3.0 <= reference_rate(one, np.array([0.0])) < 4.0
 
 
 def test_nothing_is_left_out_in_silence(point_at: Points) -> None:
