@@ -52,13 +52,14 @@ def read_limits(path: Path) -> list[tuple[float, ...]]:
 def _rows(run: FinishedRun, quantity: LimitedQuantity, method: str) -> list[tuple[float, ...]]:
     """Mass in GeV and coupling, where there is a limit; what lies between the edges is excluded."""
     found = []
-    for point in run.points:
-        row = run.row(point, method)
+    rows = run.rows_of(quantity.name, method)
+    masses = [column.name for column in run.grid_of(rows)]
+    for row in rows:
         lower = row.get(f"{quantity.name}_observed")
         if row["status"] != "ok" or lower is None or not lower > 0.0:
             continue
         upper = row.get(f"{quantity.name}_observed_upper_edge")
-        found.append((*run.values_of(point), float(lower), *([] if upper is None else [float(upper)])))
+        found.append((*(float(row[name]) for name in masses), float(lower), *([] if upper is None else [float(upper)])))
     return found
 
 

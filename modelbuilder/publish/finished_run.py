@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from modelbuilder.errors import RunDirectoryError
 from modelbuilder.scan.store import RUN, SPEC, TEMPLATES, WORKSPACES, load_run
-from modelbuilder.scan.table import BANDS
+from modelbuilder.scan.table import BANDS, CTAU
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.rates import Rate
 from modelbuilder.spec.search import SpuriousSignal
@@ -49,6 +49,8 @@ class FinishedRun:
     """A run directory that is complete.
 
     about: `run.json`.    columns, rows: of `limits.json`.    search: the spec that was run.
+    own_lifetimes: the rows of couplings at the lifetime that they give themselves, where lifetimes are scanned; these are
+    not among `rows`.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class FinishedRun:
     columns: tuple[Column, ...]
     rows: tuple[Mapping[str, Any], ...]
     search: LoadedSearch
+    own_lifetimes: tuple[Mapping[str, Any], ...] = ()
 
     @cached_property
     def points(self) -> tuple[str, ...]:
@@ -70,8 +73,18 @@ class FinishedRun:
 
     @cached_property
     def head(self) -> dict[str, Mapping[str, Any]]:
-        """One row of each point, for what does not depend on the method."""
-        return {str(row["point"]): row for row in reversed(self.rows)}
+        """One row of each point, for what does not depend on the method: at the lifetime of its shape, if it has several."""
+        return {str(row["point"]): row for row in reversed(self.rows) if self._has_the_shape(row)}
+
+    def _has_the_shape(self, row: Mapping[str, Any]) -> bool:
+        lifetime = self.search.spec.signal.lifetime
+        return lifetime is None or lifetime.shape_at is None or row[CTAU] == lifetime.shape_at
+
+    def rows_of(self, quantity: str, method: str) -> tuple[Mapping[str, Any], ...]:
+        """The rows with limits on a quantity: of each lifetime, or at the one that a coupling gives itself."""
+        one = self.search.spec.interpretations.get(quantity)
+        own = self.own_lifetimes and one is not None and one.theory.lifetime is not None
+        return tuple(row for row in (self.own_lifetimes if own else self.rows) if row["method"] == method)
 
     @cached_property
     def methods(self) -> tuple[str, ...]:
@@ -132,12 +145,16 @@ class FinishedRun:
         row = self.head[point]
         return tuple(float(row[column.name]) for column in self.grid)
 
+    def grid_of(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:
+        """The columns that say where rows are: without the lifetime, where it is that of a coupling."""
+        return tuple(column for column in self.grid if any(row.get(column.name) is not None for row in rows))
+
     def row(self, point: str, method: str) -> Mapping[str, Any]:
         return self._by_method[point, method]
 
     @cached_property
     def _by_method(self) -> dict[tuple[str, str], Mapping[str, Any]]:
-        return {(str(row["point"]), str(row["method"])): row for row in self.rows}
+        return {(str(row["point"]), str(row["method"])): row for row in self.rows if self._has_the_shape(row)}
 
     def workspace(self, point: str) -> dict[str, Any]:
         """The workspace of a point as the run wrote it. Raises InputFileError."""
@@ -176,12 +193,14 @@ def finished_run(path: Path) -> FinishedRun:
     if table.get("digest") != about["digest"] or search.digest != about["digest"]:
         msg = f"{path}: limits.json, {SPEC} and {RUN} belong to different specs; a run is published as it was made"
         raise RunDirectoryError(msg)
+    flies = search.spec.signal.lifetime is not None
     run = FinishedRun(
         path=path,
         about=about,
         columns=tuple(Column(**column) for column in table["columns"]),
-        rows=tuple(table["rows"]),
+        rows=tuple(row for row in table["rows"] if not flies or row[CTAU] is not None),
         search=search,
+        own_lifetimes=tuple(row for row in table["rows"] if flies and row[CTAU] is None),
     )
     for point in run.points:
         if not (path / WORKSPACES / f"{point}.json").is_file():
