@@ -30,7 +30,7 @@ from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.search import SIGNAL
 from modelbuilder.workspace.files import read_json
 
-FEW_EVENTS = 5.0
+FEW_EVENTS = 10.0
 """Expected background of a bin of the peak: with fewer, pulls are not normal whatever the model."""
 LEAST_TOYS = 100
 """A width is known to 7 % with them."""
