@@ -33,7 +33,7 @@ def parts_of(schema: Schema, root: str) -> list[str]:
     """The names of the objects that a file is made of: the file itself, then what it refers to, and so on."""
     found = [root]
     for name in found:
-        found += [other for other in _references(schema["definitions"][name]) if other not in found]
+        found += dict.fromkeys(other for other in _references(schema["definitions"][name]) if other not in found)
     return found
 
 
@@ -75,7 +75,7 @@ def type_text(schema: Schema, page: str, homes: Mapping[str, str]) -> str:
         case "null":
             return "nothing"
         case _:
-            return "anything"
+            return "number, or text with its unit"
 
 
 def _part(name: str, definition: Schema, page: str, homes: Mapping[str, str]) -> Iterator[str]:
@@ -93,8 +93,10 @@ def _part(name: str, definition: Schema, page: str, homes: Mapping[str, str]) ->
     yield "|---|---|---|---|"
     for key, schema in definition["properties"].items():
         default = "required" if key in required else _default(schema)
-        meaning = str(schema.get("description", ""))
-        kind = "text" if meaning and schema.get("type") == "string" else type_text(schema, page, homes)
+        alone = next(iter(_choices(schema)), schema) if len(_choices(schema)) == 1 else schema
+        meaning = str(schema.get("description") or (alone.get("type") == "string" and alone.get("description")) or "")
+        words = meaning and alone.get("type") == "string" and "enum" not in alone and "const" not in alone
+        kind = "text" if words else type_text(schema, page, homes)
         examples = schema.get("examples") or next(
             (one["examples"] for one in _choices(schema) if "examples" in one), []
         )

@@ -37,6 +37,7 @@ from modelbuilder.publish.readme import bundle_readme, likelihoods_readme
 from modelbuilder.publish.tables import Fit, Fitted, all_tables, as_fit, effects_of
 from modelbuilder.publish.verify import Verified, verify_likelihoods
 from modelbuilder.scan.store import FIGURES, SPEC
+from modelbuilder.spec.load import LoadedSearch
 
 if TYPE_CHECKING:
     from modelbuilder.publish.hepdata import Resource
@@ -260,11 +261,14 @@ def _fit_of(run: FinishedRun, notes: list[str]) -> Fit | None:
 
 
 def _fitted(run: FinishedRun, notes: list[str]) -> list[Fitted]:
-    """The spectra after the fit that the run has figures of, and that of the largest excess; none in a plane of masses."""
+    """The spectra after the fit that the run has figures of, and that of the largest excess.
+
+    None in a plane of masses, whose windows are single counts, or of several searches.
+    """
     from modelbuilder.inference import PyhfLikelihood, diagnostics
     from modelbuilder.publish.figures import fitted_spectrum
 
-    if run.search.spec.in_plane:
+    if not isinstance(run.search, LoadedSearch) or run.search.spec.in_plane:
         return []
     drawn = [point for point in run.points if (run.path / FIGURES / f"postfit_{point}.png").is_file()]
     found = []
@@ -274,12 +278,14 @@ def _fitted(run: FinishedRun, notes: list[str]) -> list[Fitted]:
             notes.append(f"no table of the spectrum at {point}: the run kept no templates")
             continue
         try:
-            likelihood = PyhfLikelihood(run.workspace(point))
+            workspace = run.workspace(point)
+            likelihood = PyhfLikelihood(workspace)
             fit = diagnostics.fit_with_uncertainties(likelihood)
         except (FitFailure, WorkspaceError) as failure:
             notes.append(f"no table of the spectrum at {point}: its fit failed: {failure}")
             continue
-        (prediction,) = diagnostics.predict(likelihood, fit)
+        window = workspace["channels"][0]["name"]  # a sideband comes after it
+        (prediction,) = (found for found in diagnostics.predict(likelihood, fit) if found.channel == window)
         spectrum = fitted_spectrum(run.search, np.array(edges[0]), prediction)
         pulls = diagnostics.pulls(likelihood, fit)
         found.append(Fitted(point=point, edges=edges, spectrum=spectrum, pulls=pulls))
@@ -347,14 +353,14 @@ def _submission(
     papers = f" ({', '.join(spec.papers)})" if spec.papers else ""
     return hepdata.Submission(
         comment=(
-            f"{spec.title}, {spec.experiment.title}{papers}: limits and likelihoods at {run.points_text}. {run.data_text} Made with"
+            f"{spec.title}, {run.experiments}{papers}: limits and likelihoods at {run.points_text}. {run.data_text} Made with"
             f" modelbuilder {run.about['versions']['modelbuilder']} from the spec {run.about['spec']}"
             f" (digest {run.about['digest']}, seed {run.about['seed']})."
         ),
         licence=options.licence,
-        cm_energy=round(spec.experiment.beams.sqrt_s, 3),
-        reaction=_reaction(str(spec.signal.process)),
-        phrases=("Upper limits", "Dark sector", spec.experiment.title),
+        cm_energies=run.sqrt_s,
+        reactions=tuple(dict.fromkeys(_reaction(one.spec.signal.process) for one in run.searches.values())),
+        phrases=("Upper limits", "Dark sector", *run.experiments.split(" + ")),
         resources=tuple(resources),
         tables=tuple(tables),
     )

@@ -44,12 +44,12 @@ class Resource:
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """What `submission.yaml` says. cm_energy: in GeV."""
+    """What `submission.yaml` says. cm_energies: in GeV."""
 
     comment: str
     licence: str
-    cm_energy: float
-    reaction: str
+    cm_energies: tuple[float, ...]
+    reactions: tuple[str, ...]
     phrases: tuple[str, ...]
     resources: tuple[Resource, ...]
     tables: tuple[Table, ...]
@@ -73,9 +73,9 @@ def write_submission(folder: Path, submission: Submission, *, max_table_bytes: i
                     "name": name,
                     "description": part.description,
                     "keywords": [
-                        {"name": "cmenergies", "values": [submission.cm_energy]},
+                        {"name": "cmenergies", "values": list(submission.cm_energies)},
                         {"name": "observables", "values": [part.observable]},
-                        {"name": "reactions", "values": [submission.reaction]},
+                        {"name": "reactions", "values": list(submission.reactions)},
                         {"name": "phrases", "values": list(submission.phrases)},
                     ],
                     "data_file": file,
@@ -215,12 +215,18 @@ def _first_document(submission: Submission, licence: Mapping[str, str]) -> Json:
 
 def _copy_figure(figure: Path, folder: Path) -> list[Json]:
     """A figure and its thumbnail, named as HEPData looks for them."""
-    from matplotlib import image
+    from matplotlib.figure import Figure
+    from matplotlib.image import imread
 
     shutil.copyfile(figure, folder / figure.name)
     thumbnail = f"thumb_{figure.name}"
-    pixels = image.imread(figure)
-    image.thumbnail(str(figure), str(folder / thumbnail), scale=min(1.0, THUMBNAIL_WIDTH / pixels.shape[1]))
+    pixels = imread(figure)
+    height, width = pixels.shape[:2]
+    scale = min(1.0, THUMBNAIL_WIDTH / width)
+    small = Figure(figsize=(scale * width / 100.0, scale * height / 100.0), dpi=100)
+    axes = small.add_axes((0.0, 0.0, 1.0, 1.0), frameon=False, xticks=[], yticks=[])
+    axes.imshow(pixels, aspect="auto", interpolation="bilinear", resample=True)
+    small.savefig(folder / thumbnail, metadata={"Software": None})
     return [
         {"description": "Image file", "location": figure.name},
         {"description": "Thumbnail image file", "location": thumbnail},

@@ -165,14 +165,14 @@ def efficiency_table(run: FinishedRun) -> Table:
         "signal_efficiency": "Signal efficiency",
         "signal_efficiency_stdev": "Statistical error of it",
         "background_events": "Expected background",
-        run.rate.reference: f"{run.rate.kind.capitalize()} at mu = 1",
+        run.reference.name: f"{run.reference.description.capitalize()} at mu = 1",
     }
     return Table(
         name="Signal efficiency",
         file="efficiency",
         description=(
             "Efficiency of the signal, acceptance included, before the fit window; expected background entries in the fit"
-            f" window; and the {run.rate.kind} that a signal strength of 1 stands for in the likelihoods."
+            f" window; and the {run.reference.description} that a signal strength of 1 stands for in the likelihoods."
         ),
         independent=_grid(run, rows),
         dependent=tuple(
@@ -353,8 +353,8 @@ class Fitted:
 
 def spectrum_table(run: FinishedRun, fitted: Fitted) -> Table:
     """Data, and the yields at the best fit, in each bin of the fit region of a point."""
-    spec, spectrum, point = run.search.spec, fitted.spectrum, fitted.point
-    line = spec.line(str(run.head[point]["channel"]))
+    spectrum, point = fitted.spectrum, fitted.point
+    line = run.first.line(str(run.head[point]["channel"]))
     observables = [line.observable, *([line.second.observable] if line.second is not None else [])]
     bins = [[Bin(a, b) for a, b in itertools.pairwise(edges)] for edges in fitted.edges]
     rows = list(itertools.product(*bins))
@@ -463,7 +463,7 @@ def _variable(
 
 
 def _energy(run: FinishedRun) -> Qualifiers:
-    return {"SQRT(S)": (round(run.search.spec.experiment.beams.sqrt_s, 3), "GeV")}
+    return {"SQRT(S)": (run.sqrt_s[0], "GeV")} if len(run.sqrt_s) == 1 else {}
 
 
 def _in_words(quantity: LimitedQuantity) -> str:

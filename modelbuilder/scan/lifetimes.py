@@ -245,7 +245,7 @@ class _Solver:
                 if found.upper is not None:
                     cells[f"{name}_{band}_{UPPER_EDGE}"] = found.upper
                 if any(_is_end(one, masses, edge, curve) for edge in (found.lower, found.upper)):
-                    warnings.append(f"{name} {band}: an edge is where the lifetimes end; scan more of them")
+                    warnings.append(f"{name} {band}: an edge is where what is known of the lifetimes ends")
                 if len(found.intervals) > 1:
                     warnings.append(f"{name} {band}: excluded are {_text(found)}")
         if nothing:
@@ -264,11 +264,12 @@ class _Solver:
 
 
 def _is_end(one: Interpretation, masses: tuple[float, ...], edge: float | None, curve: LimitOfLifetime) -> bool:
-    """Whether a coupling gives the shortest or the longest lifetime, where what is known ends."""
+    """Whether a coupling gives a lifetime at which what is known ends."""
     if edge is None or one.theory.lifetime is None:
         return False
     ctau = one.theory.lifetime(masses, edge, one.parameters)
-    return any(end > 0.0 and math.isclose(ctau, end, rel_tol=1e-6) for end in (curve.ctaus[0], curve.ctaus[-1]))
+    ends = (end for found in curve.samples() for end in (found[0], found[-1]))
+    return any(end > 0.0 and math.isclose(ctau, end, rel_tol=1e-6) for end in ends)
 
 
 def _text(found: Excluded) -> str:

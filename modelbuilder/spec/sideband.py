@@ -56,9 +56,14 @@ AnySideband = Annotated[
 ]
 
 
+def sideband_name(channel: str) -> str:
+    """That of the sideband of a channel, where its data are named."""
+    return f"{channel}_sideband"
+
+
 class TransferSystematic(HasSource):
     """A relative uncertainty of the transfer factor between a sideband and the window."""
 
-    kind: Literal["transfer"]
+    kind: Literal["transfer"] = Field(description="the uncertainty of the transfer factor")
     size: RelativeSizeOfMass = Field(description="relative, one standard deviation")
     on: list[str] = Field(min_length=1, description="the background whose rate the sideband measures")
