@@ -610,25 +610,45 @@ def significance(
 @app.command()
 def inject(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
-    points: Annotated[int, typer.Option("--points", min=1, metavar="N", help="Masses, spread over the grid.")] = 5,
+    points: Annotated[
+        int | None,
+        typer.Option(
+            "--points", min=1, metavar="N", help="Masses, spread over the grid; default: 5, or all without toys."
+        ),
+    ] = None,
     strengths: Annotated[
         str, typer.Option("--strengths", metavar="A,B,...", help="Injected signals, in standard deviations.")
     ] = "0,2,5",
-    toys: Annotated[int, typer.Option("--toys", min=100, metavar="N", help="Pseudo-data sets of each.")] = 300,
+    toys: Annotated[
+        int,
+        typer.Option(
+            "--toys", min=0, metavar="N", help="Pseudo-data sets of each; 0: the fit to the expectation alone."
+        ),
+    ] = 300,
     seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of the toys.")] = 1,
     jobs: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Inject signals into pseudo-data of a run, and see whether the fits give them back."""
     from modelbuilder.kinematics.shards import available_threads
+    from modelbuilder.scan.injection import LEAST_TOYS, to_json
     from modelbuilder.scan.injection import inject as injected
-    from modelbuilder.scan.injection import to_json
     from modelbuilder.scan.store import write_atomically
 
     sizes = _numbers(strengths)
+    if 0 < toys < LEAST_TOYS:
+        msg = f"--toys {toys}: a width needs {LEAST_TOYS} or more; with 0 the expectation alone is fitted"
+        raise UserError(msg)
     if target.is_dir():
         _refuse_unwritable(target / "injection.json")
-    found = injected(target, points=points, strengths=sizes, n_toys=toys, seed=seed, n_threads=available_threads(jobs))
+    found = injected(
+        target,
+        points=points or (5 if toys else None),
+        strengths=sizes,
+        n_toys=toys,
+        seed=seed,
+        n_threads=available_threads(jobs),
+    )
     write_atomically(target / "injection.json", to_json(found))
     if as_json:
         _print_json([one.as_dict() for one in found])

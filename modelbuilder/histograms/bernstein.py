@@ -52,15 +52,16 @@ def spurious_signal(
 ) -> tuple[float, float]:
     """The signal yield that a fit of signal and polynomial finds in a spectrum without signal, in units of `signal`.
 
-    background, signal: of n_bins bins, events per bin. Linear least squares with the expected yields as variances; the
-    signal may have either sign.
-    Returns the yield and its standard deviation from the finite simulation of the background.
+    background, signal: of n_bins bins, events per bin. Least squares with the expected yields as variances; the signal may
+    have either sign, the coefficients are not negative, as in a fit.
+    Returns the yield and its standard deviation from the finite simulation of the background, without bounds.
     """
     values = background.nominal.values
     weight = 1.0 / np.sqrt(_variance(values))
     columns = np.vstack([signal, basis(edges, order)]) * weight
     estimator = np.linalg.pinv(columns.T)[0] * weight
-    return float(estimator @ values), float(np.sqrt(estimator @ background.covariance @ estimator))
+    found, _ = nnls(np.vstack([-columns[:1], columns]).T, values * weight)
+    return float(found[1] - found[0]), float(np.sqrt(estimator @ background.covariance @ estimator))
 
 
 def _variance(expected: FloatArray) -> FloatArray:

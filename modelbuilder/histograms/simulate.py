@@ -472,7 +472,7 @@ class Simulation:
         assert isinstance(spectrum, Spectrum)
         points, densities = spectrum.density(self.spec.line(region.channel).observable)
         scale = self.spec.luminosity.value * (1.0 if background.efficiency is None else background.efficiency.value)
-        values = scale * expected_events(points, densities, region.binning.edges)
+        values = scale * expected_events(points, densities, region.binning.edges, spectrum.interpolation)
         if spectrum.second is not None:
             shares = np.array(spectrum.second)
             values = np.outer(values, shares / shares.sum()).ravel()

@@ -9,12 +9,25 @@ import numpy.typing as npt
 
 from modelbuilder.kinematics.sample import poisson_counts
 from modelbuilder.kinematics.shards import stream_key
+from modelbuilder.spec.functions import SpectrumInterpolation
 
 FloatArray = npt.NDArray[np.float64]
 
 
-def expected_events(points: Sequence[float], densities: Sequence[float], edges: FloatArray) -> FloatArray:
-    """Integrals over bins of a density that is linear between its points and constant beyond; shape (n_bins,)."""
+def expected_events(
+    points: Sequence[float],
+    densities: Sequence[float],
+    edges: FloatArray,
+    interpolation: SpectrumInterpolation = "linear",
+) -> FloatArray:
+    """Integrals over bins of a density that is known at some points and constant beyond them; shape (n_bins,)."""
+    if interpolation == "monotone-cubic" and len(points) > 1:
+        from scipy.interpolate import PchipInterpolator  # heavy, and seldom asked for
+
+        inside = np.clip(edges, points[0], points[-1])
+        below, above = np.minimum(edges - points[0], 0.0), np.maximum(edges - points[-1], 0.0)
+        cumulative = PchipInterpolator(points, densities).antiderivative()(inside)
+        return np.diff(cumulative + below * densities[0] + above * densities[-1])
     inner = np.array([x for x in points if edges[0] < x < edges[-1]])
     x = np.union1d(edges, inner)
     y = np.interp(x, points, densities)

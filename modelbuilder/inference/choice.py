@@ -137,10 +137,12 @@ def find_limit(
     request: LimitRequest,
     *,
     calculator: AsymptoticCalculator | None = None,
+    counts: Sequence[float] | None = None,
 ) -> FoundLimit:
     """The limit on the observed data.
 
-    calculator: of this likelihood, if there is one already, with what it has found so far.
+    calculator: of this likelihood, if there is one already, with what it has found so far.    counts: of background
+    alone at -2 ... +2 sigma, if there is one bin: feldman-cousins then has expected limits, those of these counts.
     Raises `FitFailure` where there is no limit, and `WorkspaceError` where the method needs the compiled likelihood.
     """
     calculator = calculator or AsymptoticCalculator(likelihood)
@@ -153,7 +155,7 @@ def find_limit(
         return _toys(_compiled(likelihood, f"{method} with toys"), calculator, method, request)
     if request.method == "bayesian":
         return _bayesian(_compiled(likelihood, request.method), calculator, request)
-    return _feldman_cousins(_compiled(likelihood, request.method), calculator, request)
+    return _feldman_cousins(_compiled(likelihood, request.method), calculator, request, counts)
 
 
 def _compiled(likelihood: CompiledLikelihood | PyhfLikelihood, what: str) -> CompiledLikelihood:
@@ -229,23 +231,37 @@ def bayesian_found(limit: BayesianLimit, discovery: Discovery) -> FoundLimit:
 
 
 def _feldman_cousins(
-    likelihood: CompiledLikelihood, calculator: AsymptoticCalculator, request: LimitRequest
+    likelihood: CompiledLikelihood,
+    calculator: AsymptoticCalculator,
+    request: LimitRequest,
+    counts: Sequence[float] | None,
 ) -> FoundLimit:
-    from modelbuilder.inference.feldman_cousins import feldman_cousins
+    from modelbuilder.inference.feldman_cousins import FeldmanCousinsInterval, feldman_cousins
 
-    interval = feldman_cousins(
-        likelihood,
-        seed=request.seed,
-        confidence_level=request.confidence_level,
-        n_toys=request.toys,
-        n_threads=request.n_threads,
-    )
+    observation = likelihood.observed_data
+    found: dict[float, FeldmanCousinsInterval] = {}
+
+    def interval_of(count: float) -> FeldmanCousinsInterval:
+        """With auxiliary data as they are."""
+        if count not in found:
+            found[count] = feldman_cousins(
+                likelihood,
+                [count, *observation[1:]],
+                seed=request.seed,
+                confidence_level=request.confidence_level,
+                n_toys=request.toys,
+                n_threads=request.n_threads,
+            )
+        return found[count]
+
+    interval = interval_of(float(observation[0]))
     warnings = interval.warnings
     if interval.lower.value > 0.0:
         warnings = (*warnings, f"the interval does not contain 0: it begins at {interval.lower.value:.6g}")
+    expected = None if counts is None else tuple(interval_of(count).upper.value for count in counts)
     return FoundLimit(
         observed=interval.upper.value,
-        expected=None,
+        expected=expected,
         discovery=calculator.discovery(),
         warnings=warnings,
         details={

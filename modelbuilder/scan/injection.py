@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,33 @@ from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.search import SIGNAL
 from modelbuilder.workspace.files import read_json
 
-FEW_EVENTS = 5.0
-"""Expected in the bins of the peak, weighted by the signal: with fewer, pulls are not normal whatever the model."""
+FEW_EVENTS = 10.0
+"""Expected background of a bin of the peak: with fewer, pulls are not normal whatever the model."""
+LEAST_TOYS = 100
+"""A width is known to 7 % with them."""
 _ROOM = 0.95  # of the way to the negative signal strength at which a bin expects nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pulls:
+    """Estimates of the signal strength over toys, with their errors.
+
+    mean, width: of the pull, (estimate - injected)/uncertainty.    shift, scatter: the same of (estimate -
+    injected)/(uncertainty of the fit to the expected counts).    n_failed: fits without a result.    n_cut_off: estimates
+    on the lower bound, where a bin would expect less than nothing.
+    """
+
+    mean: float
+    mean_error: float
+    width: float
+    width_error: float
+    shift: float
+    shift_error: float
+    scatter: float
+    scatter_error: float
+    n_toys: int
+    n_failed: int
+    n_cut_off: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,28 +65,21 @@ class Injection:
 
     strength: injected, in standard deviations of the estimate without a signal.    mu, events: the same as signal
     strength and events in the window.    bias: of the fit to the expected counts themselves, in its own standard
-    deviations.    mean, width: of (estimate - injected)/uncertainty over the toys, with their errors.    n_failed: fits
-    without a result.    n_cut_off: estimates on the lower bound, where a bin would expect less than nothing.
+    deviations.    pulls: None without toys.
     """
 
     strength: float
     mu: float
     events: float
     bias: float
-    mean: float
-    mean_error: float
-    width: float
-    width_error: float
-    n_toys: int
-    n_failed: int
-    n_cut_off: int
+    pulls: Pulls | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PointInjections:
     """All strengths at one grid point, or why there are none.
 
-    peak_background: mean expected background of a bin, weighted by the signal.    failure: empty, or what went wrong.
+    peak_background: expected background of the bins that tell the signal; the mean, weighted by signal^2/background.    failure: empty, or what went wrong.
     """
 
     point: str
@@ -76,27 +94,33 @@ class PointInjections:
 
     def lines(self) -> Iterator[str]:
         """For a person."""
+        few = self.peak_background < FEW_EVENTS
         for one in self.injections:
-            failed = f", {one.n_failed} failed" if one.n_failed else ""
-            cut_off = f", {one.n_cut_off} cut off" if one.n_cut_off else ""
-            yield (
-                f"{self.point:24} {one.strength:4g} sigma {one.events:10.4g} events   bias {one.bias:+6.3f}   "
-                f"pull {one.mean:+6.3f} +- {one.mean_error:.3f}   width {one.width:5.3f} +- {one.width_error:.3f}"
-                f"{failed}{cut_off}"
+            line = f"{self.point:24} {one.strength:4g} sigma {one.events:10.4g} events   bias {one.bias:+6.3f}"
+            if one.pulls is None:
+                yield line
+                continue
+            pulls = one.pulls
+            failed = f", {pulls.n_failed} failed" if pulls.n_failed else ""
+            cut_off = f", {pulls.n_cut_off} cut off" if pulls.n_cut_off else ""
+            moments = (
+                f"shift {pulls.shift:+6.3f} +- {pulls.shift_error:.3f}   "
+                f"scatter {pulls.scatter:5.3f} +- {pulls.scatter_error:.3f}"
+                if few
+                else f"pull {pulls.mean:+6.3f} +- {pulls.mean_error:.3f}   "
+                f"width {pulls.width:5.3f} +- {pulls.width_error:.3f}"
             )
+            yield f"{line}   {moments}{failed}{cut_off}"
         if self.failure:
             yield f"{self.point:24} failed: {self.failure}"
-        elif self.peak_background < FEW_EVENTS:
-            yield (
-                f"{'':24} note: {self.peak_background:.2g} background events in a bin of the peak: pulls of so few events"
-                " are not normal"
-            )
+        elif few and any(one.pulls is not None for one in self.injections):
+            yield f"{'':24} note: {self.peak_background:.2g} background events in a bin of the peak, too few for pulls"
 
 
 def inject(
     path: Path,
     *,
-    points: int,
+    points: int | None,
     strengths: Sequence[float],
     n_toys: int,
     seed: int,
@@ -105,8 +129,8 @@ def inject(
 ) -> list[PointInjections]:
     """Inject signals at some points of a run directory; the same for any number of threads.
 
-    points: that many of those with limits, spread over the grid.    strengths: in standard deviations.
-    only: names of the points to choose from.
+    points: that many of those with limits, spread over the grid; None for all.    strengths: in standard deviations.
+    n_toys: of each; 0 for the bias alone.    only: names of the points to choose from.
     A point at which fits fail says so, and does not cost the others. Raises RunDirectoryError where no point has a limit.
     """
     search, rows = load_run(path)
@@ -117,7 +141,8 @@ def inject(
         msg = f"{path}: counts events in a plane; one number has no pull, coverage is that of the method"
         raise RunDirectoryError(msg)
     names = {row["point"] for row in rows if row["status"] == "ok" and (only is None or row["point"] in only)}
-    chosen = spread(tuple(point for point in search.points if point.name in names), points)
+    usable = tuple(point for point in search.points if point.name in names)
+    chosen = usable if points is None else spread(usable, points)
     if not chosen:
         msg = f"{path}: no point has a limit; there is nothing to inject a signal into"
         raise RunDirectoryError(msg)
@@ -162,40 +187,51 @@ class _Thrower:
         self.stream, self.seed = stream, seed
         peak = self.signal > 0.0
         self.lower = -_ROOM * float(np.min(background[peak] / self.signal[peak]))
-        self.peak_background = float(np.average(background, weights=self.signal))
+        telling = np.square(self.signal[peak])
+        self.peak_background = float(telling.sum() / (telling / background[peak]).sum())
         self.nominal = np.array([parameter.init for parameter in self.likelihood.parameters])
         self.sigma, _ = self._estimate(self._expected(0.0))
 
     def injection(self, strength: float, n_toys: int) -> Injection:
-        """Toys with a signal of this strength."""
+        """A signal of this strength."""
         mu = strength * self.sigma
         width, best = self._estimate(self._expected(mu))
-        pulls, cut_off = np.full(n_toys, math.nan), 0
-        for index, data in enumerate(self._toys(mu, strength, n_toys)):
-            try:
-                error, found = self._estimate(data)
-            except FitFailure:
-                continue
-            cut_off += found <= self.lower
-            pulls[index] = (found - mu) / error
-        good = pulls[np.isfinite(pulls)]
-        n_failed = n_toys - len(good)
-        if n_failed > MAX_FAILED * n_toys:
-            reason, detail = "toys-failed", f"{n_failed} of {n_toys} toys at {self.stream} cannot be fitted"
-            raise FitFailure(reason, detail)
-        spread_of = float(np.std(good, ddof=1))
         return Injection(
             strength=strength,
             mu=mu,
             events=mu * float(self.signal.sum()),
             bias=(best - mu) / width,
-            mean=float(np.mean(good)),
-            mean_error=spread_of / math.sqrt(len(good)),
+            pulls=self._pulls(mu, strength, width, n_toys) if n_toys else None,
+        )
+
+    def _pulls(self, mu: float, strength: float, width: float, n_toys: int) -> Pulls:
+        """width: uncertainty of the fit to the expected counts."""
+        estimates, errors = np.full(n_toys, math.nan), np.full(n_toys, math.nan)
+        for index, data in enumerate(self._toys(mu, strength, n_toys)):
+            with suppress(FitFailure):
+                errors[index], estimates[index] = self._estimate(data, at_bound=width)
+        good = np.isfinite(estimates)
+        n_good = int(good.sum())
+        if n_toys - n_good > MAX_FAILED * n_toys:
+            reason, detail = "toys-failed", f"{n_toys - n_good} of {n_toys} toys at {self.stream} cannot be fitted"
+            raise FitFailure(reason, detail)
+        (mean, spread_of), (shift, scatter) = (
+            (float(np.mean(values)), float(np.std(values, ddof=1)))
+            for values in ((estimates[good] - mu) / errors[good], (estimates[good] - mu) / width)
+        )
+        of_mean, of_spread = 1.0 / math.sqrt(n_good), 1.0 / math.sqrt(2.0 * (n_good - 1))
+        return Pulls(
+            mean=mean,
+            mean_error=spread_of * of_mean,
             width=spread_of,
-            width_error=spread_of / math.sqrt(2.0 * (len(good) - 1)),
+            width_error=spread_of * of_spread,
+            shift=shift,
+            shift_error=scatter * of_mean,
+            scatter=scatter,
+            scatter_error=scatter * of_spread,
             n_toys=n_toys,
-            n_failed=n_failed,
-            n_cut_off=int(cut_off),
+            n_failed=n_toys - n_good,
+            n_cut_off=int(np.sum(estimates[good] <= self.lower)),
         )
 
     def _expected(self, mu: float) -> FloatArray:
@@ -213,9 +249,20 @@ class _Thrower:
         data[:, :n] = rng.poisson(self.background + mu * self.signal, size=(n_toys, n))
         return data
 
-    def _estimate(self, data: FloatArray) -> tuple[float, float]:
-        """Uncertainty and value of the signal strength."""
-        fit = diagnostics.fit_with_uncertainties(self.likelihood, data, poi_lower=self.lower)
+    def _estimate(self, data: FloatArray, *, at_bound: float | None = None) -> tuple[float, float]:
+        """Uncertainty and value of the signal strength.
+
+        at_bound: uncertainty where it stops at its lower bound and changes nothing, as in a window without events.
+        """
+        try:
+            fit = diagnostics.fit_with_uncertainties(self.likelihood, data, poi_lower=self.lower)
+        except FitFailure as failure:
+            if failure.reason != "singular-hessian" or at_bound is None:
+                raise
+            value = self.likelihood.fit(data, poi_lower=self.lower).poi_value
+            if value > self.lower:
+                raise
+            return at_bound, value
         assert fit.uncertainties is not None
         return fit.uncertainties[self.likelihood.poi_index], fit.poi_value
 

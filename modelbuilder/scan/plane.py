@@ -76,7 +76,6 @@ class PointsInPlane:
             lint=(*closure, *found.built.lint),
             templates={},
             readings=(reading_of(self.search.spec, found),),
-            is_count=True,
         )
 
 

@@ -48,7 +48,6 @@ class MadePoint:
     """A grid point of a search or of a combination, ready for its limits.
 
     templates: by their name in the file of the point; none, if there is no such file.
-    is_count: one bin of many alike, whose limit has a fast way.
     """
 
     point: GridPoint
@@ -56,7 +55,6 @@ class MadePoint:
     lint: tuple[LintMessage, ...]
     templates: Mapping[str, hist.Hist[Any]]
     readings: Sequence[Reading]
-    is_count: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +148,7 @@ def limit_rows(spec: SearchSpec | CombinationSpec, made: MadePoint) -> list[Row]
     """One row per method; a fit that failed leaves its name in `status` and the numbers empty."""
     from modelbuilder.inference import AsymptoticCalculator
     from modelbuilder.inference.choice import bayesian_found, find_limit, open_likelihood
-    from modelbuilder.inference.counting import counting_limit
+    from modelbuilder.inference.counting import counting_limit, expected_counts
     from modelbuilder.inference.on_off import on_off_limit
 
     methods = spec.statistics.methods
@@ -165,12 +163,13 @@ def limit_rows(spec: SearchSpec | CombinationSpec, made: MadePoint) -> list[Row]
 
     def limits(method: Method) -> FoundLimit:
         request = request_of(spec, method, made.point)
-        if made.is_count and method == "bayesian" and request.prior == "flat":
+        if method == "bayesian" and request.prior == "flat":
             find = on_off_limit if len(made.workspace["channels"]) > 1 else counting_limit
             limit = find(made.workspace, confidence_level=request.confidence_level)
             if limit is not None:
                 return bayesian_found(limit, calculator.discovery())
-        return find_limit(likelihood, request, calculator=calculator)
+        counts = expected_counts(made.workspace) if method == "feldman-cousins" else None
+        return find_limit(likelihood, request, calculator=calculator, counts=counts)
 
     found = {method: _limit(limits, method) for method in methods}
     return [_row(one, found[method], method, notes) for one in made.readings for method in methods]

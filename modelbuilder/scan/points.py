@@ -190,7 +190,6 @@ class PointsOfSearch:
             lint=found.built.lint,
             templates=_histograms(found.templates),
             readings=readings,
-            is_count=found.templates.sideband is not None,
         )
 
 

@@ -29,6 +29,7 @@ from modelbuilder.spec.quantities import ENERGY, ENERGY_SQUARED, LENGTH, NUMBER_
 from modelbuilder.spec.triangles import ON_THE_EDGE, Triangles
 
 Interpolation = Literal["linear", "logarithmic", "monotone-cubic", "step"]
+SpectrumInterpolation = Literal["linear", "monotone-cubic"]
 
 _raw_schema = WithJsonSchema({"type": ["string", "number"], "description": "a quantity with its unit, such as '5.5 %'"})
 RawValue = Annotated[Any, _raw_schema]

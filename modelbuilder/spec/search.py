@@ -22,6 +22,7 @@ from modelbuilder.spec.functions import (
     PositiveSquaredEnergyOfMass,
     RawValue,
     RelativeSizeOfMass,
+    SpectrumInterpolation,
     parsed,
 )
 from modelbuilder.spec.inputs import FromFile, Observed, SignalAtMass
@@ -415,7 +416,7 @@ class Background(Simulated):
 
 
 class Spectrum(SpecModel):
-    """Events that are expected per interval of an observable, as a figure shows them; linear between the points."""
+    """Events that are expected per interval of an observable, as a figure shows them."""
 
     events: list[Count] | None = Field(
         None, min_length=1, description="after all cuts; one number, or one for each of `at`"
@@ -427,6 +428,9 @@ class Spectrum(SpecModel):
         None, description="of the file", examples=[{"at": "m_GeV", "events": "events"}]
     )
     units: dict[str, str] | None = Field(None, description="of the columns", examples=[{"at": "GeV", "events": ""}])
+    interpolation: SpectrumInterpolation = Field(
+        "linear", description="between the points; monotone-cubic has no kinks"
+    )
     per: RawValue = Field(description="the interval of the observable that the events are counted in, such as 10 MeV")
     luminosity: Luminosity = Field(description="that the events are for; they are scaled to that of the search")
     second: list[Count] | None = Field(
@@ -674,7 +678,10 @@ class Statistics(SpecModel):
     confidence_level: Fraction
     prior: Prior = Field(default="flat", description="of the signal strength, for `bayesian`: flat or 1/sqrt(mu)")
     band_toys: WholeNumber | None = Field(
-        default=None, ge=100, le=1_000_000, description="for the expected band of `bayesian`, which has none without"
+        default=None,
+        ge=100,
+        le=1_000_000,
+        description="for the expected band of `bayesian`, which has none without, but for windows of one bin",
     )
     toys: Toys | None = None
     source: Source

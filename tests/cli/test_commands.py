@@ -770,6 +770,10 @@ def test_inject(cli: Cli, small_run: Path, tmp_path: Path) -> None:
     assert [one["strength"] for point in found.document for one in point["injections"]] == [0.0, 3.0, 0.0, 3.0]
     text = cli("inject", run, "--points", "2", "--strengths", "3", "--toys", "100").output.splitlines()
     assert text[0].split()[:3] == [found.document[0]["point"], "3", "sigma"]
+    alone = cli("inject", run, "--strengths", "0", "--toys", "0", "--json").document
+    assert len(alone) > 2
+    assert all(point["injections"][0]["pulls"] is None for point in alone)
+    assert cli("inject", run, "--toys", "50").code == 2
     wrong = cli("inject", run, "--strengths", "1,x")
     assert (wrong.code, wrong.errors) == (
         2,

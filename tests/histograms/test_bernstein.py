@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 from scipy.integrate import quad
+from scipy.optimize import lsq_linear
 
 from modelbuilder.histograms import bernstein
 from modelbuilder.histograms.templates import SampleTemplates, Template
@@ -118,6 +119,20 @@ def test_error_of_the_spurious_signal() -> None:
     found = [spurious(spectrum + rng.normal(0.0, np.sqrt(variances)), 4)[0] for _ in range(2000)]
     assert np.mean(found) == pytest.approx(0.0, abs=4.0 * error / math.sqrt(2000))
     assert np.std(found) == pytest.approx(error, rel=0.08)  # 2000 trials know it to 1.6 %; the weights move a little
+
+
+def test_spurious_signal_of_coefficients_that_are_not_negative() -> None:
+    """Second method: bounded least squares, on a spectrum that a parabola follows, but only with a negative coefficient.
+
+    Catches a spurious signal of a freer polynomial than that of the fit, which would be 0 here.
+    """
+    values = 50.0 * (1.0 - 0.9 * (CENTRES - 1.0)) ** 2 + 1.0
+    weight = 1.0 / np.sqrt(np.maximum(values, 0.01 * values.mean()))
+    columns = np.vstack([PEAK, bernstein.basis(FINE, 2)]) * weight
+    bounds = ([-np.inf, 0.0, 0.0, 0.0], np.inf)
+    expected = lsq_linear(columns.T, values * weight, bounds=bounds, tol=1e-12).x[0]
+    assert abs(expected) > 0.01
+    assert spurious(values, 2)[0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_spurious_signal_of_too_low_an_order() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.integrate import quad
+from scipy.interpolate import PchipInterpolator
 from scipy.stats import kstest, poisson
 
 from modelbuilder.errors import UserError, WorkspaceError
@@ -45,6 +46,28 @@ def test_bins_are_integrals(points: tuple[float, ...], densities: tuple[float, .
         assert value == pytest.approx(
             quad(lambda x: float(np.interp(x, points, densities)), low, high, points=kinks)[0]
         )
+
+
+def test_bins_of_a_smooth_spectrum() -> None:
+    """Reference: numerical integration of the interpolation of Fritsch and Carlson; constant beyond the points."""
+    points, densities = (0.5, 1.0, 2.0, 3.5), (1.0, 4.0, 0.5, 0.4)
+    edges = np.array([-1.0, 0.3, 0.5, 0.9, 1.7, 4.0])
+    curve = PchipInterpolator(points, densities)
+    found = expected_events(points, densities, edges, "monotone-cubic")
+    for low, high, value in zip(edges, edges[1:], found, strict=False):
+        inner = [x for x in points if low < x < high]
+        assert value == pytest.approx(
+            quad(lambda x: float(curve(min(max(x, 0.5), 3.5))), low, high, points=inner, epsabs=1e-12)[0], rel=1e-9
+        )
+
+
+def test_a_spec_chooses_the_interpolation() -> None:
+    """Catches a key that is read and not used."""
+    expected = "backgrounds.combinatorial.expected"
+    channel = next(iter(search().spec.channels))
+    linear, smooth = templates(), templates(f"{expected}.{channel}.interpolation=monotone-cubic")
+    one, two = (found.backgrounds["combinatorial"].nominal.values for found in (linear, smooth))
+    assert not np.allclose(one, two, rtol=1e-6)
 
 
 def test_pseudo_data_are_poisson() -> None:

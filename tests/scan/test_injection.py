@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from modelbuilder.errors import FitFailure
-from modelbuilder.scan.injection import _Thrower
+from modelbuilder.scan.injection import FEW_EVENTS, _Thrower
 
 BINS = 20
 FLAT = np.full(BINS, 400.0)
@@ -57,10 +57,12 @@ def test_right_model_gives_signals_back() -> None:
         assert found.mu == pytest.approx(strength * closed_form_sigma(), rel=1e-6)
         assert found.events == pytest.approx(20.0 * found.mu, rel=1e-12)
         assert abs(found.bias) < 1e-5
-        assert abs(found.mean) < 4.0 * found.mean_error + 0.02
-        assert abs(found.width - 1.0) < 4.0 * found.width_error + 0.02
-        assert found.mean_error == pytest.approx(1.0 / math.sqrt(1000), rel=0.15)
-        assert found.n_failed == found.n_cut_off == 0
+        pulls = found.pulls
+        assert pulls is not None
+        assert abs(pulls.mean) < 4.0 * pulls.mean_error + 0.02
+        assert abs(pulls.width - 1.0) < 4.0 * pulls.width_error + 0.02
+        assert pulls.mean_error == pytest.approx(1.0 / math.sqrt(1000), rel=0.15)
+        assert pulls.n_failed == pulls.n_cut_off == 0
 
 
 def test_background_that_the_model_cannot_follow_is_a_bias() -> None:
@@ -72,7 +74,10 @@ def test_background_that_the_model_cannot_follow_is_a_bias() -> None:
     found = thrower.injection(0.0, 400)
     expected = size / closed_form_sigma(size)
     assert found.bias == pytest.approx(expected, rel=1e-3)
-    assert abs(found.mean - expected) < 4.0 * found.mean_error + 0.05
+    assert found.pulls is not None
+    assert abs(found.pulls.mean - expected) < 4.0 * found.pulls.mean_error + 0.05
+    alone = thrower.injection(0.0, 0)
+    assert (alone.bias, alone.pulls) == (found.bias, None)
 
 
 def test_auxiliary_measurements_are_thrown() -> None:
@@ -85,7 +90,41 @@ def test_auxiliary_measurements_are_thrown() -> None:
     relative = closed_form_sigma(strength * thrower.sigma) / (strength * thrower.sigma)
     assert relative < 0.15
     found = thrower.injection(strength, 1000)
-    assert abs(found.width - 1.0) < 0.15
+    assert found.pulls is not None
+    assert abs(found.pulls.width - 1.0) < 0.15
+
+
+def test_few_events_shift_no_estimate() -> None:
+    """Closed form: a count above a known background. Its estimate, count less background, has the injected mean and
+    variance whatever the number of events, while the pull is skewed. Catches a shift in units of each toy's own error;
+    and toys without any event, where the estimate is on its bound and nothing else is known, that fail.
+    """
+    one = workspace()
+    one["channels"][0]["samples"][0]["data"] = [4.0]
+    one["channels"][0]["samples"][1] = {"name": "flat", "data": [0.5], "modifiers": []}
+    one["observations"][0]["data"] = [1.0]
+    thrower = _Thrower(one, np.array([0.5]), stream="x", seed=3)
+    assert thrower.peak_background < FEW_EVENTS
+    pulls = thrower.injection(5.0, 4000).pulls
+    assert pulls is not None
+    assert abs(pulls.shift) < 4.0 * pulls.shift_error + 0.01
+    assert abs(pulls.scatter - 1.0) < 4.0 * pulls.scatter_error + 0.01
+    assert pulls.mean < -0.15
+    assert pulls.n_failed == 0
+    assert 0.5 * math.exp(-4.0) < pulls.n_cut_off / 4000 < 1.5 * math.exp(-4.0)
+
+
+def test_windows_without_events_are_cut_off() -> None:
+    """Closed form: as many toys as Poisson has without an event. There the background is nothing too, and the signal
+    strength, on its bound, changes nothing: catches toys that count as failed, or make the whole point a failure.
+    """
+    one = workspace()
+    few = FLAT * 1e-4
+    one["channels"][0]["samples"][1]["data"] = few.tolist()
+    pulls = _Thrower(one, few, stream="x", seed=3).injection(0.0, 500).pulls
+    assert pulls is not None
+    assert pulls.n_failed == 0
+    assert pulls.n_cut_off >= 500 * math.exp(-float(few.sum())) - 4.0 * math.sqrt(125.0)
 
 
 def test_fits_that_fail_are_named() -> None:
