@@ -390,6 +390,7 @@ def run(
                 "points": summary.points,
                 "resumed": summary.resumed,
                 "failed": failed,
+                "failed_at_lifetimes": summary.failed_at_lifetimes,
                 "figures": [str(path) for path in drawn],
             }
         )
@@ -954,6 +955,8 @@ def _report(search: Loaded, summary: Summary, drawn: list[Path]) -> None:
     _print(
         f"{summary.points} points{again}, {len(summary.failed)} failed; data: {data_label(search.spec.data)} (simulated)"
     )
+    for status, number in summary.failed_at_lifetimes.items():
+        _print(f"lifetimes:  {number} rows without a limit: {status}")
     for line in _lint_lines(summary):
         _print(line)
     _print(f"limits:     {summary.path / 'limits.csv'}")

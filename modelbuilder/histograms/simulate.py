@@ -321,7 +321,8 @@ class Simulation:
 
         inside: expected events of its background within the selection, shape (n_bins,).
         """
-        points = [point for point in self.search.points if point.channel == region.channel]
+        by_mass = {point.mass: point for point in self.search.points if point.channel == region.channel}
+        points = [by_mass[mass] for mass in sorted(by_mass)]
         peaks = np.array([region.binning.peak.at(point.mass) for point in points])
         middles = 0.5 * (region.binning.edges[1:] + region.binning.edges[:-1])
         nearest = np.searchsorted(0.5 * (peaks[1:] + peaks[:-1]), middles)

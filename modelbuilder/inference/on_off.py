@@ -132,7 +132,9 @@ def on_off_model(workspace: Mapping[str, Any]) -> OnOffModel | None:
     )
 
 
-def on_off_limit(workspace: Mapping[str, Any], *, confidence_level: float) -> BayesianLimit | None:
+def on_off_limit(
+    workspace: Mapping[str, Any], *, confidence_level: float, with_expected: bool = True
+) -> BayesianLimit | None:
     """Observed and expected upper limits on the POI, flat in it and in the rate; None where this module does not apply.
 
     There are no expected limits where the counts are so large that they have too many pairs.
@@ -144,7 +146,7 @@ def on_off_limit(workspace: Mapping[str, Any], *, confidence_level: float) -> Ba
         posterior = _Posterior(model)
     except UnsuitableError:
         return None
-    expected = posterior.expected(confidence_level)
+    expected = posterior.expected(confidence_level) if with_expected else None
     return BayesianLimit(
         poi_name=model.poi_name,
         prior="flat",

@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from modelbuilder.errors import BundleError, FitFailure, UserError, WorkspaceError
 from modelbuilder.publish import hepdata
 from modelbuilder.publish.archive import files_below, new_folder, write_tar_gz
@@ -32,9 +34,10 @@ from modelbuilder.publish.likelihoods import (
     write_region,
 )
 from modelbuilder.publish.readme import bundle_readme, likelihoods_readme
-from modelbuilder.publish.tables import Fit, all_tables, as_fit, effects_of
+from modelbuilder.publish.tables import Fit, Fitted, all_tables, as_fit, effects_of
 from modelbuilder.publish.verify import Verified, verify_likelihoods
 from modelbuilder.scan.store import FIGURES, SPEC
+from modelbuilder.spec.load import LoadedSearch
 
 if TYPE_CHECKING:
     from modelbuilder.publish.hepdata import Resource
@@ -110,9 +113,9 @@ def publish_run(
         effects = [effects_of(run.workspace(point), run.signal_samples) for point in run.points]
         regions = regions_of(run)
         archives, verified = _write_likelihoods(run, regions, folder, options, progress)
-        tables = all_tables(run, effects, options.cut_flows, _fit_of(run, notes))
+        tables = all_tables(run, effects, options.cut_flows, _fit_of(run, notes), _fitted(run, notes))
         figures = _other_figures(run, tables)
-        if not any(table.figure for table in tables):
+        if not any(table.figures for table in tables if table.file.startswith("limit_")):
             notes.append(f"no figures of limits in {run_path / FIGURES}; `modelbuilder plot {run_path}` draws them")
         progress(f"{len(tables)} tables")
         inside = len(archives) == 1
@@ -142,7 +145,7 @@ def publish_run(
         archive_bytes=size,
         regions=len(regions),
         tables=len(tables),
-        figures=len(figures) + sum(table.figure is not None for table in tables),
+        figures=len({path for path in (*figures, *_shown(tables)) if path.suffix == ".png"}),
         verified=verified,
         parts=tuple(output / part for part in parts),
         notes=tuple(notes),
@@ -246,23 +249,62 @@ def _fit_of(run: FinishedRun, notes: list[str]) -> Fit | None:
     from modelbuilder.inference import diagnostics
     from modelbuilder.inference.choice import open_likelihood
 
+    for point in _largest_excess(run):
+        try:
+            likelihood, _ = open_likelihood(run.workspace(point))
+            result = diagnostics.fit_with_uncertainties(likelihood)
+        except (FitFailure, WorkspaceError) as failure:
+            notes.append(f"no table of correlations: the fit of {point} failed: {failure}")
+            return None
+        return as_fit(point, result, [parameter.name for parameter in likelihood.parameters if not parameter.fixed])
+    return None
+
+
+def _fitted(run: FinishedRun, notes: list[str]) -> list[Fitted]:
+    """The spectra after the fit that the run has figures of, and that of the largest excess; none in a plane of masses, or of several
+    searches."""
+    from modelbuilder.inference import PyhfLikelihood, diagnostics
+    from modelbuilder.publish.figures import fitted_spectrum
+
+    if not isinstance(run.search, LoadedSearch) or run.search.spec.in_plane:
+        return []
+    drawn = [point for point in run.points if (run.path / FIGURES / f"postfit_{point}.png").is_file()]
+    found = []
+    for point in dict.fromkeys((*drawn, *_largest_excess(run))):
+        edges = run.edges(point)
+        if not edges:
+            notes.append(f"no table of the spectrum at {point}: the run kept no templates")
+            continue
+        try:
+            likelihood = PyhfLikelihood(run.workspace(point))
+            fit = diagnostics.fit_with_uncertainties(likelihood)
+        except (FitFailure, WorkspaceError) as failure:
+            notes.append(f"no table of the spectrum at {point}: its fit failed: {failure}")
+            continue
+        (prediction,) = diagnostics.predict(likelihood, fit)
+        spectrum = fitted_spectrum(run.search, np.array(edges[0]), prediction)
+        pulls = diagnostics.pulls(likelihood, fit)
+        found.append(Fitted(point=point, edges=edges, spectrum=spectrum, pulls=pulls))
+    return found
+
+
+def _largest_excess(run: FinishedRun) -> tuple[str, ...]:
+    """The point with the largest local significance; nothing where none is known."""
     found = [row for row in run.rows if row["status"] == "ok" and row.get("local_significance") is not None]
-    if not found:
-        return None
-    point = str(max(found, key=lambda row: float(row["local_significance"]))["point"])
-    try:
-        likelihood, _ = open_likelihood(run.workspace(point))
-        result = diagnostics.fit_with_uncertainties(likelihood)
-    except (FitFailure, WorkspaceError) as failure:
-        notes.append(f"no table of correlations: the fit of {point} failed: {failure}")
-        return None
-    return as_fit(point, result, [parameter.name for parameter in likelihood.parameters if not parameter.fixed])
+    return (str(max(found, key=lambda row: float(row["local_significance"]))["point"]),) if found else ()
+
+
+def _shown(tables: Sequence[Table]) -> set[Path]:
+    return {path for table in tables for path in table.figures}
 
 
 def _other_figures(run: FinishedRun, tables: Sequence[Table]) -> list[Path]:
-    """Pictures of the run that belong to no table: spectra, pulls."""
-    shown = {table.figure for table in tables}
-    return [path for path in sorted((run.path / FIGURES).glob("*.png")) if path not in shown]
+    """Pictures of the run that belong to no table, such as templates before a fit, each with its numbers as CSV."""
+    folder, shown = run.path / FIGURES, _shown(tables)
+    pictures = [path for path in sorted(folder.glob("*.png")) if path not in shown]
+    tables_beside = [path.with_suffix(".csv") for path in pictures]
+    compared = sorted(folder.glob("*_comparisons.csv"))
+    return [*pictures, *(path for path in (*tables_beside, *compared) if path.is_file())]
 
 
 def _write_submission(
@@ -296,7 +338,8 @@ def _write_submission(
 
 
 def _figure_resources(figures: Sequence[Path]) -> list[Resource]:
-    return [hepdata.Resource(location=path.name, description=f"Figure: {path.stem}") for path in figures]
+    heads = {".png": "Figure", ".csv": "Numbers of the figure"}
+    return [hepdata.Resource(location=path.name, description=f"{heads[path.suffix]}: {path.stem}") for path in figures]
 
 
 def _submission(
@@ -306,14 +349,14 @@ def _submission(
     papers = f" ({', '.join(spec.papers)})" if spec.papers else ""
     return hepdata.Submission(
         comment=(
-            f"{spec.title}, {spec.experiment.title}{papers}: limits and likelihoods at {run.points_text}. {run.data_text} Made with"
+            f"{spec.title}, {run.experiments}{papers}: limits and likelihoods at {run.points_text}. {run.data_text} Made with"
             f" modelbuilder {run.about['versions']['modelbuilder']} from the spec {run.about['spec']}"
             f" (digest {run.about['digest']}, seed {run.about['seed']})."
         ),
         licence=options.licence,
-        cm_energy=round(spec.experiment.beams.sqrt_s, 3),
-        reaction=_reaction(str(spec.signal.process)),
-        phrases=("Upper limits", "Dark sector", spec.experiment.title),
+        cm_energies=run.sqrt_s,
+        reactions=tuple(dict.fromkeys(_reaction(one.spec.signal.process) for one in run.searches.values())),
+        phrases=("Upper limits", "Dark sector", *run.experiments.split(" + ")),
         resources=tuple(resources),
         tables=tuple(tables),
     )

@@ -52,13 +52,14 @@ def read_limits(path: Path) -> list[tuple[float, ...]]:
 def _rows(run: FinishedRun, quantity: LimitedQuantity, method: str) -> list[tuple[float, ...]]:
     """Mass in GeV and coupling, where there is a limit; what lies between the edges is excluded."""
     found = []
-    for point in run.points:
-        row = run.row(point, method)
+    rows = run.rows_of(quantity.name, method)
+    masses = [column.name for column in run.grid_of(rows)]
+    for row in rows:
         lower = row.get(f"{quantity.name}_observed")
         if row["status"] != "ok" or lower is None or not lower > 0.0:
             continue
         upper = row.get(f"{quantity.name}_observed_upper_edge")
-        found.append((*run.values_of(point), float(lower), *([] if upper is None else [float(upper)])))
+        found.append((*(float(row[name]) for name in masses), float(lower), *([] if upper is None else [float(upper)])))
     return found
 
 
@@ -74,7 +75,7 @@ def _compare(path: Path, rows: list[tuple[float, ...]]) -> None:
 
 
 def _stem(run: FinishedRun, quantity: LimitedQuantity, method: str) -> str:
-    parts = (run.search.spec.experiment.title, run.search.spec.name, quantity.name, method)
+    parts = (run.experiments, run.search.spec.name, quantity.name, method)
     return "_".join(re.sub(r"[^A-Za-z0-9]+", "", part) if i == 0 else re.sub(r"[^\w.-]+", "", part)
                     for i, part in enumerate(parts))  # fmt: skip
 
@@ -82,15 +83,16 @@ def _stem(run: FinishedRun, quantity: LimitedQuantity, method: str) -> str:
 def _about(run: FinishedRun, quantity: LimitedQuantity, method: str, stem: str) -> str:
     """The `.py` file; every text in it is a literal, and what a run does not know is left to be filled in."""
     spec = run.search.spec
+    processes = dict.fromkeys(one.spec.signal.process for one in run.searches.values())
     notes = (
-        f"{spec.title} ({spec.experiment.title}). Upper limits at {100 * run.confidence_level:g}% CL by {method} on "
+        f"{spec.title} ({run.experiments}). Upper limits at {100 * run.confidence_level:g}% CL by {method} on "
         f"{quantity.name}{f' in {quantity.unit}' if quantity.unit else ''}: {quantity.description}. {run.data_text} "
         f"Made with modelbuilder from the spec {spec.name}, digest {run.about['digest']}."
     )
     return f"""import darkcast
 notes = {notes!a}
 bibtex = {", ".join(spec.papers)!a}
-# The search is {ascii(str(spec.signal.process))[1:-1]}; the names that Darkcast has for it are to be filled in.
+# The search is {ascii("; ".join(processes))[1:-1]}; the names that Darkcast has for it are to be filled in.
 model = darkcast.Model("FILL_IN")
 production = darkcast.Production("FILL_IN")
 decay = "FILL_IN"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from modelbuilder.errors import BundleError, UserError, WorkspaceError
 from modelbuilder.publish.finished_run import finished_run
 from modelbuilder.publish.hs3 import Dialect, write_hs3
-from modelbuilder.scan.target import Target
+from modelbuilder.scan.target import Target, whole_workspace
 from modelbuilder.workspace.files import read_json
 
 Format = Literal["hs3", "xml", "uhi", "darkcast"]
@@ -29,7 +29,7 @@ def export_targets(
     output.mkdir(parents=True, exist_ok=True)
     written = []
     for target in targets:
-        workspace = _whole(target)
+        workspace = whole_workspace(target)
         name = re.sub(r"[^A-Za-z0-9_.-]+", "_", target.name or "workspace").strip(".") or "workspace"
         path = output / (name if format_ == "xml" else f"{name}.{format_}.json")
         if path.exists():
@@ -72,20 +72,6 @@ def _write(
         from modelbuilder.publish.templates_uhi import write_uhi
 
         write_uhi(path, workspace, _axes(run, name, workspace))
-
-
-def _whole(target: Target) -> dict[str, Any]:
-    """The workspace with its patch, checked, and its first measurement."""
-    from modelbuilder.inference._pyhf_workspace import check_workspace
-
-    checked = check_workspace(target.workspace, patches=() if target.patch is None else (target.patch,))
-    config = {"poi": checked.poi_name, "parameters": checked.model_spec["parameters"]}
-    return {
-        "channels": checked.model_spec["channels"],
-        "measurements": [{"name": checked.measurement_name, "config": config}],
-        "observations": [{"name": name, "data": data} for name, data in checked.observations.items()],
-        "version": "1.0.0",
-    }
 
 
 def _axes(run: Path | None, name: str | None, workspace: dict[str, Any]) -> dict[str, Any] | None:

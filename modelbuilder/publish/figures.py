@@ -17,9 +17,11 @@ from modelbuilder.histograms.templates import axis_of, from_uhi_json
 from modelbuilder.histograms.typeset import formula, particle_formula
 from modelbuilder.inference import PyhfLikelihood
 from modelbuilder.publish import style
+from modelbuilder.publish.figure_numbers import Numbers, unit_ending, write_numbers
+from modelbuilder.scan.lifetimes import lifetime_of
 from modelbuilder.scan.points import experiments_of, searches_at, searches_of
 from modelbuilder.scan.store import FIGURES, TEMPLATES, WORKSPACES
-from modelbuilder.scan.table import BANDS, UPPER_EDGE
+from modelbuilder.scan.table import BANDS, CTAU, UPPER_EDGE
 from modelbuilder.spec.comparisons import ComparedCurve, MuonMoment
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import UNIT_SUFFIXES, Interpretation
@@ -32,6 +34,9 @@ from modelbuilder.workspace.files import read_json
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from modelbuilder.inference.results import ChannelPrediction, Pull
+    from modelbuilder.spec.search import SecondObservable
 
 FloatArray = npt.NDArray[np.float64]
 VISIBLE = 0.005
@@ -70,10 +75,21 @@ class LimitCurve:
 
 
 def limit_curve(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: str, method: str) -> LimitCurve:
-    """The limits on `quantity` (a column name without its band) from the rows of a run."""
-    chosen = [row for row in rows if row["method"] == method]
+    """The limits on `quantity` (a column name without its band) from the rows of a run.
+
+    Where lifetimes are scanned, those on a coupling at the lifetime that it gives itself.
+    """
+    chosen = [row for row in rows if row["method"] == method and row.get(CTAU) is None]
     confidence = search.spec.statistics.confidence_level
-    return limit_curve_of(chosen, search.spec.grid_variable, quantity, method, confidence, _gaps(search))
+    return limit_curve_of(chosen, search.spec.grid_variable, quantity, method, confidence, gaps_of(search))
+
+
+def limit_curves(
+    search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: str, method: str
+) -> tuple[LimitCurve, ...]:
+    """The limits by one method, and after it those by the others."""
+    names = (method, *(name for name in search.spec.statistics.methods if name != method))
+    return tuple(limit_curve(search, rows, quantity, name) for name in names)
 
 
 def limit_curve_of(
@@ -105,6 +121,20 @@ def limit_curve_of(
         segments=tuple(slice(a, b) for a, b in itertools.pairwise(limits)),
         upper_edges=np.array([column(f"{quantity}_{band}_{UPPER_EDGE}") for band in ("observed", "expected")]),
     )
+
+
+def limit_numbers(curve: LimitCurve, others: Sequence[LimitCurve], variable: str, quantity: str) -> Numbers:
+    """What a figure of limits draws, in the columns of `limits.csv`; of the other methods, with the method behind."""
+    numbers: dict[str, FloatArray] = {f"{variable}_gev": curve.mass, f"{quantity}_observed": curve.observed}
+    if curve.has_band:
+        numbers |= {f"{quantity}_{band}": values for band, values in zip(BANDS, curve.bands, strict=True)}
+    for band, values in zip(("observed", "expected"), curve.upper_edges, strict=True):
+        if np.isfinite(values).any():
+            numbers[f"{quantity}_{band}_{UPPER_EDGE}"] = values
+    for other in others:
+        band, values = ("expected", other.bands[2]) if other.has_band else ("observed", other.observed)
+        numbers[f"{quantity}_{band} ({other.method})"] = values
+    return numbers
 
 
 def floor_of(curves: Sequence[LimitCurve]) -> float:
@@ -149,6 +179,9 @@ def draw_limits(axes: Axes, curve: LimitCurve, others: Sequence[LimitCurve], flo
             seen, median = curve.upper_edges[:, segment]
             axes.plot(mass, median, color="black", ls="--")
             axes.plot(mass, seen, color="black", marker=marker, ms=3.5, lw=1.2)
+            closed = np.isfinite(seen) & np.isfinite(observed)
+            label = "excluded" if named else None
+            axes.fill_between(mass, observed, seen, where=closed, color="0.88", lw=0, zorder=0.5, label=label)
         for colour, dashes, other in zip(style.COLOURS[2:], (":", "-.", (0, (5, 1))), others, strict=False):
             what = "expected median" if other.has_band else "observed"
             name = f"{what}, {METHOD_NAMES[other.method]}"
@@ -188,6 +221,27 @@ def compared_curve(comparison: ComparedCurve | MuonMoment, mass: FloatArray) -> 
     return ComparedWith(title=comparison.title, mass=first, low=others[0], high=others[1] if len(others) > 1 else None)
 
 
+def compared_curves(search: Loaded, quantity: str, mass: FloatArray) -> list[ComparedWith]:
+    """All that the limits on a quantity are compared with. mass: as of `compared_curve`."""
+    return [compared_curve(one, mass) for one in search.spec.comparisons.get(quantity, [])]
+
+
+def comparison_numbers(compared: Sequence[ComparedWith], variable: str, quantity: str) -> Numbers:
+    """All curves one after the other, each row with the title of its curve; a curve that is no band has `low` only."""
+
+    def joined(columns: list[FloatArray]) -> FloatArray:
+        return np.concatenate(columns)
+
+    return {
+        "curve": [one.title for one in compared for _ in one.mass],
+        f"{variable}_gev": joined([one.mass for one in compared]),
+        f"{quantity}_low": joined([one.low for one in compared]),
+        f"{quantity}_high": joined(
+            [np.full(len(one.mass), math.nan) if one.high is None else one.high for one in compared]
+        ),
+    }
+
+
 def draw_comparisons(axes: Axes, compared: Sequence[ComparedWith]) -> tuple[float, float]:
     """Curves as lines, bands with hatches; returns the smallest and the largest value above zero."""
     values = [1e300, 0.0]
@@ -210,14 +264,12 @@ def limit_figure(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: st
     import matplotlib.pyplot as plt
 
     spec = search.spec
-    names = (method, *(name for name in spec.statistics.methods if name != method))
-    curves = [limit_curve(search, rows, quantity, name) for name in names]
-    curve, *others = curves
+    curve, *others = limit_curves(search, rows, quantity, method)
     with style.house_style():
         figure, axes = plt.subplots()
         floor, ceiling = floor_of([curve]), ceiling_of(curve)
         draw_limits(axes, curve, others, floor)
-        compared = [compared_curve(one, curve.mass) for one in spec.comparisons.get(quantity, [])]
+        compared = compared_curves(search, quantity, curve.mass)
         lowest, highest = draw_comparisons(axes, compared)
         axes.set_ylim(
             max(min(floor, 0.5 * lowest), floor / FARTHEST), min(max(ceiling, 12.0 * highest), ceiling * FARTHEST)
@@ -235,7 +287,7 @@ def limit_figure(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: st
         axes.set_ylabel(f"{ylabel}")
         level = f"{100 * curve.confidence_level:g}% CL upper limit, {METHOD_NAMES[curve.method]}"
         axes.legend(title=level, title_fontsize=11, loc="upper left", ncols=2)
-        style.label(axes, experiments_of(search), data_text(spec.data), _luminosity(search))
+        style.label(axes, experiments_of(search), data_text(spec.data), luminosity_of(search))
     return figure
 
 
@@ -328,6 +380,12 @@ def postfit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any], wi
     fit = diagnostics.fit_with_uncertainties(likelihood)
     channel = _channel(run, row, within)["name"]
     (prediction,) = (found for found in diagnostics.predict(likelihood, fit) if found.channel == channel)
+    edges = _templates(run, name, within)[SIGNAL].axes[0].edges
+    return fitted_spectrum(search, edges, prediction), diagnostics.pulls(likelihood, fit)
+
+
+def fitted_spectrum(search: LoadedSearch, edges: FloatArray, prediction: ChannelPrediction) -> Spectrum:
+    """The yields at a best fit, with samples of one title as one part. edges: of the first observable."""
     parts: dict[str, FloatArray] = {}
     signal = np.zeros(len(prediction.total))
     for sample in prediction.samples:
@@ -336,8 +394,8 @@ def postfit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any], wi
             continue
         title = _title_of(search.spec, sample.sample)
         parts[title] = parts.get(title, np.zeros(len(signal))) + np.array(sample.values)
-    spectrum = Spectrum(
-        edges=_templates(run, name, within)[SIGNAL].axes[0].edges,
+    return Spectrum(
+        edges=edges,
         observed=np.array(prediction.observed),
         parts=parts,
         signal=signal,
@@ -346,7 +404,6 @@ def postfit_spectrum(search: LoadedSearch, run: Path, row: Mapping[str, Any], wi
         stdevs=np.array(prediction.total_stdevs),
         fitted=True,
     )
-    return spectrum, diagnostics.pulls(likelihood, fit)
 
 
 def spectrum_figure(
@@ -408,6 +465,50 @@ def spectrum_figure(
     return figure
 
 
+def spectrum_numbers(search: LoadedSearch, spectrum: Spectrum, channel: str) -> Numbers:
+    """Bins, and what a figure shows of each: data, samples, signal, total with its uncertainty after the fit, pull.
+
+    With a second observable all its bins, as the slices show them; their sums are the projection.
+    """
+    line = search.spec.line(channel)
+    ending = unit_ending(axis_of(line.observable).unit)
+    n_second = spectrum.n_second
+    numbers: dict[str, Any] = {
+        f"low{ending}": np.repeat(spectrum.edges[:-1], n_second),
+        f"high{ending}": np.repeat(spectrum.edges[1:], n_second),
+    }
+    if n_second > 1:
+        assert line.second is not None
+        edges, unit = second_edges(line.second, n_second)
+        n_first = len(spectrum.edges) - 1
+        numbers[f"second_low{unit_ending(unit)}"] = np.tile(edges[:-1], n_first)
+        numbers[f"second_high{unit_ending(unit)}"] = np.tile(edges[1:], n_first)
+    numbers["observed"] = spectrum.observed
+    numbers |= {f"background: {name}": values for name, values in spectrum.parts.items()}
+    if spectrum.signal is not None:
+        numbers["signal"] = spectrum.signal
+    numbers["total"] = spectrum.total
+    if spectrum.stdevs is not None:
+        numbers["total_stdev"] = spectrum.stdevs
+    return {**numbers, "pull": pulls_of(spectrum)}
+
+
+def second_edges(second: SecondObservable, number: int) -> tuple[FloatArray, str]:
+    """Edges of the bins of a second observable, in the unit of a figure: angles are in degrees."""
+    unit = axis_of(second.observable).unit
+    unit, factor = ("deg", 180.0 / math.pi) if unit == "rad" else (unit, 1.0)
+    return factor * np.linspace(*second.limits, number + 1), unit
+
+
+def pull_numbers(pulls: Sequence[Pull]) -> Numbers:
+    """Of the parameters of a fit."""
+    return {
+        "parameter": [pull.parameter for pull in pulls],
+        "pull": [pull.pull for pull in pulls],
+        "uncertainty": [pull.uncertainty for pull in pulls],
+    }
+
+
 def slices_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, Any]) -> Figure:
     """The first observable in each bin of the second one: stack of the samples, signal and data."""
     import matplotlib.pyplot as plt
@@ -422,8 +523,8 @@ def slices_figure(search: LoadedSearch, spectrum: Spectrum, row: Mapping[str, An
     rows = -(-number // columns)
     names = [name for name, _ in visible_parts(spectrum)]
     colours = style.BACKGROUNDS[len(names) - 1 :: -1]
-    unit, factor = ("deg", 180.0 / math.pi) if second.unit == "rad" else (_unit_text(second.unit), 1.0)
-    edges = factor * np.linspace(*channel.second.limits, number + 1)
+    edges, unit = second_edges(channel.second, number)
+    unit = _unit_text(unit)
     with style.house_style():
         height = 1.3 + 2.9 * rows
         figure, grid = plt.subplots(rows, columns, sharex=True, squeeze=False, figsize=(1.0 + 3.8 * columns, height))
@@ -487,7 +588,8 @@ def pulls_of(spectrum: Spectrum) -> FloatArray:
 
 
 def draw_limit_figures(search: Loaded, run: Path, rows: Sequence[Mapping[str, Any]]) -> list[Path]:
-    """The limits on the cross section and on each coupling by each method, as PDF and PNG in the run's `figures/`.
+    """The limits on the cross section and on each coupling by each method, as PDF and PNG in the run's `figures/`,
+    with the numbers of each as CSV, and with the curves that they are compared with.
 
     Without a model of the signal also those on efficiency times cross section, which need none.
     """
@@ -499,13 +601,34 @@ def draw_limit_figures(search: Loaded, run: Path, rows: Sequence[Mapping[str, An
 
         return draw_plane_figures(search, run, rows)
     written = []
+    variable = search.spec.grid_variable
     for quantity, ylabel in limited_quantities(search).items():
         if all(row.get(f"{quantity}_{band}") is None for row in rows for band in ("observed", *BANDS)):
             continue  # nothing of it is excluded anywhere
         for method in search.spec.statistics.methods:
+            if at_lifetimes(search, quantity):
+                from modelbuilder.publish.lifetimes import draw_lifetime_figures
+
+                written += draw_lifetime_figures(search, run, rows, quantity, ylabel, method)
+                continue
             figure = limit_figure(search, rows, quantity, ylabel, method)
-            written += style.save(figure, run / FIGURES / f"limit_{quantity}_{method}")
+            curve, *others = limit_curves(search, rows, quantity, method)
+            path = run / FIGURES / f"limit_{quantity}_{method}"
+            written += style.save(figure, path, limit_numbers(curve, others, variable, quantity))
+        compared = [] if at_lifetimes(search, quantity) else compared_curves(search, quantity, curve.mass)
+        if compared:
+            path = run / FIGURES / f"limit_{quantity}_comparisons.csv"
+            written.append(write_numbers(path, comparison_numbers(compared, variable, quantity)))
     return written
+
+
+def at_lifetimes(search: Loaded, quantity: str) -> bool:
+    """Whether limits on a quantity stand at each lifetime that is scanned, not at one of its own."""
+    if lifetime_of(search) is None:
+        return False
+    first = search.spec if isinstance(search, LoadedSearch) else next(iter(search.searches.values())).spec
+    one = first.interpretations.get(quantity)
+    return one is None or one.theory.lifetime is None
 
 
 def draw_point_figures(search: Loaded, run: Path, row: Mapping[str, Any]) -> list[Path]:
@@ -524,15 +647,16 @@ def draw_point_figures(search: Loaded, run: Path, row: Mapping[str, Any]) -> lis
         end = f"{name}_{within}" if within else name
         fitted, pulls = postfit_spectrum(one, run, row, within)
         for kind, spectrum in (("templates", prefit_spectrum(one, run, row, within)), ("postfit", fitted)):
-            written += style.save(
-                spectrum_figure(one, spectrum.projection(), row, own.channel), folder / f"{kind}_{end}"
-            )
+            whole = spectrum.projection()
+            figure = spectrum_figure(one, whole, row, own.channel)
+            written += style.save(figure, folder / f"{kind}_{end}", spectrum_numbers(one, whole, own.channel))
             if spectrum.n_second > 1:
-                written += style.save(slices_figure(one, spectrum, row), folder / f"{kind}_{end}_slices")
+                numbers = spectrum_numbers(one, spectrum, own.channel)
+                written += style.save(slices_figure(one, spectrum, row), folder / f"{kind}_{end}_slices", numbers)
     figure = diagnostics.draw_pulls(pulls)
     with style.house_style():
         style.label(figure.axes[0], experiments_of(search), data_text(search.spec.data), "")
-    written += style.save(figure, folder / f"pulls_{name}")
+    written += style.save(figure, folder / f"pulls_{name}", pull_numbers(pulls))
     return written
 
 
@@ -559,7 +683,7 @@ def data_text(data: Data) -> str:
     return "simulated, Asimov data"
 
 
-def _luminosity(search: Loaded) -> str:
+def luminosity_of(search: Loaded) -> str:
     """Of a search; nothing for a combination, since searches of one experiment may share their data."""
     return luminosity_text(search.spec) if isinstance(search, LoadedSearch) else ""
 
@@ -579,8 +703,8 @@ def _title_of(spec: SearchSpec, sample: str) -> str:
     systematic = spec.systematics.get(sample)
     if isinstance(systematic, SpuriousSignal):
         sample = systematic.of
-    owner = max((name for name in spec.backgrounds if sample.startswith(name)), key=len)
-    return spec.backgrounds[owner].title
+    owner = max((name for name in spec.backgrounds if sample.startswith(name)), key=len, default=None)
+    return sample if owner is None else spec.backgrounds[owner].title
 
 
 def process_text(text: str) -> str:
@@ -633,7 +757,7 @@ def _channel_edges(search: Loaded) -> list[float]:
     return [0.5 * (a.mass + b.mass) for a, b in pairs if fitted(a) != fitted(b)]
 
 
-def _gaps(search: Loaded) -> list[tuple[float, float]]:
+def gaps_of(search: Loaded) -> list[tuple[float, float]]:
     if isinstance(search, LoadedCombination):
         return list(search.grid.gaps)
     return [(gap.low, gap.high) for gap in search.spec.grid[search.spec.grid_variable].gaps]

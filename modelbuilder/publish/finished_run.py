@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from modelbuilder.errors import RunDirectoryError
+from modelbuilder.scan.lifetimes import lifetime_of
+from modelbuilder.scan.points import experiments_of, searches_of
 from modelbuilder.scan.store import RUN, SPEC, TEMPLATES, WORKSPACES, load_run
-from modelbuilder.scan.table import BANDS
-from modelbuilder.spec.load import LoadedSearch
-from modelbuilder.spec.rates import Rate
-from modelbuilder.spec.search import SpuriousSignal
+from modelbuilder.scan.table import BANDS, CTAU
+from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
+from modelbuilder.spec.search import SearchSpec, SpuriousSignal
 from modelbuilder.workspace.files import read_json
 
 _OBSERVED = "_observed"
@@ -48,14 +49,17 @@ class LimitedQuantity:
 class FinishedRun:
     """A run directory that is complete.
 
-    about: `run.json`.    columns, rows: of `limits.json`.    search: the spec that was run.
+    about: `run.json`.    columns, rows: of `limits.json`.    search: the search, or combination, that was run.
+    own_lifetimes: the rows of couplings at the lifetime that they give themselves, where lifetimes are scanned; these are
+    not among `rows`.
     """
 
     path: Path
     about: Mapping[str, Any]
     columns: tuple[Column, ...]
     rows: tuple[Mapping[str, Any], ...]
-    search: LoadedSearch
+    search: Loaded
+    own_lifetimes: tuple[Mapping[str, Any], ...] = ()
 
     @cached_property
     def points(self) -> tuple[str, ...]:
@@ -70,8 +74,38 @@ class FinishedRun:
 
     @cached_property
     def head(self) -> dict[str, Mapping[str, Any]]:
-        """One row of each point, for what does not depend on the method."""
-        return {str(row["point"]): row for row in reversed(self.rows)}
+        """One row of each point, for what does not depend on the method: at the lifetime of its shape, if it has several."""
+        return {str(row["point"]): row for row in reversed(self.rows) if self._has_the_shape(row)}
+
+    def _has_the_shape(self, row: Mapping[str, Any]) -> bool:
+        lifetime = None if isinstance(self.search, LoadedCombination) else self.search.spec.signal.lifetime
+        return lifetime is None or lifetime.shape_at is None or row[CTAU] == lifetime.shape_at
+
+    @cached_property
+    def searches(self) -> Mapping[str, LoadedSearch]:
+        """Those of a combination by name; of a search itself, by an empty one."""
+        return searches_of(self.search)
+
+    @property
+    def first(self) -> SearchSpec:
+        """The spec of the search, or of the first one of a combination."""
+        return next(iter(self.searches.values())).spec
+
+    @property
+    def experiments(self) -> str:
+        """`Belle II`, or `BaBar + Belle II`."""
+        return experiments_of(self.search)
+
+    @property
+    def sqrt_s(self) -> tuple[float, ...]:
+        """Nominal energies of the collisions, GeV, each once."""
+        return tuple(dict.fromkeys(round(one.spec.experiment.beams.sqrt_s, 3) for one in self.searches.values()))
+
+    def rows_of(self, quantity: str, method: str) -> tuple[Mapping[str, Any], ...]:
+        """The rows with limits on a quantity: of each lifetime, or at the one that a coupling gives itself."""
+        one = self.first.interpretations.get(quantity)
+        own = self.own_lifetimes and one is not None and one.theory.lifetime is not None
+        return tuple(row for row in (self.own_lifetimes if own else self.rows) if row["method"] == method)
 
     @cached_property
     def methods(self) -> tuple[str, ...]:
@@ -110,16 +144,21 @@ class FinishedRun:
             return "The data are the expected background itself (Asimov data), not measured events."
         return "The data are measured."
 
-    @property
-    def rate(self) -> Rate:
-        """What a signal strength of 1 is a reference value of."""
-        return self.search.spec.rate
+    @cached_property
+    def reference(self) -> Column:
+        """What a signal strength of 1 stands for, by its column: a rate, or the coupling of a combination."""
+        if isinstance(self.search, LoadedSearch):
+            name, kind = self.search.spec.rate.reference, str(self.search.spec.rate.kind)
+        else:
+            name, kind = f"reference_{self.search.spec.parameter}", "coupling"
+        unit = next(column.unit for column in self.columns if column.name == name)
+        return Column(name, unit, kind)
 
     @property
     def signal_samples(self) -> frozenset[str]:
         """Samples that stand for the signal without its signal strength: the spurious signals."""
-        systematics = self.search.spec.systematics.items()
-        return frozenset(name for name, systematic in systematics if isinstance(systematic, SpuriousSignal))
+        rows = (item for one in self.searches.values() for item in one.spec.systematics.items())
+        return frozenset(name for name, systematic in rows if isinstance(systematic, SpuriousSignal))
 
     @property
     def points_text(self) -> str:
@@ -132,12 +171,16 @@ class FinishedRun:
         row = self.head[point]
         return tuple(float(row[column.name]) for column in self.grid)
 
+    def grid_of(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:
+        """The columns that say where rows are: without the lifetime, where it is that of a coupling."""
+        return tuple(column for column in self.grid if any(row.get(column.name) is not None for row in rows))
+
     def row(self, point: str, method: str) -> Mapping[str, Any]:
         return self._by_method[point, method]
 
     @cached_property
     def _by_method(self) -> dict[tuple[str, str], Mapping[str, Any]]:
-        return {(str(row["point"]), str(row["method"])): row for row in self.rows}
+        return {(str(row["point"]), str(row["method"])): row for row in self.rows if self._has_the_shape(row)}
 
     def workspace(self, point: str) -> dict[str, Any]:
         """The workspace of a point as the run wrote it. Raises InputFileError."""
@@ -162,9 +205,6 @@ class FinishedRun:
 def finished_run(path: Path) -> FinishedRun:
     """The run in a directory. Raises RunDirectoryError if it is none, is not finished, or has no limits."""
     search, _ = load_run(path)
-    if not isinstance(search, LoadedSearch):
-        msg = f"{path}: a run of a combination; likelihoods are published search by search, and combined by those who use them"
-        raise RunDirectoryError(msg)
     about = read_json(path / RUN)
     if not about.get("finished"):
         msg = f"{path}: the run was stopped before its end; give the command of {RUN} again, then publish"
@@ -176,12 +216,14 @@ def finished_run(path: Path) -> FinishedRun:
     if table.get("digest") != about["digest"] or search.digest != about["digest"]:
         msg = f"{path}: limits.json, {SPEC} and {RUN} belong to different specs; a run is published as it was made"
         raise RunDirectoryError(msg)
+    flies = lifetime_of(search) is not None
     run = FinishedRun(
         path=path,
         about=about,
         columns=tuple(Column(**column) for column in table["columns"]),
-        rows=tuple(table["rows"]),
+        rows=tuple(row for row in table["rows"] if not flies or row[CTAU] is not None),
         search=search,
+        own_lifetimes=tuple(row for row in table["rows"] if flies and row[CTAU] is None),
     )
     for point in run.points:
         if not (path / WORKSPACES / f"{point}.json").is_file():

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from modelbuilder.errors import BundleError
-from modelbuilder.publish.tables import Band, Table, Variable
+from modelbuilder.publish.tables import Band, Bin, Table, Variable
 
 DIGITS = 6
 """Significant digits of the tables."""
@@ -44,12 +44,12 @@ class Resource:
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """What `submission.yaml` says. cm_energy: in GeV."""
+    """What `submission.yaml` says. cm_energies: in GeV."""
 
     comment: str
     licence: str
-    cm_energy: float
-    reaction: str
+    cm_energies: tuple[float, ...]
+    reactions: tuple[str, ...]
     phrases: tuple[str, ...]
     resources: tuple[Resource, ...]
     tables: tuple[Table, ...]
@@ -60,27 +60,27 @@ def write_submission(folder: Path, submission: Submission, *, max_table_bytes: i
     licence = {"name": submission.licence, "url": LICENCES[submission.licence]}
     documents = [_first_document(submission, licence)]
     names: set[str] = set()
-    figures: dict[Path, list[Json]] = {}
+    copied: dict[Path, list[Json]] = {}
     for table in submission.tables:
         for part, text in _parts(table, max_table_bytes):
             name = _unique(part.name, names)
             file = f"{part.file}.yaml"
             (folder / file).write_text(text, encoding="utf-8", newline="\n")
-            if part.figure is not None and part.figure not in figures:
-                figures[part.figure] = _copy_figure(part.figure, folder)
+            copied |= {path: _copy_figure(path, folder) for path in part.figures if path not in copied}
+            pictures = [resource for path in part.figures for resource in copied[path]]
             documents.append(
                 {
                     "name": name,
                     "description": part.description,
                     "keywords": [
-                        {"name": "cmenergies", "values": [submission.cm_energy]},
+                        {"name": "cmenergies", "values": list(submission.cm_energies)},
                         {"name": "observables", "values": [part.observable]},
-                        {"name": "reactions", "values": [submission.reaction]},
+                        {"name": "reactions", "values": list(submission.reactions)},
                         {"name": "phrases", "values": list(submission.phrases)},
                     ],
                     "data_file": file,
                     "data_license": licence,
-                    **({"additional_resources": figures[part.figure]} if part.figure is not None else {}),
+                    **({"additional_resources": pictures} if pictures else {}),
                 }
             )
     text = "---\n".join("".join(f"{key}: {_flow(value)}\n" for key, value in entry.items()) for entry in documents)
@@ -128,6 +128,12 @@ def table_text(table: Table) -> str:
 def _values(table: Table, variable: Variable) -> Iterator[str]:
     bands = variable.bands or ((),) * len(variable.values)
     for value, around in zip(variable.values, bands, strict=True):
+        if isinstance(value, Bin):
+            if not (math.isfinite(value.low) and math.isfinite(value.high)):
+                msg = f"table {table.name!r}, {variable.name}: found a bin whose ends are not finite; a table has none"
+                raise BundleError(msg)
+            yield f"{{low: {number(value.low)}, high: {number(value.high)}}}"
+            continue
         if value is None or isinstance(value, str):
             yield f"{{value: {_flow('-' if value is None else value)}}}"
             continue
@@ -209,12 +215,18 @@ def _first_document(submission: Submission, licence: Mapping[str, str]) -> Json:
 
 def _copy_figure(figure: Path, folder: Path) -> list[Json]:
     """A figure and its thumbnail, named as HEPData looks for them."""
-    from matplotlib import image
+    from matplotlib.figure import Figure
+    from matplotlib.image import imread
 
     shutil.copyfile(figure, folder / figure.name)
     thumbnail = f"thumb_{figure.name}"
-    pixels = image.imread(figure)
-    image.thumbnail(str(figure), str(folder / thumbnail), scale=min(1.0, THUMBNAIL_WIDTH / pixels.shape[1]))
+    pixels = imread(figure)
+    height, width = pixels.shape[:2]
+    scale = min(1.0, THUMBNAIL_WIDTH / width)
+    small = Figure(figsize=(scale * width / 100.0, scale * height / 100.0), dpi=100)
+    axes = small.add_axes((0.0, 0.0, 1.0, 1.0), frameon=False, xticks=[], yticks=[])
+    axes.imshow(pixels, aspect="auto", interpolation="bilinear", resample=True)
+    small.savefig(folder / thumbnail, metadata={"Software": None})
     return [
         {"description": "Image file", "location": figure.name},
         {"description": "Thumbnail image file", "location": thumbnail},

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from modelbuilder.errors import WorkspaceError
-from modelbuilder.publish.finished_run import FinishedRun
-from modelbuilder.spec.rates import Rate
+from modelbuilder.publish.finished_run import Column, FinishedRun
 
 BACKGROUND = "BkgOnly.json"
 PATCHSET = "patchset.json"
@@ -149,10 +148,10 @@ def write_region(run: FinishedRun, region: Region, folder: Path, *, about: Mappi
     for point in region.points:
         parts = split(run.workspace(point), run.signal_samples)
         background = parts.background
-        reference = run.head[point].get(run.rate.reference)
+        reference = run.head[point].get(run.reference.name)
         metadata: Json = {"name": point, "values": list(run.values_of(point))}
         if reference is not None:
-            metadata[run.rate.reference] = reference
+            metadata[run.reference.name] = reference
         patches.append({"metadata": metadata, "patch": parts.patch})
     patchset = {
         "version": "1.0.0",
@@ -162,7 +161,7 @@ def write_region(run: FinishedRun, region: Region, folder: Path, *, about: Mappi
             "labels": [column.name for column in run.grid],
             "description": description(run),
             "units": {column.name: column.unit for column in run.grid},
-            "signal_strength": f"mu = 1 is the {run.rate.kind} {run.rate.reference} of the patch{in_unit(run.rate)}",
+            "signal_strength": f"mu = 1 is the {run.reference.description} {run.reference.name} of the patch{in_unit(run.reference)}",
             **about,
         },
         "patches": patches,
@@ -180,8 +179,7 @@ def digests(workspace: Mapping[str, Any]) -> dict[str, str]:
 
 
 def description(run: FinishedRun) -> str:
-    spec = run.search.spec
-    return f"{spec.title} ({spec.experiment.title}), one patch per grid point. {run.data_text}"
+    return f"{run.search.spec.title} ({run.experiments}), one patch per grid point. {run.data_text}"
 
 
 def index_text(run: FinishedRun, regions: Sequence[Region]) -> str:
@@ -189,16 +187,16 @@ def index_text(run: FinishedRun, regions: Sequence[Region]) -> str:
     folder_of = {point: region.folder for region in regions for point in region.points}
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["patch", *(column.name for column in run.grid), "folder", run.rate.reference])
+    writer.writerow(["patch", *(column.name for column in run.grid), "folder", run.reference.name])
     for point in (point for point in run.points if point in folder_of):
-        reference = run.head[point].get(run.rate.reference)
+        reference = run.head[point].get(run.reference.name)
         writer.writerow([point, *run.values_of(point), folder_of[point] or ".", "" if reference is None else reference])
     return stream.getvalue()
 
 
-def in_unit(rate: Rate) -> str:
+def in_unit(column: Column) -> str:
     """`, in fb`, or nothing."""
-    return f", in {rate.unit}" if rate.unit else ""
+    return f", in {column.unit}" if column.unit else ""
 
 
 def to_text(value: Any) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelbuilder.publish import style
+from modelbuilder.publish.figure_numbers import Numbers
 from modelbuilder.publish.figures import (
     METHOD_NAMES,
     LimitCurve,
@@ -20,6 +21,7 @@ from modelbuilder.publish.figures import (
     draw_limits,
     floor_of,
     limit_curve_of,
+    limit_numbers,
     limited_quantities,
     luminosity_text,
     mass_symbol,
@@ -241,6 +243,30 @@ def slices_figure(search: LoadedSearch, curves: Sequence[tuple[float, LimitCurve
     return figure
 
 
+def map_numbers(search: LoadedSearch, found: LimitMap, quantity: str) -> Numbers:
+    """Masses, the ends of the cells where there are any, and both limits."""
+    numbers = {f"{name}_gev": found.masses[:, axis] for axis, name in enumerate(search.spec.grid_variables)}
+    if found.cells is not None:
+        for axis, name in enumerate(search.spec.grid_variables):
+            numbers |= {f"{name}_low_gev": found.cells[:, axis, 0], f"{name}_high_gev": found.cells[:, axis, 1]}
+    return {**numbers, f"{quantity}_observed": found.observed, f"{quantity}_expected": found.expected}
+
+
+def slices_numbers(
+    search: LoadedSearch, curves: Sequence[tuple[float, LimitCurve]], quantity: str, along: int
+) -> Numbers:
+    """The panels one after the other, each row with the value of the other mass; columns as of `limit_numbers`."""
+    names = search.spec.grid_variables
+    panels = [limit_numbers(curve, (), names[along], quantity) for _, curve in curves]
+    columns = list(dict.fromkeys(name for panel in panels for name in panel))
+    numbers = {f"{names[1 - along]}_gev": np.concatenate([np.full(len(curve.mass), value) for value, curve in curves])}
+    for column in columns:
+        missing = [np.full(len(curve.mass), math.nan) for _, curve in curves]
+        found = [np.asarray(panel.get(column, none)) for panel, none in zip(panels, missing, strict=True)]
+        numbers[column] = np.concatenate(found)
+    return numbers
+
+
 def draw_plane_figures(search: LoadedSearch, run: Path, rows: Sequence[Mapping[str, Any]]) -> list[Path]:
     """Maps, and slices along both masses, of the cross section and of the couplings by each method."""
     written = []
@@ -249,11 +275,13 @@ def draw_plane_figures(search: LoadedSearch, run: Path, rows: Sequence[Mapping[s
         for method in search.spec.statistics.methods:
             name = f"limit_{quantity}_{method}"
             figure = map_figure(search, rows, quantity, label, method)
-            written += style.save(figure, run / FIGURES / f"{name}_map")
+            numbers = map_numbers(search, limit_map(search, rows, quantity, method), quantity)
+            written += style.save(figure, run / FIGURES / f"{name}_map", numbers)
             for along, variable in enumerate(search.spec.grid_variables):
                 curves = slices_of(search, rows, quantity, method, along)
                 curves = [(value, curve) for value, curve in curves if np.isfinite(curve.observed).any()]
                 if curves:
                     figure = slices_figure(search, curves, label, along)
-                    written += style.save(figure, run / FIGURES / f"{name}_against_{variable}")
+                    numbers = slices_numbers(search, curves, quantity, along)
+                    written += style.save(figure, run / FIGURES / f"{name}_against_{variable}", numbers)
     return written

@@ -31,7 +31,7 @@ def bundle_readme(run: FinishedRun, parts: Sequence[str]) -> str:
         likelihoods = ""
     return f"""# {spec.title}
 
-{spec.experiment.title}{_papers(run)}. **{run.data_text}**
+{run.experiments}{_papers(run)}. **{run.data_text}**
 
 | file | holds |
 |---|---|
@@ -60,7 +60,7 @@ def likelihoods_readme(run: FinishedRun, regions: Sequence[Region]) -> str:
     background, patchset = first.file(BACKGROUND), first.file(PATCHSET)
     return f"""# Likelihoods: {spec.title}
 
-{spec.experiment.title}{_papers(run)}. **{run.data_text}**
+{run.experiments}{_papers(run)}. **{run.data_text}**
 
 HistFactory likelihoods in the JSON format of [pyhf](https://pyhf.readthedocs.io), for {share}. `{BACKGROUND}`
 is the background and the data; each patch of `{PATCHSET}` adds the signal of one grid point.
@@ -68,7 +68,7 @@ is the background and the data; each patch of `{PATCHSET}` adds the signal of on
 {_layout(regions)}
 
 * **Names.** The patch `{point}` is {example}: `p` stands for the decimal point. The values of a patch are {labels}.
-* **Signal strength.** `mu` = 1 is the {run.rate.kind} `{run.rate.reference}`{in_unit(run.rate)}, in the metadata of the patch
+* **Signal strength.** `mu` = 1 is the {run.reference.description} `{run.reference.name}`{in_unit(run.reference)}, in the metadata of the patch
   and in `{INDEX}`. Limits of the run are at {100 * run.confidence_level:g} % CL by {", ".join(run.methods)}.
 * **Background only.** `{BACKGROUND}` names `mu` as its parameter of interest, which only a patch brings in; alone it loads
   with `workspace.model(poi_name=None)`. A sample `{EMPTY_SAMPLE}`, if there is one, is empty: nothing is expected there.

@@ -20,6 +20,7 @@ from modelbuilder.errors import UserError
 from modelbuilder.histograms.peak import PeakFit, Tail
 from modelbuilder.histograms.typeset import formula
 from modelbuilder.publish import style
+from modelbuilder.publish.figure_numbers import Numbers, unit_ending, write_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,6 +134,22 @@ def panel_of(observable: SimulatedObservable, most_bins: int = MOST_BINS) -> Pan
         pulls=pulls,
         varied={name: (merged(up), merged(down)) for name, (up, down) in observable.varied.items()},
     )
+
+
+def panel_numbers(unit: str, panel: Panel) -> Numbers:
+    """The bins that are drawn, with all that is drawn of them. unit: of the observable."""
+    ending = unit_ending(unit)
+    numbers = {
+        f"low{ending}": panel.edges[:-1],
+        f"high{ending}": panel.edges[1:],
+        "simulated": panel.values,
+        "simulated_stdev": panel.stdevs,
+    }
+    if panel.expected is not None and panel.pulls is not None:
+        numbers |= {"fit": panel.expected, "pull": panel.pulls}
+    for name, (up, down) in panel.varied.items():
+        numbers |= {f"{name} (up)": up, f"{name} (down)": down}
+    return numbers
 
 
 # ---------------------------------------------------------------------------------------------------- numbers in words
@@ -249,10 +266,12 @@ def observable_figure(observable: SimulatedObservable, *, scale: Scale = "linear
 def draw_observable(path: Path, observable: SimulatedObservable, *, scale: Scale = "linear") -> list[Path]:
     """Draw and save; the same bytes each time. Returns the files.
 
-    path: of a .png or a .pdf, or without suffix for both; a name with another suffix gets .pdf and .png behind it.
+    path: of a .png or a .pdf, or without suffix for both; a name with another suffix gets .pdf and .png behind it. The
+    numbers lie beside it as .csv.
     Raises UserError where nothing can be written.
     """
     figure = observable_figure(observable, scale=scale)
+    numbers = panel_numbers(observable.unit, panel_of(observable))
     suffixes = [path.suffix] if path.suffix in _METADATA else list(_METADATA)
     written = []
     try:
@@ -267,6 +286,8 @@ def draw_observable(path: Path, observable: SimulatedObservable, *, scale: Scale
             finally:
                 temporary.unlink(missing_ok=True)
             written.append(target)
+        table = path.with_suffix(".csv") if path.suffix in _METADATA else path.with_name(f"{path.name}.csv")
+        written.append(write_numbers(table, numbers))
     except OSError as error:
         msg = f"{path}: cannot be written: {error.strerror or error}"
         raise UserError(msg) from None

@@ -1,4 +1,4 @@
-"""One look for all figures: mplhep's plain style, colour-blind safe colours, files without dates."""
+"""One look for all figures: mplhep's plain style, colour-blind safe colours, files without dates, and a table beside each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from modelbuilder.publish.figure_numbers import Numbers, write_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,8 +50,8 @@ def house_style() -> Iterator[None]:
         yield
 
 
-def save(figure: Figure, path: Path) -> list[Path]:
-    """Save as PDF and PNG, the same bytes each time; returns both paths."""
+def save(figure: Figure, path: Path, numbers: Numbers) -> list[Path]:
+    """Save as PDF and PNG, and its numbers as CSV, the same bytes each time; returns the three paths."""
     import matplotlib.pyplot as plt
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +64,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
             temporary.replace(target)
             written.append(target)
     plt.close(figure)
+    written.append(write_numbers(path.with_name(f"{path.name}.csv"), numbers))
     return written
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelbuilder.errors import InputFileError
+from modelbuilder.histograms.templates import axis_of
+from modelbuilder.publish.figures import Spectrum, pulls_of
 from modelbuilder.publish.finished_run import FinishedRun, LimitedQuantity
+from modelbuilder.scan.store import FIGURES
 from modelbuilder.workspace.files import read_json
 
 if TYPE_CHECKING:
-    from modelbuilder.inference.results import FitResult
+    from modelbuilder.inference.results import FitResult, Pull
 
 METHODS = {
     "profile-likelihood": "one-sided profile likelihood",
@@ -32,6 +36,14 @@ Qualifiers = Mapping[str, tuple[str | float, str]]
 
 
 @dataclass(frozen=True)
+class Bin:
+    """An interval that stands in the place of a value, by its two ends."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Band:
     """An interval around a value, by its two ends."""
 
@@ -46,14 +58,14 @@ class Variable:
 
     name: str
     units: str
-    values: tuple[float | str | None, ...]
+    values: tuple[float | str | Bin | None, ...]
     bands: tuple[tuple[Band, ...], ...] = ()
     qualifiers: Qualifiers = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table. `file` is a short name without suffix; `figure` is the picture that shows it."""
+    """A table. `file` is a short name without suffix; `figures` are the pictures that show it."""
 
     name: str
     file: str
@@ -61,23 +73,33 @@ class Table:
     independent: tuple[Variable, ...]
     dependent: tuple[Variable, ...]
     observable: str
-    figure: Path | None = None
+    figures: tuple[Path, ...] = ()
 
 
-def all_tables(run: FinishedRun, effects: Sequence[Effects], cut_flows: Sequence[Path], fit: Fit | None) -> list[Table]:
-    """Every table of a run, in the order of a submission."""
+def all_tables(
+    run: FinishedRun,
+    effects: Sequence[Effects],
+    cut_flows: Sequence[Path],
+    fit: Fit | None,
+    fitted: Sequence[Fitted] = (),
+) -> list[Table]:
+    """Every table of a run, in the order of a submission. fitted: spectra after the fit."""
     found = [limit_table(run, quantity, method) for quantity in run.published_quantities for method in run.methods]
     found += [significance_table(run), efficiency_table(run)]
     found += systematics_tables(run, effects)
     if fit is not None and len(fit.names) > 1:
         found.append(correlation_table(run, fit))
+    for one in fitted:
+        found.append(spectrum_table(run, one))
+        if one.pulls:
+            found.append(pulls_table(run, one))
     found += [cut_flow_table(path) for path in cut_flows]
     return found
 
 
 def limit_table(run: FinishedRun, quantity: LimitedQuantity, method: str) -> Table:
     """Observed limit, and the expected one with its bands, on one quantity by one method."""
-    rows = [run.row(point, method) for point in run.points]
+    rows = run.rows_of(quantity.name, method)
     cells = [dict(run.bands(row, quantity.name)) if row["status"] == "ok" else {} for row in rows]
     expected = [cell.get("expected") for cell in cells]
     level = f"{100 * run.confidence_level:g}% CL"
@@ -100,18 +122,19 @@ def limit_table(run: FinishedRun, quantity: LimitedQuantity, method: str) -> Tab
             name = f"{edge.partition('_')[0].capitalize()}, upper edge of the excluded interval"
             dependent.append(_variable(name, quantity.unit, values, qualifiers))
     failed = sum(row["status"] != "ok" for row in rows)
+    own = " Each coupling at the lifetime that it gives itself." if rows and rows[0] in run.own_lifetimes else ""
     missing = f" At {failed} of {len(rows)} points no limit was found; they are marked with a dash." if failed else ""
     return Table(
         name=_short(f"Limit on {_in_words(quantity)} ({method})"),
         file=f"limit_{quantity.name}_{method}",
         description=(
             f"Upper limits at {level} by {how}: {quantity.description}. The errors of the expected limit are its bands of"
-            f" one and two standard deviations. {run.data_text}{missing}"
+            f" one and two standard deviations. {run.data_text}{own}{missing}"
         ),
-        independent=_grid(run, run.points),
+        independent=_grid(run, rows),
         dependent=tuple(dependent),
         observable="COUPLING" if quantity.is_coupling else "SIG",
-        figure=_figure(run, f"limit_{quantity.name}_{method}"),
+        figures=_limit_figures(run, f"limit_{quantity.name}_{method}"),
     )
 
 
@@ -128,7 +151,7 @@ def significance_table(run: FinishedRun) -> Table:
             "Significance of an excess at each grid point alone, in standard deviations: the square root of q0, which is"
             f" zero where the data lie below the expected background. {run.data_text}"
         ),
-        independent=_grid(run, run.points),
+        independent=_grid(run, [run.head[point] for point in run.points]),
         dependent=(_variable("Local significance", "", values, _energy(run)),),
         observable="SIGNIFICANCE",
     )
@@ -137,21 +160,23 @@ def significance_table(run: FinishedRun) -> Table:
 def efficiency_table(run: FinishedRun) -> Table:
     """Signal efficiency, expected background, and the rate that the signal strength counts in."""
     named = {column.name: column for column in run.columns}
+    rows = [row for row in run.rows if row["method"] == run.methods[0]]
     titles = {
         "signal_efficiency": "Signal efficiency",
+        "signal_efficiency_stdev": "Statistical error of it",
         "background_events": "Expected background",
-        run.rate.reference: f"{run.rate.kind.capitalize()} at mu = 1",
+        run.reference.name: f"{run.reference.description.capitalize()} at mu = 1",
     }
     return Table(
         name="Signal efficiency",
         file="efficiency",
         description=(
             "Efficiency of the signal, acceptance included, before the fit window; expected background entries in the fit"
-            f" window; and the {run.rate.kind} that a signal strength of 1 stands for in the likelihoods."
+            f" window; and the {run.reference.description} that a signal strength of 1 stands for in the likelihoods."
         ),
-        independent=_grid(run, run.points),
+        independent=_grid(run, rows),
         dependent=tuple(
-            _variable(title, named[name].unit, [run.head[point].get(name) for point in run.points], _energy(run))
+            _variable(title, named[name].unit, [row.get(name) for row in rows], _energy(run))
             for name, title in titles.items()
             if name in named
         ),
@@ -265,7 +290,7 @@ def systematics_tables(run: FinishedRun, effects: Sequence[Effects]) -> list[Tab
                 name="Systematic uncertainties of the signal",
                 file="systematics_signal",
                 description=f"Systematic uncertainties of the signal at each grid point: {what}. A dash: none there.",
-                independent=_grid(run, run.points),
+                independent=_grid(run, [run.head[point] for point in run.points]),
                 dependent=tuple(columns),
                 observable="SYSTEMATICS",
             )
@@ -299,7 +324,7 @@ def correlation_table(run: FinishedRun, fit: Fit) -> Table:
     """All pairs of parameters."""
     pairs = [(one, two) for one in fit.names for two in fit.names]
     values = [value for row in fit.correlation for value in row]
-    where = ", ".join(f"{c.name} = {x:g}" for c, x in zip(run.grid, run.values_of(fit.point), strict=True))
+    where = _where(run, fit.point)
     return Table(
         name="Correlations of the fit",
         file="correlations",
@@ -313,6 +338,70 @@ def correlation_table(run: FinishedRun, fit: Fit) -> Table:
         ),
         dependent=(_variable("Correlation", "", values),),
         observable="CORR",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """One point after its fit. edges: of each observable.    spectrum: with all bins of a second observable."""
+
+    point: str
+    edges: tuple[tuple[float, ...], ...]
+    spectrum: Spectrum
+    pulls: tuple[Pull, ...]
+
+
+def spectrum_table(run: FinishedRun, fitted: Fitted) -> Table:
+    """Data, and the yields at the best fit, in each bin of the fit region of a point."""
+    spectrum, point = fitted.spectrum, fitted.point
+    line = run.first.line(str(run.head[point]["channel"]))
+    observables = [line.observable, *([line.second.observable] if line.second is not None else [])]
+    bins = [[Bin(a, b) for a, b in itertools.pairwise(edges)] for edges in fitted.edges]
+    rows = list(itertools.product(*bins))
+    signal = spectrum.signal
+    assert spectrum.stdevs is not None
+    assert signal is not None
+    ends = zip(spectrum.total - spectrum.stdevs, spectrum.total + spectrum.stdevs, strict=True)
+    fit_error = tuple((Band("fit", float(low), float(high)),) for low, high in ends)
+    dependent = [_variable("Data", "", spectrum.observed.tolist(), _energy(run))]
+    dependent.append(_variable("Total after the fit", "", spectrum.total.tolist(), _energy(run), fit_error))
+    dependent += [_variable(name, "", values.tolist(), _energy(run)) for name, values in spectrum.parts.items()]
+    dependent.append(_variable("Signal", "", signal.tolist(), _energy(run)))
+    dependent.append(_variable("(data - total)/sqrt(total)", "", pulls_of(spectrum).tolist(), _energy(run)))
+    stem = f"postfit_{point}"
+    return Table(
+        name=_short(f"Spectrum after the fit at {_where(run, point)}"),
+        file=stem,
+        description=(
+            f"Events per bin of the fit region at {_where(run, point)}: data, and the best fit of signal and background."
+            " The errors of the total are those of the fit, with all correlations of its parameters; they are correlated"
+            f" from bin to bin. {run.data_text}"
+        ),
+        independent=tuple(
+            Variable(name=name, units=_plain_unit(name), values=tuple(row[axis] for row in rows))
+            for axis, name in enumerate(observables)
+        ),
+        dependent=tuple(dependent),
+        observable="N",
+        figures=_figures(run, stem, f"{stem}_slices"),
+    )
+
+
+def pulls_table(run: FinishedRun, fitted: Fitted) -> Table:
+    """How far the fit of a point moved the constrained nuisance parameters."""
+    point, pulls = fitted.point, fitted.pulls
+    around = tuple((Band("fit", one.pull - one.uncertainty, one.pull + one.uncertainty),) for one in pulls)
+    return Table(
+        name=_short(f"Pulls of the fit at {_where(run, point)}"),
+        file=f"pulls_{point}",
+        description=(
+            "Nuisance parameters at the best fit of signal and background, as the distance from where they were measured"
+            f" in units of the width of that constraint, with the uncertainty of the fit in the same units. {run.data_text}"
+        ),
+        independent=(Variable(name="Parameter", units="", values=tuple(one.parameter for one in pulls)),),
+        dependent=(_variable("Pull", "", [one.pull for one in pulls], _energy(run), around),),
+        observable="PULL",
+        figures=_figures(run, f"pulls_{point}"),
     )
 
 
@@ -342,13 +431,24 @@ def cut_flow_table(path: Path) -> Table:
     )
 
 
-def _grid(run: FinishedRun, points: Sequence[str]) -> tuple[Variable, ...]:
-    values = [run.values_of(point) for point in points]
+def _where(run: FinishedRun, point: str) -> str:
+    """`m_a_gev = 1.27`: the masses of a point."""
+    return ", ".join(f"{c.name} = {x:g}" for c, x in zip(run.grid, run.values_of(point), strict=True))
+
+
+def _plain_unit(observable: str) -> str:
+    unit = axis_of(observable).unit
+    return "" if unit == "1" else unit
+
+
+def _grid(run: FinishedRun, rows: Sequence[Mapping[str, Any]]) -> tuple[Variable, ...]:
     return tuple(
         Variable(
-            name=_without_unit(column.name, column.unit), units=column.unit, values=tuple(row[i] for row in values)
+            name=_without_unit(column.name, column.unit),
+            units=column.unit,
+            values=tuple(float(row[column.name]) for row in rows),
         )
-        for i, column in enumerate(run.grid)
+        for column in run.grid_of(rows)
     )
 
 
@@ -363,7 +463,7 @@ def _variable(
 
 
 def _energy(run: FinishedRun) -> Qualifiers:
-    return {"SQRT(S)": (round(run.search.spec.experiment.beams.sqrt_s, 3), "GeV")}
+    return {"SQRT(S)": (run.sqrt_s[0], "GeV")} if len(run.sqrt_s) == 1 else {}
 
 
 def _in_words(quantity: LimitedQuantity) -> str:
@@ -380,9 +480,16 @@ def _bands(cell: Mapping[str, Number]) -> Iterator[Band]:
             yield Band(f"{n} sigma", down, up)
 
 
-def _figure(run: FinishedRun, stem: str) -> Path | None:
-    path = run.path / "figures" / f"{stem}.png"
-    return path if path.is_file() else None
+def _figures(run: FinishedRun, *stems: str) -> tuple[Path, ...]:
+    """Those that were drawn."""
+    paths = (run.path / FIGURES / f"{stem}.png" for stem in stems)
+    return tuple(path for path in paths if path.is_file())
+
+
+def _limit_figures(run: FinishedRun, stem: str) -> tuple[Path, ...]:
+    """The limits against the mass; in a plane of two masses the map, and the slices along both."""
+    slices = (f"{stem}_against_{variable}" for variable in run.search.spec.grid_variables)
+    return _figures(run, stem, f"{stem}_map", *slices)
 
 
 def _without_unit(name: str, unit: str) -> str:

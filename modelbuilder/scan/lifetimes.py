@@ -15,15 +15,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from modelbuilder.scan.table import BANDS, CTAU, UPPER_EDGE, Row
 from modelbuilder.spec.interpretations import Interpretation
 from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
 from modelbuilder.spec.process import Lifetimes
-from modelbuilder.theory.model import Excluded
+from modelbuilder.theory.model import Excluded, Model, Parameters
 
 _KEPT = ("channel", "method", "confidence_level", "data", "searches")
 """Cells that are the same at all lifetimes."""
+
+
+_BETWEEN = 32
+"""Samples between two lifetimes."""
+_ALMOST_PROMPT = 1e-9
+FloatArray = npt.NDArray[np.float64]
 
 
 class LimitOfLifetime:
@@ -52,7 +59,7 @@ class LimitOfLifetime:
                 first = None
         return runs
 
-    def _piece(self, first: int, last: int) -> tuple[float, float, Callable[[float], Any]]:
+    def _piece(self, first: int, last: int) -> tuple[float, float, Callable[[Any], Any]]:
         from scipy.interpolate import PchipInterpolator
 
         places = slice(first, last + 1)
@@ -70,6 +77,85 @@ class LimitOfLifetime:
             if low <= ctau <= high:
                 return math.exp(float(curve(math.log(ctau))))
         return math.inf
+
+    def samples(self) -> list[FloatArray]:
+        """Rising c tau in each range where the limit is known, close enough that between two nothing turns unseen."""
+        found = []
+        for low, high, _ in self._pieces:
+            nodes = np.log([ctau for ctau in self.ctaus if low <= ctau <= high])
+            fine = np.interp(np.arange((len(nodes) - 1) * _BETWEEN + 1) / _BETWEEN, np.arange(len(nodes)), nodes)
+            values = np.exp(fine)
+            values[0], values[-1] = low, high
+            found.append(values)
+        if self.ctaus[0] == 0.0 and len(self.ctaus) > 1 and not any(math.isnan(log) for log in self._logs[:2]):
+            prompt = np.append(0.0, self.ctaus[1] * np.geomspace(_ALMOST_PROMPT, 1.0, 4 * _BETWEEN))
+            joined = bool(found) and found[0][0] == self.ctaus[1]
+            found = [np.append(prompt[:-1], found[0]), *found[1:]] if joined else [prompt, *found]
+        return found
+
+    def logs(self, ctaus: FloatArray) -> FloatArray:
+        """The logarithm of the limit at c tau of one of `samples`."""
+        values = np.empty(len(ctaus))
+        prompt = ctaus < self.ctaus[1] if self.ctaus[0] == 0.0 else np.zeros(len(ctaus), dtype=bool)
+        if prompt.any():
+            values[prompt] = self._logs[0] + (self._logs[1] - self._logs[0]) * ctaus[prompt] / self.ctaus[1]
+        rest = ~prompt
+        if rest.any():
+            first = ctaus[rest][0]
+            curve = next((curve for low, high, curve in self._pieces if low <= first <= high), None)
+            values[rest] = self._logs[1] if curve is None else curve(np.log(ctaus[rest]))
+        return values
+
+
+def excluded(
+    theory: Model, sqrt_s: float, masses: tuple[float, ...], limit: LimitOfLifetime, parameters: Parameters
+) -> Excluded:
+    """As `Model.excluded`, a hundred times faster where rate and width are powers of the coupling, so that c tau says it."""
+    assert theory.lifetime is not None
+    per_coupling = theory.lifetime(masses, 1.0, parameters)
+    is_power = theory.power is not None and all(
+        math.isclose(theory.lifetime(masses, g, parameters) * g**2, per_coupling, rel_tol=1e-9) for g in (1e-6, 1e-3)
+    )
+    if not is_power:
+        return theory.excluded(sqrt_s, masses, limit, parameters)
+    unit = theory.rate(sqrt_s, masses, 1.0, parameters)
+    if unit <= 0.0 or not 0.0 < per_coupling < math.inf:
+        return Excluded(intervals=())
+    assert theory.power is not None
+    half_power = 0.5 * theory.power
+    intervals = []
+    for ctaus in limit.samples():
+        with np.errstate(divide="ignore"):
+            excess = math.log(unit) + half_power * (math.log(per_coupling) - np.log(ctaus)) - limit.logs(ctaus)
+        edges = [_root(limit, unit, per_coupling, half_power, *ctaus[i : i + 2]) for i in _crossings(excess)]
+        if excess[0] >= 0.0:
+            edges.insert(0, float(ctaus[0]))
+        if excess[-1] >= 0.0:
+            edges.append(float(ctaus[-1]))
+        intervals += [
+            (math.sqrt(per_coupling / high), math.sqrt(per_coupling / low) if low > 0.0 else math.inf)
+            for low, high in zip(edges[::2], edges[1::2], strict=True)
+        ]
+    return Excluded(intervals=tuple(sorted(intervals)))
+
+
+def _crossings(excess: FloatArray) -> list[int]:
+    """Places after which the sign changes."""
+    return [int(i) for i in np.flatnonzero((excess[1:] >= 0.0) != (excess[:-1] >= 0.0))]
+
+
+def _root(
+    limit: LimitOfLifetime, unit: float, per_coupling: float, half_power: float, low: float, high: float
+) -> float:
+    """c tau (cm) between two at which the rate reaches the limit."""
+    from scipy.optimize import brentq
+
+    def excess(x: float) -> float:
+        ctau = math.exp(x)
+        return math.log(unit) + half_power * (math.log(per_coupling) - x) - math.log(limit(ctau))
+
+    start = math.log(low) if low > 0.0 else math.log(high) - 80.0
+    return math.exp(brentq(excess, start, math.log(high), xtol=1e-13, rtol=1e-13))
 
 
 def with_couplings(search: Loaded, rows: Iterable[Row]) -> list[Row]:
@@ -150,7 +236,7 @@ class _Solver:
             if all(math.isnan(limit) for limit in limits):
                 continue
             curve = LimitOfLifetime([float(row[CTAU] or 0.0) for row in rows], limits)
-            found = one.theory.excluded(self.sqrt_s, masses, curve, one.parameters)
+            found = excluded(one.theory, self.sqrt_s, masses, curve, one.parameters)
             if not found.intervals:
                 nothing.append(band)
                 continue
@@ -158,6 +244,8 @@ class _Solver:
             if band in ("observed", "expected"):
                 if found.upper is not None:
                     cells[f"{name}_{band}_{UPPER_EDGE}"] = found.upper
+                if any(_is_end(one, masses, edge, curve) for edge in (found.lower, found.upper)):
+                    warnings.append(f"{name} {band}: an edge is where what is known of the lifetimes ends")
                 if len(found.intervals) > 1:
                     warnings.append(f"{name} {band}: excluded are {_text(found)}")
         if nothing:
@@ -173,6 +261,15 @@ class _Solver:
             return float(cell)
         one = self.interpretations[name]
         return one.theory.rate(self.sqrt_s, masses, float(cell), one.parameters)
+
+
+def _is_end(one: Interpretation, masses: tuple[float, ...], edge: float | None, curve: LimitOfLifetime) -> bool:
+    """Whether a coupling gives a lifetime at which what is known ends."""
+    if edge is None or one.theory.lifetime is None:
+        return False
+    ctau = one.theory.lifetime(masses, edge, one.parameters)
+    ends = (end for found in curve.samples() for end in (found[0], found[-1]))
+    return any(end > 0.0 and math.isclose(ctau, end, rel_tol=1e-6) for end in ends)
 
 
 def _text(found: Excluded) -> str:

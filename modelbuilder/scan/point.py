@@ -121,8 +121,13 @@ def _limited_of(spec: SearchSpec, found: BuiltPoint, relative: float) -> list[Li
     }
     return [
         *(proportional(quantity, factors[quantity]) for quantity in quantities_of(spec) if quantity in factors),
-        *(in_a_model(spec, name, found.point, reference) for name in spec.interpretations),
+        *(in_a_model(spec, name, found.point, reference) for name in spec.interpretations if _says(spec, name)),
     ]
+
+
+def _says(spec: SearchSpec, name: str) -> bool:
+    """Whether a limit at one lifetime says anything of a coupling; not if the coupling is known by the lifetime alone."""
+    return spec.interpretations[name].theory.power != 0
 
 
 def in_a_model(spec: SearchSpec, name: str, point: GridPoint, reference: float) -> Limited:

@@ -184,14 +184,17 @@ class PointsOfCombination:
         as many events as a limit leaves; each signal is normalised to the rate that this coupling gives it.
         """
         combination, spec = self.combination, self.combination.spec
-        own = combination.searches_at(point)
+        taking_part = combination.searches_at(point)
+        rates = {name: _rate_of(combination.searches[name], spec.parameter, at) for name, at in taking_part.items()}
+        # a decay that the model closes at this mass has nothing to say
+        per_coupling = {name: rate for name, rate in rates.items() if rate > 0.0} or rates
+        own = {name: taking_part[name] for name in per_coupling}
         templates: dict[str, PointTemplates] = {}
-        per_coupling: dict[str, float] = {}
-        for name, file in self._regions(point).items():
-            region = shared.regions[file]
-            signal, efficiency = self.simulations[name].signal(region.region, own[name])
-            templates[name] = region.at(own[name], signal, efficiency)
-            per_coupling[name] = _rate_of(combination.searches[name], spec.parameter, own[name])
+        files = self._regions(point)
+        for name, at in own.items():
+            region = shared.regions[files[name]]
+            signal, efficiency = self.simulations[name].signal(region.region, at)
+            templates[name] = region.at(at, signal, efficiency)
         signals = [per_coupling[name] * found.signal.nominal.values for name, found in templates.items()]
         expected = [sum(one.nominal.values for one in found.backgrounds.values()) for found in templates.values()]
         size = reference_rate(np.concatenate(signals), np.concatenate(expected))
@@ -232,6 +235,8 @@ class PointsOfCombination:
             first = next(iter(spec.searches.values()))
             limited.append(proportional(quantity_of(first.rate), next(iter(references.values()))))
         for name in spec.shared_interpretations:
+            if next(iter(spec.searches.values())).interpretations[name].theory.power == 0:
+                continue  # known by the lifetime alone
             in_each = [
                 in_a_model(combination.searches[search].spec, name, point, references[search])
                 for search, point in own.items()

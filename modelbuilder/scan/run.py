@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Generator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -31,7 +32,8 @@ Progress = Callable[[str, int, int], None]
 class Summary:
     """What a run did.
 
-    resumed: points that were there before.    failed: names of failed points and their statuses.
+    resumed: points that were there before.    failed: names of points without a limit by some method, and statuses.
+    failed_at_lifetimes: statuses of rows without a limit at points that have one at other lifetimes, with their number.
     warned: rows with a warning.    lint: findings, each after the name of its point.
     """
 
@@ -39,6 +41,7 @@ class Summary:
     points: int
     resumed: int
     failed: dict[str, str]
+    failed_at_lifetimes: dict[str, int]
     warned: int
     lint: tuple[str, ...]
 
@@ -97,10 +100,26 @@ def _jobs(jobs: int | None) -> int:
 
 def _summary(run: RunDirectory, chosen: tuple[GridPoint, ...], resumed: int) -> Summary:
     entries = [run.done[point.name] for point in chosen if point.name in run.done]
-    failed = {e["point"]: row["status"] for e in entries for row in e["rows"] if row["status"] != "ok"}
+    failed: dict[str, str] = {}
+    at_lifetimes: Counter[str] = Counter()
+    for entry in entries:
+        ok = {row["method"] for row in entry["rows"] if row["status"] == "ok"}
+        for row in entry["rows"]:
+            if row["status"] != "ok" and row["method"] in ok:
+                at_lifetimes[row["status"]] += 1
+            elif row["status"] != "ok":
+                failed[entry["point"]] = row["status"]
     lint = tuple(f"{entry['point']}: {text}" for entry in entries for text in entry["lint"])
     warned = sum(bool(row.get("warnings")) for entry in entries for row in entry["rows"])
-    return Summary(path=run.path, points=len(chosen), resumed=resumed, failed=failed, warned=warned, lint=lint)
+    return Summary(
+        path=run.path,
+        points=len(chosen),
+        resumed=resumed,
+        failed=failed,
+        failed_at_lifetimes=dict(sorted(at_lifetimes.items())),
+        warned=warned,
+        lint=lint,
+    )
 
 
 class _Tasks:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from modelbuilder.errors import FitFailure, InputFileError, RunDirectoryError, WorkspaceError
-from modelbuilder.inference.choice import FoundLimit, LimitRequest, find_limits, open_likelihoods
+from modelbuilder.inference.asymptotic import AsymptoticCalculator
+from modelbuilder.inference.choice import FoundLimit, LimitRequest, bayesian_found, find_limits, open_likelihoods
 from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
+from modelbuilder.inference.on_off import on_off_limit
 from modelbuilder.inference.pyhf_likelihood import PyhfLikelihood
 from modelbuilder.scan.likelihood_files import LikelihoodFiles, find_likelihoods, stated_confidence_level
 from modelbuilder.workspace.files import read_json
@@ -78,8 +80,17 @@ def _limits_of(targets: Sequence[Target], request: LimitRequest) -> Iterator[dic
         [target.workspace for target in targets],
         [() if target.patch is None else (target.patch,) for target in targets],
     )
-    limits = iter(find_limits([one[0] for one in opened if not isinstance(one, WorkspaceError)], request))
-    for target, one in zip(targets, opened, strict=True):
+    exact = [
+        None if isinstance(one, WorkspaceError) else _of_count_and_sideband(target, one[0], request)
+        for target, one in zip(targets, opened, strict=True)
+    ]
+    left = [
+        one[0]
+        for one, limit in zip(opened, exact, strict=True)
+        if limit is None and not isinstance(one, WorkspaceError)
+    ]
+    limits = iter(find_limits(left, request))
+    for target, one, known in zip(targets, opened, exact, strict=True):
         names: dict[str, Any] = {} if target.name is None else {"patch": target.name, "values": list(target.values)}
         if isinstance(one, WorkspaceError):
             if target.name is None:
@@ -87,7 +98,7 @@ def _limits_of(targets: Sequence[Target], request: LimitRequest) -> Iterator[dic
             yield {**names, "method": request.method, "status": INVALID, "detail": str(one)}
             continue
         likelihood, notes = one
-        limit = next(limits)
+        limit = known or next(limits)
         if isinstance(limit, WorkspaceError) and target.name is None:
             raise limit
         yield {
@@ -97,6 +108,35 @@ def _limits_of(targets: Sequence[Target], request: LimitRequest) -> Iterator[dic
             "confidence_level": request.confidence_level,
             **_result(limit, likelihood, notes),
         }
+
+
+def _of_count_and_sideband(
+    target: Target, likelihood: CompiledLikelihood | PyhfLikelihood, request: LimitRequest
+) -> FoundLimit | None:
+    """The Bayesian limit of a count with a sideband, which has a way of its own; None for anything else."""
+    if request.method != "bayesian" or request.prior != "flat" or not isinstance(likelihood, CompiledLikelihood):
+        return None
+    if len(target.workspace["channels"]) != 2:
+        return None
+    try:
+        limit = on_off_limit(whole_workspace(target), confidence_level=request.confidence_level)
+        return None if limit is None else bayesian_found(limit, AsymptoticCalculator(likelihood).discovery())
+    except FitFailure:
+        return None
+
+
+def whole_workspace(target: Target) -> dict[str, Any]:
+    """The workspace of a target with its patch, checked, and its first measurement. Raises WorkspaceError."""
+    from modelbuilder.inference._pyhf_workspace import check_workspace
+
+    checked = check_workspace(target.workspace, patches=() if target.patch is None else (target.patch,))
+    config = {"poi": checked.poi_name, "parameters": checked.model_spec["parameters"]}
+    return {
+        "channels": checked.model_spec["channels"],
+        "measurements": [{"name": checked.measurement_name, "config": config}],
+        "observations": [{"name": name, "data": data} for name, data in checked.observations.items()],
+        "version": "1.0.0",
+    }
 
 
 def _result(

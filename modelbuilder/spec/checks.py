@@ -374,6 +374,12 @@ def _interpretations_fit(
         if interpretation.theory.limits != kind:
             reason = f"{interpretation.model} needs a limit on a {interpretation.theory.limits}; that of this search is on a {kind}"
             yield ("interpretations", name, "model"), reason
+        if interpretation.theory.power == 0 and signal.lifetime is None:
+            reason = (
+                f"{interpretation.theory.coupling} of {interpretation.model} only says how far a particle flies; it needs a"
+                " search at several lifetimes, `signal.lifetime`"
+            )
+            yield ("interpretations", name, "model"), reason
     law = signal.laws.get(INITIAL)
     for name, interpretation in interpretations.items():
         missing = [mass for mass in interpretation.theory.masses if mass not in grid]

@@ -29,7 +29,7 @@ class CombinationSpec(SpecModel):
 
     schema_: Literal["combination/1"] = Field(alias="schema", description="the version of this format: combination/1")
     name: FileName = Field(description="short name for files, such as dark-photon-babar-belle2")
-    title: str
+    title: str = Field(description="for people, in a line")
     papers: list[str] = Field(default_factory=list, description="such as arXiv:2007.13071")
     notes: str | None = Field(None, description="what a reader should know about the combination")
     seed: WholeNumber = Field(1, ge=0, lt=2**63, description="of toys; the searches are simulated with their own seeds")
@@ -199,7 +199,7 @@ def findings(spec: CombinationSpec) -> Iterator[Finding]:
             known = nearest(spec.parameter, search.interpretations) or "; it has none"
             yield ("parameter",), f"found {spec.parameter!r}, which {name} does not interpret its limit in{known}"
             continue
-        if interpretation.theory.power is None:
+        if not interpretation.theory.power:
             reason = (
                 f"with the model {interpretation.model} the signal is no power of the coupling, so that one signal strength"
                 " cannot stand for it in several searches"
@@ -212,7 +212,7 @@ def findings(spec: CombinationSpec) -> Iterator[Finding]:
         for name, one in spec.searches.items()
         if spec.parameter in one.interpretations
     }
-    if len(found) > 1 and None not in found:
+    if len(found) > 1 and None not in found and 0 not in found:
         text = ", ".join(f"{power} in {name}" for power, name in found.items())
         yield ("parameter",), f"the signal is proportional to different powers of {spec.parameter}: {text}"
     yield from _findings_of_lifetimes(spec)

@@ -36,8 +36,8 @@ class Expectation(SpecModel):
     equals: RawValue | None = Field(None, description="a number, with its unit where it has one; needs `within`")
     within: RelativeSize | None = Field(None, description="largest relative difference, such as 5 %")
     between: tuple[RawValue, RawValue] | None = Field(None, description="[low, high]")
-    above: RawValue | None = None
-    below: RawValue | None = None
+    above: RawValue | None = Field(None, description="at each point")
+    below: RawValue | None = Field(None, description="at each point")
     monotonic: Literal["rising", "falling"] | None = Field(None, description="along the points of `at`, in their order")
     why: str | None = Field(None, description="what a failure would mean")
 

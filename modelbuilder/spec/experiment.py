@@ -253,7 +253,7 @@ class TrackingVolume(SpecModel):
 class Tracks(SpecModel):
     """Acceptance and response for charged particles."""
 
-    acceptance: list[PolarRange] = Field(min_length=1)
+    acceptance: list[PolarRange] = Field(min_length=1, description="polar ranges of the tracker; gaps between them")
     minimum_transverse_momentum: Energy
     momentum_resolution: TrackMomentumResolution
     angle_resolution: Angle = Field(description="standard deviation of the direction in each transverse direction")
@@ -280,7 +280,7 @@ class Experiment(SpecModel):
     """An experiment at an e+e- collider."""
 
     schema_: Literal["experiment/1"] = Field(alias="schema", description="the version of this format: experiment/1")
-    name: Name
+    name: Name = Field(description="short name; luminosities of searches with the same name are one parameter")
     title: str = Field(description="the name for figures, such as Belle II")
     beams: Beams
     photons: Photons

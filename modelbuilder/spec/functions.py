@@ -73,8 +73,8 @@ class CsvForm(SpecModel):
         examples=[{"m_a": "m_GeV", "value": "sigma_MeV"}],
     )
     units: dict[str, str] = Field(description="the unit of each", examples=[{"m_a": "GeV", "value": "MeV"}])
-    interpolation: Interpolation = "linear"
-    outside: Literal["error", "nearest"] = "error"
+    interpolation: Interpolation = Field("linear", description="between the points; logarithmic: in the value")
+    outside: Literal["error", "nearest"] = Field("error", description="beyond the ends: refuse, or the nearest value")
     source: Source | None = None
 
 
@@ -88,7 +88,7 @@ class Piece(SpecModel):
 class PiecesForm(SpecModel):
     """Different constants in different ranges of mass; exactly one must hold at each grid point."""
 
-    pieces: list[Piece] = Field(min_length=1)
+    pieces: list[Piece] = Field(min_length=1, description="values with the masses that each holds for")
     source: Source | None = None
 
 

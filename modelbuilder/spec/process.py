@@ -77,14 +77,16 @@ WITH_CROSS_SECTION = ("three-photons", "two-photons", "leptons-photon")
 class DipoleLaw(SpecModel):
     """1 + anisotropy cos^2."""
 
-    law: Literal["dipole"]
+    law: Literal["dipole"] = Field(description="1 + a cos^2")
     anisotropy: Number = Field(description="from -1; 1 is that of a transverse vector into spin 0")
 
 
 class PhotonLaw(SpecModel):
     """Production of photons whose rate has no bound without cuts on the true photons, in the e+e- frame."""
 
-    law: Literal["photon-vector", "three-photons", "two-photons", "leptons-photon"]
+    law: Literal["photon-vector", "three-photons", "two-photons", "leptons-photon"] = Field(
+        description="a law whose photons need cuts, since their rate has no bound"
+    )
     min_energy: PositiveEnergy | None = Field(None, description="least energy of a simulated photon, e+e- frame")
     max_cos: Fraction = Field(description="largest |cos| of a simulated photon to the beams, e+e- frame")
 
@@ -92,14 +94,14 @@ class PhotonLaw(SpecModel):
 class CurrentLaw(SpecModel):
     """chi2 -> chi1 l- l+ through a heavy dark photon."""
 
-    law: Literal["dark-current"]
+    law: Literal["dark-current"] = Field(description="chi2 -> chi1 l l by a vector that is far off its mass shell")
     mediator_mass: PositiveEnergyOfMass = Field(description="mass of the dark photon, with its unit")
 
 
 class VectorLaw(SpecModel):
     """e+e- -> A' h', where the particle table does not know which of the two is the vector."""
 
-    law: Literal["vector-scalar"]
+    law: Literal["vector-scalar"] = Field(description="a vector and a scalar from e+ e-")
     vector: str = Field(description="the particle of spin 1; the other has spin 0")
 
 
@@ -177,9 +179,12 @@ class Lifetimes(SpecModel):
         if any(two <= one for one, two in itertools.pairwise(self.values)):
             reason = "found values that do not rise; write them in rising order"
             raise refusal(reason, ("values",))
-        if self.shape_at is not None and (self.values[0] == 0.0 or self.shape_at == 0.0):
+        if self.shape_at is not None and self.shape_at not in self.values:
+            reason = "found a c tau that is none of `values`; take one of them, so that a row says what was fitted"
+            raise refusal(reason, ("shape_at",))
+        if self.shape_at is not None and self.values[0] == 0.0:
             reason = "a prompt decay has no weights that turn it into another; with shape_at every c tau is above 0"
-            raise refusal(reason, ("values", 0) if self.values[0] == 0.0 else ("shape_at",))
+            raise refusal(reason, ("values", 0))
         return self
 
     @property
@@ -191,8 +196,10 @@ class Lifetimes(SpecModel):
 class VertexEfficiency(SpecModel):
     """Efficiency as a function of the distance of the decay from the detector axis; linear between the points."""
 
-    rho: list[Length] = Field(min_length=2)
-    value: list[Fraction] = Field(min_length=2)
+    rho: list[Length] = Field(min_length=2, description="distances from the detector axis, rising")
+    value: list[Fraction] = Field(
+        min_length=2, description="efficiency at these distances; linear between, constant beyond"
+    )
     source: Source
 
     @model_validator(mode="after")

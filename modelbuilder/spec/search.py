@@ -97,14 +97,14 @@ class LogarithmicSteps(SpecModel):
 
     from_: PositiveEnergy = Field(alias="from")
     to: PositiveEnergy
-    points: WholeNumber = Field(ge=2, le=100_000)
+    points: WholeNumber = Field(ge=2, le=100_000, description="number of masses in equal ratios, both ends included")
     source: Source
 
 
 class ListedPoints(SpecModel):
     """Grid points one by one."""
 
-    values: list[PositiveEnergy] = Field(min_length=1)
+    values: list[PositiveEnergy] = Field(min_length=1, description="the masses, rising")
     source: Source
 
 
@@ -137,8 +137,8 @@ class Gap(SpecModel):
 class GridAxis(SpecModel):
     """The mass hypotheses along one axis: segments in rising order, and gaps."""
 
-    segments: list[Segment] = Field(min_length=1)
-    gaps: list[Gap] = Field(default_factory=list)
+    segments: list[Segment] = Field(min_length=1, description="ranges of mass with their steps, one after the other")
+    gaps: list[Gap] = Field(default_factory=list, description="vetoed ranges of mass")
 
 
 class Signal(Simulated, HasSource):
@@ -197,7 +197,7 @@ class MeasuredTurnOn(SpecModel):
     """Efficiency at points of the quantity; linear between, constant beyond."""
 
     values: list[RawValue] = Field(min_length=2, description="rising values of the quantity")
-    efficiency: list[Fraction] = Field(min_length=2)
+    efficiency: list[Fraction] = Field(min_length=2, description="at these values; linear between, constant beyond")
 
 
 def _kind_of_turn_on(value: object) -> str:
@@ -310,7 +310,9 @@ def dimension_of(quantity: str, at: str = "quantity") -> Dimension:
 class SecondObservable(SpecModel):
     """A second observable of the same events, in equal bins of a fixed range."""
 
-    observable: ObservableText = Field(examples=["recoil_theta_cm(mu+ mu-)"])
+    observable: ObservableText = Field(
+        description="what is measured, with one value in an event", examples=["recoil_theta_cm(mu+ mu-)"]
+    )
     range: tuple[RawValue, RawValue] = Field(description="[low, high], with units; events outside are not counted")
     bins: WholeNumber = Field(ge=1, le=1000, description="number of equal bins of the range")
 
@@ -338,7 +340,9 @@ def _limits(observable: str, range_: tuple[object, object], *within: str) -> tup
 class Channel(SpecModel):
     """An observable and the masses that it is fitted for: in a window that follows the mass, or in a fixed range."""
 
-    observable: ObservableText = Field(examples=["mass2(gamma gamma)", "recoil(mu+ mu-)"])
+    observable: ObservableText = Field(
+        description="what is measured and fitted", examples=["mass2(gamma gamma)", "recoil(mu+ mu-)"]
+    )
     where: Condition | None = Field(None, description="the grid points of this channel; all, if absent")
     resolution: PositiveEnergyOfMass | None = Field(
         None, description="standard deviation of the mass; sets grid, bins and windows"
@@ -636,7 +640,9 @@ AnyBackground = Annotated[
 class LuminositySystematic(SpecModel):
     """The uncertainty of the luminosity, on everything with a rate from simulation."""
 
-    kind: Literal["luminosity"]
+    kind: Literal["luminosity"] = Field(
+        description="the uncertainty of the luminosity, on everything with a rate from simulation"
+    )
     also: list[str] = Field(
         default_factory=list,
         description="stated backgrounds whose expectation is a cross section times the luminosity, not a count in data",
@@ -646,7 +652,7 @@ class LuminositySystematic(SpecModel):
 class ProducedSystematic(SpecModel):
     """The uncertainty of the number of particles that were produced, on the signal."""
 
-    kind: Literal["produced"]
+    kind: Literal["produced"] = Field(description="the uncertainty of the number of particles that were produced")
     also: list[str] = Field(
         default_factory=list, description="backgrounds at a fixed rate that are decays of the same particles"
     )
@@ -655,7 +661,7 @@ class ProducedSystematic(SpecModel):
 class RateSystematic(HasSource):
     """A relative uncertainty of the yield."""
 
-    kind: Literal["rate"]
+    kind: Literal["rate"] = Field(description="changes yields by a factor, the same in all bins")
     size: RelativeSizeOfMass = Field(description="relative, one standard deviation")
     on: list[str] = Field(min_length=1, description="samples: `signal` or names of backgrounds")
 
@@ -678,7 +684,7 @@ Varied = Literal[
 class ShapeSystematic(HasSource):
     """The change of a template when a parameter of the response is varied by one standard deviation."""
 
-    kind: Literal["shape"]
+    kind: Literal["shape"] = Field(description="changes yields bin by bin, as a varied response of the detector does")
     vary: Varied = Field(description="a parameter of the response; photons.resolution: energy and angle together")
     size: RelativeSizeOfMass = Field(description="relative change of the parameter")
     on: list[str] = Field(min_length=1, description="samples: `signal` or names of backgrounds")
@@ -687,7 +693,7 @@ class ShapeSystematic(HasSource):
 class SpuriousSignal(SpecModel):
     """The choice of the background shape: the signal that the fit finds in the simulated shape, as an uncertainty."""
 
-    kind: Literal["spurious-signal"]
+    kind: Literal["spurious-signal"] = Field(description="the signal that a polynomial background leaves by itself")
     of: str = Field(description="the background with the free shape")
     source: Source
 
@@ -701,7 +707,9 @@ Systematic = Annotated[
 class Radiation(SpecModel):
     """Photons radiated along the beams before the collision, by a collinear structure function."""
 
-    initial_state: Literal["collinear", "none"]
+    initial_state: Literal["collinear", "none"] = Field(
+        description="collinear: photons along the beams; none: no photons"
+    )
     source: Source
 
     def acts_on(self, sample: Simulated, topology: Topology) -> bool:
@@ -722,7 +730,9 @@ class Toys(SpecModel):
 class Statistics(SpecModel):
     """How limits are found. The first method is the one of the search; all are reported."""
 
-    methods: list[Method] = Field(min_length=1)
+    methods: list[Method] = Field(
+        min_length=1, description="how limits are found; the first is that of the search, all are reported"
+    )
     confidence_level: Fraction
     prior: Prior = Field(default="flat", description="of the signal strength, for `bayesian`: flat or 1/sqrt(mu)")
     band_toys: WholeNumber | None = Field(
@@ -745,14 +755,14 @@ class Statistics(SpecModel):
 class PseudoData(SpecModel):
     """Simulated data without signal, Poisson distributed, from a seed."""
 
-    kind: Literal["pseudo"]
-    seed: WholeNumber = Field(ge=0, lt=2**63)
+    kind: Literal["pseudo"] = Field(description="data drawn from the expected background")
+    seed: WholeNumber = Field(ge=0, lt=2**63, description="of the random numbers")
 
 
 class AsimovData(SpecModel):
     """The expected background itself as data."""
 
-    kind: Literal["asimov"]
+    kind: Literal["asimov"] = Field(description="the expected background itself")
 
 
 Data = Annotated[PseudoData | AsimovData, Discriminator("kind")]
@@ -763,7 +773,7 @@ class SearchSpec(SpecModel):
 
     schema_: Literal["search/1"] = Field(alias="schema", description="the version of this format: search/1")
     name: FileName = Field(description="short name for files, such as belle2-alp-gammagamma-2018")
-    title: str
+    title: str = Field(description="for people: the process, in a line")
     papers: list[str] = Field(default_factory=list, description="such as arXiv:2007.13071")
     notes: str | None = Field(None, description="what a reader should know about the inputs")
     experiment: Experiment = Field(description="path of the experiment file, relative to this one")

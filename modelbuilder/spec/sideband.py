@@ -59,6 +59,6 @@ AnySideband = Annotated[
 class TransferSystematic(HasSource):
     """A relative uncertainty of the transfer factor between a sideband and the window."""
 
-    kind: Literal["transfer"]
+    kind: Literal["transfer"] = Field(description="the uncertainty of the transfer factor")
     size: RelativeSizeOfMass = Field(description="relative, one standard deviation")
     on: list[str] = Field(min_length=1, description="the background whose rate the sideband measures")

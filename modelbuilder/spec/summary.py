@@ -9,7 +9,8 @@ from modelbuilder.spec.combination import shared_systematics
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
 from modelbuilder.spec.plane import PlaneChannel
-from modelbuilder.spec.search import Background, BernsteinShape, PseudoData, Signal
+from modelbuilder.spec.search import Background, BernsteinShape, Channel, PseudoData, Signal
+from modelbuilder.spec.sideband import AnySideband, SidebandElsewhere
 from modelbuilder.spec.tree import Scalar, walk
 
 
@@ -90,6 +91,11 @@ def _summary(search: LoadedSearch) -> Iterator[str]:
     texts = [f"{f'{name} ' if len(ranges) > 1 else ''}{low:g} to {high:g} GeV" for name, (low, high) in named]
     where = f", where {spec.grid_where}" if spec.grid_where else ""
     yield f"grid         {len(search.points)} points, {', '.join(texts)}{where}"
+    lifetime = spec.signal.lifetime
+    if lifetime is not None:
+        how = "each fitted" if lifetime.shape_at is None else f"the shape at {lifetime.shape_at:g} cm"
+        ends = f"{lifetime.values[0]:g} to {lifetime.values[-1]:g} cm"
+        yield f"lifetimes    {len(lifetime.values)} c tau of {lifetime.of}, {ends}, {how}"
     for name, channel in spec.channels.items():
         number = sum(point.channel == name for point in search.points)
         if isinstance(channel, PlaneChannel):
@@ -97,6 +103,8 @@ def _summary(search: LoadedSearch) -> Iterator[str]:
         else:
             seen = channel.observable
         yield f"channel      {name}: {seen}, {number} points, {channel.where or 'everywhere'}"
+        if isinstance(channel, Channel) and channel.sideband is not None:
+            yield f"sideband     {name}: {_sideband(channel.sideband)}"
     if spec.final_state is not None:
         vetoed = f"; vetoed {', '.join(spec.final_state.vetoed)}" if spec.final_state.vetoed else ""
         yield f"final state  {' '.join(spec.final_state.found)}{vetoed}"
@@ -111,6 +119,14 @@ def _summary(search: LoadedSearch) -> Iterator[str]:
         on = getattr(systematic, "on", None) or [getattr(systematic, "of", "all with a rate from simulation")]
         yield f"systematic   {name}: {systematic.kind} on {', '.join(on)}"
     yield from _last_lines(search)
+
+
+def _sideband(sideband: AnySideband) -> str:
+    if isinstance(sideband, SidebandElsewhere):
+        return sideband.title
+    if sideband.range is not None:
+        return f"{sideband.range[0]} to {sideband.range[1]}, beside the window"
+    return f"{sideband.window:g} resolutions of the same observable, beside the window"
 
 
 def _number_of(signal: Signal) -> str:

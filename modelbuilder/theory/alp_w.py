@@ -41,8 +41,9 @@ def width(mass: float, coupling: float) -> float:
 
 
 def decay_length(mass: float, coupling: float) -> float:
-    """c tau in cm, the only decay being that to two photons."""
-    return HBARC / width(mass, coupling)
+    """c tau in cm, the only decay being that to two photons; infinite without mass or coupling."""
+    total = width(mass, coupling)
+    return HBARC / total if total > 0.0 else math.inf
 
 
 def _to_photons(_: float, masses: tuple[float, ...], coupling: float, parameters: Parameters) -> float:

@@ -70,8 +70,9 @@ def widths(mass: float, mixing2: float) -> Widths:
 
 
 def decay_length(mass: float, mixing2: float) -> float:
-    """c tau of a Dirac N in cm."""
-    return HBARC / widths(mass, mixing2).total
+    """c tau of a Dirac N in cm; infinite without mixing."""
+    total = widths(mass, mixing2).total
+    return HBARC / total if total > 0.0 else math.inf
 
 
 def production(mass: float, mixing2: float) -> float:

@@ -67,7 +67,8 @@ class Model:
 
     coupling: usual column name, with unit.    unit: of it, empty for a number.    symbol: for figures.
     law: of the production vertex of e+ e-, as in `signal.laws`; None where the model says nothing of that vertex.
-    power: the rate is proportional to coupling**power; None where the coupling changes the rate in another way.
+    power: the rate is proportional to coupling**power; None where the coupling changes the rate in another way, 0 where it
+    only says how far a particle flies.
     rate(sqrt_s, masses, coupling, parameters): what `limits` says, times the branching fraction of the decay that is
     searched for, times the probability to be seen where that depends on the coupling. A cross section is in fb, a
     branching fraction or a ratio of two a number. GeV, GeV. Zero where it is not possible.
@@ -91,12 +92,12 @@ class Model:
         """The couplings that a limit on the rate excludes: all g >= 0 with rate(g) >= limit.
 
         limit: on the rate, in its unit. A number is a limit at the lifetime that the signal was simulated with, whatever
-        the model says of it. For a model with a lifetime it may be a function of c tau (cm), with jumps and kinks,
+        the model says of it; with a power of 0 it excludes all couplings or none. For a model with a lifetime it may be a function of c tau (cm), with jumps and kinks,
         infinite where nothing is excluded; then g is excluded where rate(g) >= limit(c tau(g)).
 
         Where the rate is no power of g, or the limit a function, both are looked at from 1e-16 to 1e4, peaks and dips of
         their ratio are found between the points, and the edges are roots to 1e-12 of their value. A limit that is finite
-        in less than a tenth of a factor of ten of g may be overlooked. Raises ValueError for a limit below zero, or no
+        in less than 5 % of g may be overlooked. Raises ValueError for a limit below zero, or no
         number, and for a function where the model has no lifetime.
         """
         if callable(limit):
@@ -110,11 +111,21 @@ class Model:
         if limit == 0.0:
             return Excluded(intervals=((0.0, math.inf),))
         if self.power is not None:
-            unit = self.rate(sqrt_s, masses, 1.0, parameters)
+            unit = _unit_rate(self.rate, sqrt_s, masses, tuple(sorted(parameters.items())))
             if unit <= 0.0 or math.isinf(limit):
                 return Excluded(intervals=())
+            if self.power == 0:
+                return Excluded(intervals=((0.0, math.inf),) if unit >= limit else ())
             return Excluded(intervals=(((limit / unit) ** (1.0 / self.power), math.inf),))
         return Excluded(intervals=_Search(self, sqrt_s, masses, parameters, limit).intervals())
+
+
+@lru_cache(maxsize=64)
+def _unit_rate(
+    rate: Rate, sqrt_s: float, masses: tuple[float, ...], parameters: tuple[tuple[str, float | str], ...]
+) -> float:
+    """For a coupling of 1; asked for by every band of every method."""
+    return rate(sqrt_s, masses, 1.0, dict(parameters))
 
 
 @dataclass(frozen=True)

@@ -290,14 +290,18 @@ class _Builder:
         sideband = self.templates.sideband if self.window is None else self.templates
         if sideband is None:
             return 1.0, _parameter(rate, 1.0, MAX_RATE)
+        window = self.templates if self.window is None else self.window
         expected = sideband.backgrounds[name].nominal.total
+        for where, total in (("sideband", expected), ("window", window.backgrounds[name].nominal.total)):
+            if total <= 0.0 and self.window is not None:
+                text = (
+                    f"nothing is expected in the {where}, so that the sideband does not tell how much of this background"
+                    " is in the window"
+                )
+                self._note("error", f"empty-{where}", name, text, "channels", self.point.channel, "sideband")
         if expected <= 0.0:
-            if self.window is not None:
-                text = "nothing is expected in the sideband, so that it cannot measure this background; make it wider"
-                self._note("error", "empty-sideband", name, text, "channels", self.point.channel, "sideband")
             return 1.0, _parameter(rate, 1.0, MAX_RATE)
         nominal = max(expected, LEAST_IN_SIDEBAND)
-        window = self.templates if self.window is None else self.window
         events = float(window.observation.sum() + sideband.observation.sum())
         return nominal / expected, _parameter(rate, expected / nominal, MAX_RATE * max(1.0, (events + 2.0) / nominal))
 
@@ -409,6 +413,8 @@ class _Builder:
             self._note("warning", "not-smooth", name, text, "backgrounds", name, "smooth")
 
     def _check_window(self) -> None:
+        if self.templates.efficiency == 0.0:
+            return  # nothing is left of the signal at this lifetime
         channel, second = self.spec.channels[self.point.channel], self.templates.second
         found = self.templates.signal.nominal
         shape = (-1, 1 if second is None else second.n_bins)

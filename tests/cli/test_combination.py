@@ -80,6 +80,13 @@ def test_from_the_file_to_the_limits(cli: Cli, combination: Path) -> None:
     drawn = cli("plot", "out", "--point", "3").output.splitlines()
     assert "out/figures/postfit_m_a_3p0000_two.png" in drawn
     assert cli("significance", "out", "--toys", "100", "--json").document["points"] == 2
+    published = cli("publish", "out", "-o", "bundle")
+    assert published.code == 0, published.errors
+    assert cli("unpack", "bundle/submission.tar.gz", "-o", "elsewhere").code == 0
+    found = {item["patch"]: item["observed"] for item in cli("limit", "elsewhere", "--json").document}
+    assert found == pytest.approx({item["patch"]: item["observed"] for item in limits}, rel=1e-6)
+    likelihoods = Path("bundle/likelihoods/index.csv").read_text(encoding="utf-8").splitlines()
+    assert likelihoods[0] == "patch,m_a_gev,folder,reference_g_agammagamma_per_gev"
     again = cli("run", combination, "-o", "out", "--jobs", "1")
     assert again.code == 2
     assert "holds a run of another spec (both, digest " in again.errors

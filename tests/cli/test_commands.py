@@ -160,7 +160,7 @@ def test_simulate_writes_what_was_asked_for(cli: Cli, tmp_path: Path) -> None:
     found = cli(*arguments, "-o", json_file, "--plot")
     assert found.code == 0
     printed = json.loads(found.output)
-    assert printed["files"] == [str(json_file), str(tmp_path / "a.pdf"), str(tmp_path / "a.png")]
+    assert printed["files"] == [str(json_file), *(str(tmp_path / name) for name in ("a.pdf", "a.png", "a.csv"))]
     assert all(Path(name).stat().st_size > 1000 for name in printed["files"])
     histograms = from_uhi_json(json_file.read_text(encoding="utf-8"))
     assert set(histograms) >= {"signal", "signal/tracking/up", "signal/tracking/down"}
@@ -417,7 +417,7 @@ def test_run_as_json(cli: Cli, specs: Path) -> None:
     assert {k: document[k] for k in ("run", "points", "resumed", "failed")} == {
         "run": "out", "points": 2, "resumed": 0, "failed": {},
     }  # fmt: skip
-    assert len(document["figures"]) == 4
+    assert len(document["figures"]) == 6
     assert all(Path(figure).is_file() for figure in document["figures"])
     assert "2 of 2 points" in found.errors
     with Path("out/limits.csv").open(encoding="utf-8", newline="") as stream:
@@ -839,7 +839,7 @@ def test_fit_options(cli: Cli, tmp_path: Path) -> None:
     assert good["toys_p_value_interval"][0] < good["toys_p_value"] < good["toys_p_value_interval"][1]
     seeds = [cli("fit", path, "--json", "--toys", "200", "--seed", seed).document for seed in range(3)]
     assert len({document["goodness_of_fit"]["toys_p_value"] for document in seeds}) > 1
-    names = [f"{name}{suffix}" for name in ("pulls", "correlation", "ranking") for suffix in (".pdf", ".png")]
+    names = [f"{name}{suffix}" for name in ("pulls", "correlation", "ranking") for suffix in (".pdf", ".png", ".csv")]
     assert found["figures"] == [str(tmp_path / "figures" / name) for name in names]
     assert all(Path(name).is_file() for name in found["figures"])
     text = cli("fit", path, "--impacts", "--toys", "200", "--plot", tmp_path / "figures").output
@@ -862,7 +862,7 @@ def test_fit_with_a_patchset(cli: Cli, tmp_path: Path) -> None:
     found = cli("fit", path, *options, "--json").document
     assert [(item["patch"], item["values"]) for item in found] == [("m_5", [5.0]), ("m_10", [10.0])]
     assert found[0]["poi_hat"] == pytest.approx(2.0 * found[1]["poi_hat"], rel=1e-6)
-    assert [Path(name).name for name in found[1]["figures"][::2]] == ["pulls_m_10.pdf", "correlation_m_10.pdf"]
+    assert [Path(name).name for name in found[1]["figures"][::3]] == ["pulls_m_10.pdf", "correlation_m_10.pdf"]
     assert all(Path(name).is_file() for item in found for name in item["figures"])
 
 

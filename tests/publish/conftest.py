@@ -124,7 +124,7 @@ def _head(name: str, mass: float) -> Json:
     return {
         "point": name,
         "m_a_gev": mass,
-        "channel": "plane",
+        "channel": "diphoton",
         "confidence_level": 0.9,
         "data": "pseudo:2018",
         "signal_efficiency": 0.2,

@@ -123,7 +123,7 @@ def test_likelihoods_too_large_for_an_upload(make_run: MakeRun, tmp_path: Path) 
     """Catches parts that lose a point, or an upload that HEPData would refuse."""
     rng = np.random.default_rng(1)  # numbers that cannot be compressed
     many = [window(rng.uniform(1, 2, 30), rng.uniform(8, 9, 30), rng.poisson(8.5, 30).tolist()) for _ in range(9)]
-    run = make_run([json.loads(json.dumps(item, default=float)) for item in many])
+    run = make_run([json.loads(json.dumps(item, default=float)) for item in many], edges=[range(31)] * 9)
     whole = publish_run(run, tmp_path / "whole")
     size = (tmp_path / "whole" / "hepdata" / "likelihoods.tar.gz").stat().st_size
     options = Options(max_upload_bytes=whole.archive_bytes - 1, likelihoods_at="https://doi.org/10.1234/5678")

@@ -38,7 +38,13 @@ def table(values: tuple[float | str | None, ...], bands: tuple[tuple[Band, ...],
 
 def submission(*tables: Table) -> Submission:
     return Submission(
-        comment="x", licence="CC0", cm_energy=10.58, reaction="E+ E- --> X", phrases=("a",), resources=(), tables=tables
+        comment="x",
+        licence="CC0",
+        cm_energies=(10.58,),
+        reactions=("E+ E- --> X",),
+        phrases=("a",),
+        resources=(),
+        tables=tables,
     )
 
 

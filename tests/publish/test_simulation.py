@@ -270,11 +270,11 @@ def test_files(tmp_path: Path) -> None:
     """Invariant: the same bytes twice, by suffix or both, nothing else; catches a date, and a point in a name."""
     start = peak(5000)
     written = simulation.draw_observable(tmp_path / "a" / "m_a=1.5", start)
-    assert [path.name for path in written] == ["m_a=1.5.pdf", "m_a=1.5.png"]
+    assert [path.name for path in written] == ["m_a=1.5.pdf", "m_a=1.5.png", "m_a=1.5.csv"]
     single = simulation.draw_observable(tmp_path / "a" / "b.png", start)
-    assert [path.name for path in single] == ["b.png"]
+    assert [path.name for path in single] == ["b.png", "b.csv"]
     pdf = simulation.draw_observable(tmp_path / "a" / "b.pdf", start)
-    assert sorted((tmp_path / "a").iterdir()) == sorted([*written, *single, *pdf])
+    assert sorted((tmp_path / "a").iterdir()) == sorted({*written, *single, *pdf})
     assert single[0].read_bytes() == written[1].read_bytes()
     assert pdf[0].read_bytes() == written[0].read_bytes()
     assert pdf[0].read_bytes().startswith(b"%PDF")

@@ -149,7 +149,7 @@ def test_what_only_some_searches_say(combination: Callable[..., LoadedCombinatio
     invisible = "interpretations: {%s: {model: alp-photon}, g_b_per_gev: {model: alp-photon-invisible, branching_fraction: %s, source: assumption}}"
     one, two = (f"{own}, {invisible % (G, fraction)}" for fraction in ("0.5", "0.25"))
     found = combination("{kind: asimov}", ONE_MASS, one=one, two=two)
-    assert found.spec.has_one_cross_section
+    assert found.spec.has_one_rate
     (row, _) = rows_at(found)
     assert "g_b_per_gev_observed" not in row
     assert "g_b_per_gev follows from the signal strength in another way in each search" in row["warnings"]
@@ -157,7 +157,7 @@ def test_what_only_some_searches_say(combination: Callable[..., LoadedCombinatio
     assert row["g_b_per_gev_observed"] == pytest.approx(math.sqrt(2.0) * row[f"{G}_observed"], rel=1e-9)
     beams = "experiment: {beams: {electron_energy: 8.0 GeV, source: assumption}}"
     other = combination("{kind: asimov}", ONE_MASS, one=own, two=f"{own}, {beams}")
-    assert not other.spec.has_one_cross_section
+    assert not other.spec.has_one_rate
     (row, _) = rows_at(other)
     assert [name for name in row if name.startswith("cross_section")] == []
 
@@ -251,14 +251,14 @@ def test_figures(run: Path, both: LoadedCombination, tmp_path: Path) -> None:
     assert isinstance(loaded, LoadedCombination)
     path = tmp_path / "out"
     shutil.copytree(run, path)
-    drawn = [found.stem for found in figures.draw_limit_figures(loaded, path, rows)[::2]]
+    drawn = [found.stem for found in figures.draw_limit_figures(loaded, path, rows)[::3]]
     quantities = ("cross_section_fb", G)
     assert drawn == [
         f"limit_{quantity}_{method}" for quantity in quantities for method in ("cls", "profile-likelihood")
     ]
     row = next(row for row in rows if row["m_a_gev"] == 2.0)
     name = row["point"]
-    drawn = [found.stem for found in figures.draw_point_figures(loaded, path, row)[::2]]
+    drawn = [found.stem for found in figures.draw_point_figures(loaded, path, row)[::3]]
     assert drawn == [f"{kind}_{name}_{search}" for search in ("one", "two") for kind in ("templates", "postfit")] + [
         f"pulls_{name}"
     ]

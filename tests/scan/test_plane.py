@@ -48,7 +48,11 @@ def whole(search: LoadedSearch, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader((path / "limits.csv").read_text(encoding="utf-8").splitlines()))
+    return numbers_of(path / "limits.csv")
+
+
+def numbers_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
 def test_two_jobs_and_a_resumed_run_have_the_same_bits(
@@ -148,12 +152,31 @@ def test_maps_and_slices(search: LoadedSearch, whole: Path) -> None:
 
 
 def test_figures(search: LoadedSearch, whole: Path) -> None:
-    """Every figure is made; a spectrum of one number is refused, and so is a significance along a line."""
+    """Every figure is made, with the numbers of the rows; a spectrum of one number is refused, and so is a significance
+    along a line. Catches a table of another point, quantity or method than its figure.
+    """
     _, rows = load_run(whole)
     names = {path.name for path in draw_limit_figures(search, whole, rows)}
     for quantity in ("cross_section_fb", "eps2_alpha_d"):
         for what in ("map", "against_m_Ap", "against_m_hp"):
             assert {f"limit_{quantity}_bayesian_{what}.png", f"limit_{quantity}_bayesian_{what}.pdf"} <= names
+    limits = {(row["m_Ap_gev"], row["m_hp_gev"]): row for row in rows_of(whole) if row["method"] == "bayesian"}
+    for what in ("map", "against_m_Ap", "against_m_hp"):
+        numbers = numbers_of(whole / "figures" / f"limit_cross_section_fb_bayesian_{what}.csv")
+        assert len(numbers) == len(limits) if what == "map" else 8 <= len(numbers) < len(limits)
+        for one in numbers:
+            shared = one.keys() & next(iter(limits.values())).keys()
+            assert {"cross_section_fb_observed", "cross_section_fb_expected"} <= shared
+            if what == "against_m_Ap":  # the panel has the mass that was asked for, not that of each point
+                near = [row for (first, _), row in limits.items() if float(first) == float(one["m_Ap_gev"])]
+                assert any(
+                    float(row["cross_section_fb_observed"]) == float(one["cross_section_fb_observed"]) for row in near
+                )
+                continue
+            row = limits[one["m_Ap_gev"], one["m_hp_gev"]]
+            assert all(
+                float(one[name] or "nan") == pytest.approx(float(row[name] or "nan"), nan_ok=True) for name in shared
+            )
     with pytest.raises(RunDirectoryError, match="one number each, without a spectrum"):
         draw_point_figures(search, whole, rows[0])
     with pytest.raises(RunDirectoryError, match="a global significance is worked out along one mass only"):

@@ -115,6 +115,10 @@ WITH_LAW = f"""{DARK_PHOTON}
 signal:
   laws: {{e+ e-: {{law: photon-vector, min_energy: 0.5 GeV, max_cos: 0.95}}}}
 """
+DARK_HIGGS = (
+    "epsilon: 1e-3, alpha_d: 0.1, m_dark_photon: 3 GeV, m_chi1: 1 GeV, splitting: 0.4 GeV, final: muons,"
+    " chi2_lifetime: 2 cm, chi2_reach: 50 cm, source: assumption"
+)
 NOT_FITTING = {
     "law with cuts": (
         OLD,
@@ -130,6 +134,16 @@ NOT_FITTING = {
         OLD,
         "interpretations: {x: {model: dark-higgsstrahlung, decay: three-pairs}}",
         "A:15:23: interpretations.x.model: dark-higgsstrahlung needs m_Ap and m_hp in the grid, which has m_a",
+    ),
+    "a branching fraction": (
+        OLD,
+        "interpretations: {g_per_gev: {model: alp-w, decay: B+ -> K+}}",
+        "A:15:31: interpretations.g_per_gev.model: alp-w needs a limit on a branching fraction; that of this search is on a cross section",
+    ),
+    "a coupling that is known by the lifetime": (
+        OLD,
+        f"interpretations: {{theta: {{model: inelastic-dark-higgs, {DARK_HIGGS}}}}}",
+        "A:15:27: interpretations.theta.model: sin_theta of inelastic-dark-higgs only says how far a particle flies; it needs a search at several lifetimes, `signal.lifetime`",
     ),
     "number without source": (
         OLD,

@@ -244,7 +244,7 @@ CASES: list[tuple[str, str, str, str, list[str]]] = [
         "kind: luminosity",
         "kind: luminousity",
         [
-            "A:110:10: systematics.lumi.kind: found 'luminousity'; expected 'luminosity', 'rate', 'shape' or 'spurious-signal'; did you mean 'luminosity'?"
+            "A:110:10: systematics.lumi.kind: found 'luminousity'; expected 'luminosity', 'produced', 'rate', 'shape', 'spurious-signal' or 'transfer'; did you mean 'luminosity'?"
         ],
     ),
     (
@@ -540,7 +540,9 @@ CASES: list[tuple[str, str, str, str, list[str]]] = [
         "A",
         "{kind: luminosity}",
         "{}",
-        ["A:110:3: systematics.lumi.kind: missing; expected 'luminosity', 'rate', 'shape' or 'spurious-signal'"],
+        [
+            "A:110:3: systematics.lumi.kind: missing; expected 'luminosity', 'produced', 'rate', 'shape', 'spurious-signal' or 'transfer'"
+        ],
     ),
     (
         "no method",
@@ -946,8 +948,8 @@ def test_all_faults_at_once_in_the_order_of_the_file(edit: Edit, problems: Probl
         "A:14:1: seed: the key stands twice; it was first given on line 13",
         "A:21:52: signal.efficiency.table.value[1]: found 1.2; it must be at most 1 (100 %)",
         (
-            "A:111:10: systematics.lumi.kind: found 'luminousity'; expected 'luminosity', 'rate', 'shape' or "
-            "'spurious-signal'; did you mean 'luminosity'?"
+            "A:111:10: systematics.lumi.kind: found 'luminousity'; expected 'luminosity', 'produced', 'rate', 'shape', "
+            "'spurious-signal' or 'transfer'; did you mean 'luminosity'?"
         ),
         "A:140:3: statistics.confidence_levle: unknown key 'confidence_levle'; did you mean 'confidence_level'?",
         (

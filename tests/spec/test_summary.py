@@ -55,12 +55,13 @@ def test_summary_lines(specs: Path) -> None:
     """Golden: catches a value that is shown in another unit than it says, and a part of the search that is left out."""
     search = load_search(specs)
     lines = summary_lines(search)
-    assert lines[:7] == [
+    assert lines[:8] == [
         "belle2-alp-gammagamma-2018: e+ e- -> gamma a, a -> gamma gamma",
         "papers       arXiv:2007.13071",
         "experiment   Belle II, sqrt(s) = 10.5796 GeV",
         "luminosity   0.445 fb^-1 +- 0.67 %",
         "signal       e+ e- -> gamma a, a -> gamma gamma; 200000 events per point",
+        "limit on     cross section times branching fraction, at lowest order",
         "coupling     g_agammagamma_per_gev: alp-photon",
         f"grid         {len(search.points)} points, 0.2 to {search.points[-1].mass:g} GeV",
     ]

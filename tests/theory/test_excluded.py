@@ -96,6 +96,18 @@ def test_no_limit_and_a_limit_of_zero(power: int | None) -> None:
     assert not closed.contains(1.0)
 
 
+def test_a_coupling_that_only_says_how_far_it_flies() -> None:
+    """By hand: at one lifetime all couplings or none; with a limit for each, those whose lifetime is in the window."""
+    one = model(lambda g: 2.0, 0, lambda g: 1e-8 / g**2)
+    assert excluded(one, 2.0).intervals == ((0.0, math.inf),)
+    assert excluded(one, 2.1).intervals == ()
+    (edges,) = lifetimes(excluded(one, lambda t: 1.0 if 0.01 <= t <= 5 else 3.0))
+    assert edges == pytest.approx((5, 0.01), rel=1e-11, abs=0)
+    assert lifetimes(excluded(one, lambda t: 2.0 if 0.01 <= t <= 5 else math.inf)) == [
+        pytest.approx((5, 0.01), rel=1e-11)
+    ]
+
+
 @pytest.mark.parametrize("limit", [-1.0, math.nan])
 def test_a_limit_that_is_none(limit: float) -> None:
     """Catches a coupling from a number that is no limit."""

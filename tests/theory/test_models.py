@@ -40,7 +40,7 @@ NUMBERS: dict[str, float] = {
     "chi2_lifetime": 5.0,
     "chi2_reach": 100.0,
 }
-POWERS = [name for name in sorted(MODELS) if MODELS[name].power is not None]
+POWERS = [name for name in sorted(MODELS) if MODELS[name].power]
 
 
 def read(name: str | Path) -> list[dict[str, str]]:

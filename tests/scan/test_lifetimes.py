@@ -1,0 +1,101 @@
+"""Limits at given lifetimes, and the couplings that say how far a particle flies."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from modelbuilder.scan.lifetimes import LimitOfLifetime, excluded
+from modelbuilder.theory.model import Model
+from modelbuilder.theory.models import MODELS
+
+CTAUS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
+
+
+def flying(rate_at_1: float, ctau_at_1: float) -> Model:
+    """Rate and width proportional to the square of the coupling."""
+    return Model(
+        coupling="g",
+        unit="",
+        symbol="g",
+        law=None,
+        power=2,
+        limits="branching fraction",
+        rate=lambda sqrt_s, masses, g, parameters: rate_at_1 * g**2,
+        lifetime=lambda masses, g, parameters: ctau_at_1 / g**2,
+    )
+
+
+def test_a_limit_that_is_a_power_of_the_lifetime_is_interpolated_exactly() -> None:
+    """Closed form. Catches an interpolation in other variables than the logarithms."""
+    curve = LimitOfLifetime(CTAUS, [1e-7 * ctau**0.5 for ctau in CTAUS])
+    for ctau in (0.001, 0.0042, 0.5, 77.0, 100.0):
+        assert curve(ctau) == pytest.approx(1e-7 * ctau**0.5, rel=1e-12)
+        assert math.exp(curve.logs(np.array([ctau]))[0]) == pytest.approx(curve(ctau), rel=1e-12)
+
+
+def test_nothing_is_known_beyond_the_lifetimes_or_beside_a_failure() -> None:
+    """Catches extrapolation, and a line drawn through a point that failed."""
+    curve = LimitOfLifetime(CTAUS, [1e-7, 1e-7, math.nan, 1e-7, 1e-7, math.inf])
+    for ctau in (0.0, 9e-4, 0.02, 0.1, 0.5, 11.0, 100.0, 101.0):
+        assert curve(ctau) == math.inf
+    for ctau in (0.001, 0.005, 0.01, 1.0, 3.0, 10.0):
+        assert curve(ctau) == pytest.approx(1e-7)
+    assert [(found[0], found[-1]) for found in curve.samples()] == [(0.001, 0.01), (1.0, 10.0)]
+
+
+def test_a_prompt_decay_is_joined_to_the_first_lifetime() -> None:
+    """Closed form: the logarithm is linear in c tau from 0."""
+    curve = LimitOfLifetime((0.0, 0.1, 1.0), (1e-7, 4e-7, 1e-6))
+    assert curve(0.05) == pytest.approx(2e-7)
+    assert curve(0.0) == pytest.approx(1e-7, rel=1e-12)
+
+
+def test_both_edges_in_closed_form() -> None:
+    """Excluded is where rate g^2 reaches 1e-7 (ctau/1 cm)^a, with ctau = c/g^2: two powers, each with one edge.
+
+    A limit that falls as 1/ctau^2 below 0.1 cm and rises as ctau above 1 cm closes the region on both sides. Catches an
+    edge on the wrong branch, or couplings taken for lifetimes.
+    """
+    limits = [1e-7 * (0.1 / ctau) ** 2 if ctau < 0.1 else 1e-7 * max(ctau, 1.0) for ctau in CTAUS]
+    model = flying(rate_at_1=1.0, ctau_at_1=1e-7)
+    found = excluded(model, 10.58, (1.0,), LimitOfLifetime(CTAUS, limits), {})
+    # long lifetimes: g^2 >= 1e-7 (1e-7/g^2)/1 -> g = 1e-7^(1/2); there ctau = 1 cm, the kink
+    assert found.lower == pytest.approx(math.sqrt(1e-7), rel=1e-6)
+    # short ones: g^2 = 1e-7 (0.1 g^2/1e-7)^2 -> g^2 = 1e-5, where ctau = 0.01 cm
+    assert found.upper == pytest.approx(math.sqrt(1e-5), rel=1e-6)
+    # a weaker limit moves both edges together
+    weaker = excluded(model, 10.58, (1.0,), LimitOfLifetime(CTAUS, [3.0 * limit for limit in limits]), {})
+    assert weaker.upper is not None
+    assert found.lower < weaker.lower < weaker.upper < found.upper
+
+
+@pytest.mark.parametrize(("name", "mass"), [("alp-w", 0.3), ("dark-scalar", 0.25), ("alp-fermion", 0.4)])
+@pytest.mark.parametrize("level", [1e-9, 1e-8, 1e-7, 1e-6, 1e-5])
+def test_the_fast_way_agrees_with_the_search_in_the_coupling(name: str, mass: float, level: float) -> None:
+    """Second method: `Model.excluded`, which knows no powers. Catches a lifetime that is no power of the coupling."""
+    theory = MODELS[name]
+    parameters = {
+        "alp-w": {"decay": "B+ -> K+", "form_factors": "ball-zwicky"},
+        "dark-scalar": {"decay": "B+ -> K+", "final": "muons", "form_factors": "ball-zwicky"},
+        "alp-fermion": {"decay": "B+ -> K+", "final": "muons", "cutoff": 1000.0, "leptons_up_to": 1.0,
+                        "form_factors": "ball-zwicky"},
+    }[name]  # fmt: skip
+    shape = [1e4, 30.0, 2.0, 1.0, 4.0, 40.0]
+    curve = LimitOfLifetime(CTAUS, [level * value for value in shape])
+    fast = excluded(theory, 10.58, (mass,), curve, parameters)
+    slow = theory.excluded(10.58, (mass,), curve, parameters)
+    assert len(fast.intervals) == len(slow.intervals)
+    for one, two in zip(fast.intervals, slow.intervals, strict=True):
+        assert one == pytest.approx(two, rel=1e-8)
+
+
+def test_prompt_decays_are_excluded_up_to_any_coupling() -> None:
+    """With a limit at c tau = 0 nothing reopens."""
+    model = flying(rate_at_1=1.0, ctau_at_1=1e-7)
+    found = excluded(model, 10.58, (1.0,), LimitOfLifetime((0.0, 0.1, 1.0, 10.0), (1e-7, 2e-7, 1e-5, 1e-3)), {})
+    assert found.upper is None
+    slow = model.excluded(10.58, (1.0,), LimitOfLifetime((0.0, 0.1, 1.0, 10.0), (1e-7, 2e-7, 1e-5, 1e-3)), {})
+    assert found.lower == pytest.approx(slow.lower, rel=1e-8)

@@ -1,0 +1,1 @@
+"""What the documentation site has beyond its pages: `mkdocs build` calls `hooks`."""
