@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from modelbuilder.histograms.look import Look
     from modelbuilder.scan.run import Progress, Summary
+    from modelbuilder.spec.check_file import Checked
     from modelbuilder.spec.load import Loaded
 
 app = typer.Typer(
@@ -48,6 +50,15 @@ Points = Annotated[
     int | None, typer.Option("--points", min=1, metavar="N", help="Only N masses, spread over the grid; default: all.")
 ]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Processes; default: one per processor.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        envvar="MODELBUILDER_CACHE",
+        help="Folder of simulations: what is there is not simulated again, what is not goes there. Numbers stay the same.",
+    ),
+]
 Threads = Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Threads; default: one per processor.")]
 Target = Annotated[
     Path,
@@ -162,7 +173,7 @@ def validate(specs: Specs, root: Root = None, as_json: Json = False) -> None:
     """Check specs and print all their problems, one per line: file:line:column: path: message."""
     from modelbuilder.spec.check_file import check_file
 
-    found = {spec: check_file(spec, root=root) for spec in specs}
+    found = {spec: _with_bins(spec, check_file(spec, root=root), root) for spec in specs}
     problems = [problem for result in found.values() for problem in result.problems]
     if as_json:
         keys = ("file", "line", "column", "path", "message")
@@ -175,6 +186,19 @@ def validate(specs: Specs, root: Root = None, as_json: Json = False) -> None:
                 _print(f"{spec}: fine: {result.summary}")
     if problems:
         raise typer.Exit(2)
+
+
+def _with_bins(spec: Path, checked: Checked, root: Path | None) -> Checked:
+    """The same with what only the binning of the channels tells of files of data and backgrounds."""
+    if checked.problems or not checked.has_files:
+        return checked
+    from modelbuilder.scan.points import check_files
+
+    try:
+        check_files(_load(spec, None, root))
+    except SpecError as error:
+        return replace(checked, problems=error.problems)
+    return checked
 
 
 @app.command()
@@ -205,15 +229,23 @@ def show(
     resolved: Annotated[bool, typer.Option("--resolved", help="Print the spec with everything merged in.")] = False,
     origin: Annotated[bool, typer.Option("--origin", help="The same, with file:line of each value.")] = False,
     grid: Annotated[bool, typer.Option("--grid", help="Print the grid points.")] = False,
+    edges: Annotated[
+        bool,
+        typer.Option("--edges", help="Print the bin edges of the channels, as CSV: what histograms are filled in."),
+    ] = False,
     changes: Set = None,
     root: Root = None,
 ) -> None:
-    """Print what the tool understood: a summary, the resolved spec, or the grid."""
+    """Print what the tool understood: a summary, the resolved spec, the grid, or the binning."""
     from modelbuilder.spec.emit import to_yaml
     from modelbuilder.spec.summary import grid_lines, summary_lines
 
     search = _load(spec, changes, root)
-    if grid:
+    if edges:
+        from modelbuilder.scan.points import edges_csv
+
+        lines = [edges_csv(search).rstrip("\n")]
+    elif grid:
         lines = grid_lines(search)
     elif resolved or origin:
         lines = [to_yaml(search.tree, origin=origin).rstrip("\n")]
@@ -355,11 +387,12 @@ def build(
     changes: Set = None,
     jobs: Jobs = None,
     seed: Seed = None,
+    cache: Cache = None,
     root: Root = None,
 ) -> None:
     """Simulate and write templates and one pyhf workspace per mass, without limits."""
     search = _load(spec, changes, root, seed=seed)
-    summary = _scan(search, output, points, jobs, limits=False)
+    summary = _scan(search, output, points, jobs, cache, limits=False)
     _say(f"{summary.points} workspaces in {output / 'workspaces'}, templates in {output / 'templates'}")
 
 
@@ -373,12 +406,13 @@ def run(
     level: Level = None,
     jobs: Jobs = None,
     seed: Seed = None,
+    cache: Cache = None,
     root: Root = None,
     as_json: Json = False,
 ) -> None:
     """Everything: simulate, build, find limits and couplings, write tables and figures. Resumes where it stopped."""
     search = _load(spec, changes, root, method, level, seed)
-    summary = _scan(search, output, points, jobs, limits=True)
+    summary = _scan(search, output, points, jobs, cache, limits=True)
     drawn: list[Path] = []
     if len(summary.failed) < summary.points:
         drawn = _draw(output, [])
@@ -728,6 +762,7 @@ def export(
 def check(
     specs: Specs,
     jobs: Jobs = None,
+    cache: Cache = None,
     root: Root = None,
     as_json: Json = False,
 ) -> None:
@@ -739,7 +774,7 @@ def check(
     documents, moved = [], 0
     for spec, search in searches:
         with _progress() as progress:
-            found = check_search(search, jobs=jobs, progress=progress)
+            found = check_search(search, jobs=jobs, cache=cache, progress=progress)
         moved += sum(not one.passed for one in found)
         documents.append({"spec": str(spec), "tests": [one.as_dict() for one in found]})
         if not as_json:
@@ -760,6 +795,7 @@ def lock(
         typer.Option("--points", min=1, metavar="N", help="Grid points to compute; default: those of the tests."),
     ] = None,
     jobs: Jobs = None,
+    cache: Cache = None,
     root: Root = None,
 ) -> None:
     """Write what specs say today beside them, as NAME.lock.json: values, digests, yields, limits."""
@@ -772,7 +808,7 @@ def lock(
         path = lock_path(spec)
         _refuse_unwritable(path)
         chosen = lock_points(search) if points is None else [p.name for p in spread(search.points, points)]
-        write_lock(path, make_lock(search, spec=spec, points=chosen, jobs=jobs))
+        write_lock(path, make_lock(search, spec=spec, points=chosen, jobs=jobs, cache=cache))
         _print(f"{path}: {len(chosen)} of {len(search.points)} points")
 
 
@@ -813,6 +849,28 @@ def plan(
         for line in found.lines():
             _print(line)
     if not found.nothing_to_do:
+        raise typer.Exit(1)
+
+
+@app.command()
+def why(
+    spec: Spec,
+    run: Annotated[Path, typer.Option("--from", metavar="RUN", help="A run directory to compare with.")],
+    point: Annotated[str, typer.Option("--point", metavar="NAME", help="A grid point, by name or mass.")],
+    changes: Set = None,
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """What of a grid point a build would make again, and which changes since a run are the reason. Exit code 1 if anything."""
+    from modelbuilder.regression.why import find_why
+
+    found = find_why(_load(spec, changes, root), run, point)
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        for line in found.lines():
+            _print(line)
+    if not found.nothing:
         raise typer.Exit(1)
 
 
@@ -857,14 +915,23 @@ def schema(
         _print(str(output / name))
 
 
-def _scan(search: Loaded, output: Path, points: int | None, jobs: int | None, *, limits: bool) -> Summary:
+def _scan(
+    search: Loaded, output: Path, points: int | None, jobs: int | None, cache: Path | None, *, limits: bool
+) -> Summary:
     from modelbuilder.scan.run import run_search
 
     with _progress() as progress:
         command = shlex.join(["modelbuilder", *sys.argv[1:]])
         try:
             return run_search(
-                search, output, points=points, jobs=jobs, limits=limits, command=command, progress=progress
+                search,
+                output,
+                points=points,
+                jobs=jobs,
+                limits=limits,
+                cache=cache,
+                command=command,
+                progress=progress,
             )
         except KeyboardInterrupt:  # typer would make it "Aborted.", with a code of its own
             pass
@@ -952,9 +1019,9 @@ def _report(search: Loaded, summary: Summary, drawn: list[Path]) -> None:
         _say(f"failed: {name}: {status}")
     again = f", {summary.resumed} of them from before" if summary.resumed else ""
     _print(f"{search.spec.title} ({experiments_of(search)})")
-    _print(
-        f"{summary.points} points{again}, {len(summary.failed)} failed; data: {data_label(search.spec.data)} (simulated)"
-    )
+    label = data_label(search.spec.data)
+    simulated = "" if label == "observed" else " (simulated)"
+    _print(f"{summary.points} points{again}, {len(summary.failed)} failed; data: {label}{simulated}")
     for status, number in summary.failed_at_lifetimes.items():
         _print(f"lifetimes:  {number} rows without a limit: {status}")
     for line in _lint_lines(summary):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,61 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SMALL = ("signal.events=20000", "backgrounds.three_photon.events=200000")
+
+
+FROM_FILES = """schema: search/1
+name: from-files
+title: "B+ -> K+ a, a -> gamma gamma"
+experiment: experiments/belle2.yaml
+luminosity: {{value: 400 fb^-1, uncertainty: 1 %, source: assumption}}
+radiation: {{initial_state: none, source: assumption}}
+seed: 1
+signal:
+  process: e+ e- -> Y(4S), Y(4S) -> B+ B-, B+ -> K+ a, a -> gamma gamma
+  events: 5000
+  efficiency: {{value: 0.5, source: assumption}}
+grid: {{m_a: {{segments: [{{values: [1 GeV, 2 GeV], source: assumption}}]}}}}
+final_state: {{found: [K+, gamma, gamma]}}
+selection: {selection}
+channels:
+  diphoton: {channel}
+backgrounds:
+  combinatorial:
+    title: combinatorial
+    files: {{diphoton: {background}}}
+    shape: {shape}
+    rate: {rate}
+systematics: {systematics}
+statistics: {{methods: [cls], confidence_level: 90 %, source: assumption}}
+data: {data}
+"""
+CHANNEL = "{observable: mass(gamma gamma), range: [0 GeV, 3 GeV], bins: 30, source: assumption}"
+BACKGROUND = (
+    f"{{table: {{low: {[f'{x / 10} GeV' for x in range(30)]}, high: {[f'{x / 10} GeV' for x in range(1, 31)]},"
+    f" events: {[400] * 30}}}, luminosity: 400 fb^-1, source: assumption}}"
+)
+
+
+@pytest.fixture
+def from_files(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes a search with data and a background from files; returns its path, in a folder `specs`."""
+    folder = tmp_path / "specs"
+    shutil.copytree(REPOSITORY / "specs" / "experiments", folder / "experiments")
+
+    def write(
+        data: str = "{kind: asimov}", background: str = BACKGROUND, name: str = "search.yaml", **parts: str
+    ) -> Path:
+        text = FROM_FILES.format(
+            data=data if data.startswith("{kind") else f"{{kind: observed, files: {{diphoton: {data}}}}}",
+            background=background,
+            selection=parts.get("selection", "[]"),
+            channel=parts.get("channel", CHANNEL),
+            shape=parts.get("shape", "simulated"),
+            rate=parts.get("rate", "fixed"),
+            systematics=parts.get("systematics", "{lumi: {kind: luminosity}}"),
+        )
+        path = folder / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write

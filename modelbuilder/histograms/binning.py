@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,18 +34,46 @@ class Peak:
         return square if self.coordinate == "mass2" else math.sqrt(max(square, 0.0))
 
 
+class Resolution(Protocol):
+    """A standard deviation as a function of the grid variables, GeV."""
+
+    def at(self, point: Mapping[str, float]) -> float: ...
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far a window reaches on each side of the mass, in bins that do not follow the resolution.
+
+    resolution: of the mass, or of the observable itself if `of_square`.    size: in resolutions.
+    """
+
+    resolution: Resolution
+    variable: str
+    size: float
+    of_square: bool
+
+    def ends(self, mass: float, peak: Peak) -> tuple[float, float]:
+        """Of the window, in the unit of the observable."""
+        half = self.size * self.resolution.at({self.variable: mass})
+        if self.of_square:
+            return peak.at(mass) - half, peak.at(mass) + half
+        return peak.at(max(mass - half, 0.0)), peak.at(mass + half)
+
+
 @dataclass(frozen=True)
 class FineBinning:
     """Bins of an observable.
 
     edges: shape (n_bins + 1,), in its unit.
     half_window: number of bins on each side of the mass; None for a fixed range, which is the window of all masses.
+    reach: of windows in equal bins of a range, whose number of bins follows the resolution.
     fixed: first bin and number of bins of that range, where there are others beside it.
     """
 
     edges: FloatArray
     half_window: int | None
     peak: Peak = Peak()
+    reach: Reach | None = None
     fixed: tuple[int, int] | None = None
 
     @property
@@ -54,6 +82,11 @@ class FineBinning:
 
     def window(self, mass: float) -> slice:
         """The bins of the fit window around a mass (GeV); shorter where the range of the observable ends."""
+        if self.reach is not None:
+            ends = self.reach.ends(mass, self.peak)
+            first, last = (int(np.argmin(np.abs(self.edges - end))) for end in ends)
+            first = min(first, self.n_bins - 1)
+            return slice(first, max(last, first + 1))
         if self.half_window is None:
             first, number = (0, self.n_bins) if self.fixed is None else self.fixed
             return slice(first, first + number)

@@ -17,7 +17,9 @@ import numpy as np
 
 from modelbuilder.errors import UserError
 from modelbuilder.histograms.binning import Peak
+from modelbuilder.histograms.cache import SimulationCache
 from modelbuilder.histograms.ellipses import Ellipses, PlaneEvents, measure_core, sums_in_ellipses
+from modelbuilder.histograms.inputs import passed
 from modelbuilder.histograms.simulate import Simulation
 from modelbuilder.histograms.stated import pseudo_counts
 from modelbuilder.histograms.templates import Axis, FloatArray, PointTemplates, SampleTemplates, Template
@@ -25,10 +27,19 @@ from modelbuilder.kinematics.observables import evaluate_entries
 from modelbuilder.kinematics.sample import ChainSample, Thinning
 from modelbuilder.kinematics.shards import stream_key
 from modelbuilder.spec.grid import GridPoint, point_name, text_of
+from modelbuilder.spec.inputs import BackgroundEvents, Events
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.observables import arguments_of
 from modelbuilder.spec.plane import EventsInPlane, PlaneChannel
-from modelbuilder.spec.search import MASS_LIKE, SIGNAL, AsimovData, StatedBackground
+from modelbuilder.spec.search import (
+    MASS_LIKE,
+    SIGNAL,
+    AsimovData,
+    BackgroundFromFiles,
+    ObservedData,
+    PseudoData,
+    StatedBackground,
+)
 from modelbuilder.spec.triangles import ON_THE_EDGE, Triangles
 
 LEAST_AT_A_NODE = 200.0
@@ -110,11 +121,11 @@ class PlaneWindows:
 
 
 class PlaneSimulation:
-    """Simulates what a search in the plane asks for. n_threads: the result does not depend on it."""
+    """Simulates what a search in the plane asks for. n_threads, cache: as of `Simulation`."""
 
-    def __init__(self, search: LoadedSearch, *, n_threads: int = 1) -> None:
-        self.search, self.spec, self.n_threads = search, search.spec, n_threads
-        self.simulation = Simulation(search, n_threads=n_threads)
+    def __init__(self, search: LoadedSearch, *, n_threads: int = 1, cache: SimulationCache | None = None) -> None:
+        self.search, self.spec, self.n_threads, self.cache = search, search.spec, n_threads, cache
+        self.simulation = Simulation(search, n_threads=n_threads, cache=cache)
         (self.name,) = search.spec.channels
         self.channel: PlaneChannel = search.spec.plane(self.name)
         kinds = [MASS_LIKE[arguments_of(text)[0]] for text in self.channel.observables]
@@ -131,14 +142,18 @@ class PlaneSimulation:
                 assert isinstance(expected, EventsInPlane)
                 found = self._expected(expected, points, shapes.ellipses)
                 backgrounds[name] = np.column_stack([found, np.zeros(len(points))])
-                events = self._thrown(name, expected, nodes)
+                sums = self._sums(self._thrown(name, expected, nodes), shapes.ellipses)
+            elif isinstance(background, BackgroundFromFiles):
+                sums = self._sums(self.events_from_files(name), shapes.ellipses)
             else:
-                events = self.background_events(name)
-            sums = sums_in_ellipses(events, shapes.ellipses, n_threads=self.n_threads)
+                sums = self._simulated_sums(name, shapes.ellipses)
             backgrounds.setdefault(name, sums[:, :2])
             observation += sums[:, 2]
         if isinstance(self.spec.data, AsimovData):
             observation = np.sum([found[:, 0] for found in backgrounds.values()], axis=0)
+        if isinstance(self.spec.data, ObservedData):
+            sums = sums_in_ellipses(self.observed_events(), shapes.ellipses, n_threads=self.n_threads)
+            observation = sums[:, 2]
         return PlaneWindows(
             rows={point.name: row for row, point in enumerate(points)},
             points=tuple(points),
@@ -151,14 +166,27 @@ class PlaneSimulation:
 
     # ------------------------------------------------------------------------------------------------------ the signal
 
-    def measure_nodes(self) -> NodeMeasurement:
-        """Simulate the signal at all nodes. Raises UserError where too few events pass to measure anything."""
+    @functools.cached_property
+    def places(self) -> tuple[GridPoint, ...]:
+        """The nodes."""
         nodes = self.spec.signal.nodes
         assert nodes is not None
-        places = [
-            GridPoint(-1, point_name(pair), tuple(pair.items()), self.name)
-            for pair in nodes.pairs
-        ]  # fmt: skip
+        return tuple(GridPoint(-1, point_name(pair), tuple(pair.items()), self.name) for pair in nodes.pairs)
+
+    def node_inputs(self) -> object:
+        """All that the measurement of the signal at its nodes depends on."""
+        chains = tuple(self._node_chain(place).inputs for place in self.places)
+        return "nodes", chains, self.simulation.detector, self.channel.observables, self.channel.window.ellipse
+
+    def measure_nodes(self) -> NodeMeasurement:
+        """Simulate the signal at all nodes. Raises UserError where too few events pass to measure anything."""
+        if self.cache is None:
+            return self._measure_nodes()
+        kept = self.cache.arrays(self.node_inputs(), lambda: dict(vars(self._measure_nodes())))
+        return NodeMeasurement(**kept)
+
+    def _measure_nodes(self) -> NodeMeasurement:
+        places = self.places
         with ThreadPoolExecutor(self.n_threads) as pool:
             samples = list(pool.map(self._node_events, places))
         parameters, effective = [], []
@@ -177,9 +205,12 @@ class PlaneSimulation:
             found.closure[index] = self._closure(found, index, samples[index])
         return found
 
+    def _node_chain(self, place: GridPoint) -> ChainSample:
+        return self.simulation.chain_sample(SIGNAL, self.spec.selection, place)
+
     def _node_events(self, place: GridPoint) -> PlaneEvents:
         """Weights: efficiencies, so that their sum is that of the selection."""
-        chain = self.simulation.chain_sample(SIGNAL, self.spec.selection, place)
+        chain = self._node_chain(place)
         born = self.simulation.born_cross_section(SIGNAL, place)
         return self._events(chain, 1.0 / (chain.n_events * born), None)
 
@@ -258,13 +289,63 @@ class PlaneSimulation:
 
     # --------------------------------------------------------------------------------------------- backgrounds and data
 
+    def background_inputs(self, name: str) -> object:
+        """All that the events of a simulated background, and their number in the data, depend on."""
+        chain = self.simulation.chain_sample(name, self.spec.selection)
+        counted = self.simulation.factors(name)
+        return "plane", chain.inputs, self.simulation.detector, self.channel.observables, counted, self._data_seed
+
+    def _simulated_sums(self, name: str, ellipses: Ellipses) -> FloatArray:
+        """As `_sums`, of a simulated background."""
+        if self.cache is None:
+            return self._sums(self.background_events(name), ellipses)
+        inputs = self.background_inputs(name), ellipses
+        kept = self.cache.arrays(inputs, lambda: {"sums": self._sums(self.background_events(name), ellipses)})
+        return kept["sums"]
+
+    def _sums(self, events: PlaneEvents, ellipses: Ellipses) -> FloatArray:
+        return sums_in_ellipses(events, ellipses, n_threads=self.n_threads)
+
+    @property
+    def _data_seed(self) -> int | None:
+        return self.spec.data.seed if isinstance(self.spec.data, PseudoData) else None
+
     def background_events(self, name: str) -> PlaneEvents:
         """A simulated background: its weights are expected events, its counts pseudo-data."""
         chain = self.simulation.chain_sample(name, self.spec.selection)
         scale = self.simulation.scale(name)
         data = self.spec.data
-        thinning = None if isinstance(data, AsimovData) or scale == 0.0 else Thinning(scale=scale, seed=data.seed)
+        thinning = Thinning(scale=scale, seed=data.seed) if isinstance(data, PseudoData) and scale > 0.0 else None
         return self._events(chain, scale, thinning)
+
+    def events_from_files(self, name: str) -> PlaneEvents:
+        """A background event by event; of pseudo-data each of its events is a Poisson distributed number."""
+        background, data = self.spec.backgrounds[name], self.spec.data
+        assert isinstance(background, BackgroundFromFiles)
+        entry = background.files[self.name]
+        assert isinstance(entry, BackgroundEvents)
+        x, y, weights = self._read(entry, ("backgrounds", name, "files", self.name))
+        weights *= self.spec.luminosity.value / entry.luminosity
+        weights *= 1.0 if background.efficiency is None else background.efficiency.value
+        counts = None
+        if isinstance(data, PseudoData):
+            counts = pseudo_counts(weights, seed=data.seed, stream=f"{name}/{self.name}")
+        return PlaneEvents.of(x, y, weights, counts)
+
+    def observed_events(self) -> PlaneEvents:
+        """The measured data."""
+        assert isinstance(self.spec.data, ObservedData)
+        entry = self.spec.data.files[self.name]
+        assert isinstance(entry, Events)
+        x, y, weights = self._read(entry, ("data", "files", self.name))
+        return PlaneEvents.of(x, y, np.zeros_like(weights), weights)
+
+    def _read(self, entry: Events, path: tuple[str, ...]) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Both observables and the weights of events of a file."""
+        columns = self.search.columns_of(path)
+        weights = passed(entry, columns, self.spec.selection, is_data=path[0] == "data")
+        x, y = (entry.values(text, columns)[0] for text in self.channel.observables)
+        return x, y, weights
 
     def _events(self, chain: ChainSample, scale: float, thinning: Thinning | None) -> PlaneEvents:
         observables = [chain.observables(text) for text in self.channel.observables]
@@ -290,7 +371,7 @@ class PlaneSimulation:
     def _thrown(self, name: str, stated: EventsInPlane, nodes: NodeMeasurement | None) -> PlaneEvents:
         """Pseudo-data of a stated background: the plane is cut into one cell around each grid point, whose density it has."""
         data = self.spec.data
-        if isinstance(data, AsimovData):
+        if not isinstance(data, PseudoData):
             return PlaneEvents.of(*np.zeros((3, 0)))
         grid = self.search.points  # all: the data do not depend on which points are asked for
         ellipses = self._shapes(grid, nodes).ellipses

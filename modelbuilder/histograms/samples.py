@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
+from modelbuilder.histograms.cache import Arrays
 from modelbuilder.histograms.templates import FloatArray, SampleTemplates, Template
 from modelbuilder.kinematics.measure import Detector, varied_detector
 from modelbuilder.kinematics.sample import NOMINAL, ChainSample, Selected, Thinning
@@ -41,8 +44,30 @@ class SimulatedSample:
         return SampleTemplates(self.nominal, self.varied)
 
 
+def arrays_of(found: SimulatedSample) -> Arrays:
+    """As a cache keeps it, without the pseudo-data; shape of the templates (1 + 2 n_variations, 2, n_bins)."""
+    varied = [template for pair in found.varied.values() for template in pair]
+    templates = [np.array([template.values, template.variances]) for template in (found.nominal, *varied)]
+    return {"templates": np.array(templates), "selected_per_event": np.array(found.selected_per_event)}
+
+
+def sample_of(kept: Arrays, variations: Mapping[str, Variation], counts: FloatArray | None) -> SimulatedSample:
+    """The reverse of `arrays_of`."""
+    nominal, *varied = (Template(values, variances) for values, variances in kept["templates"])
+    return SimulatedSample(
+        nominal=nominal,
+        varied=dict(zip(variations, zip(varied[::2], varied[1::2], strict=True), strict=True)),
+        selected_per_event=float(kept["selected_per_event"]),
+        counts=counts,
+    )
+
+
 class Sample(Protocol):
     """A process with its final state and cuts."""
+
+    @property
+    def inputs(self) -> object:
+        """All that the events and their selection depend on, as `cache.digest_of_inputs` takes it."""
 
     def run(
         self,
@@ -68,6 +93,11 @@ class GeneralSample:
     detector: Detector
     observable: str
     second: str | None = None
+
+    @property
+    def inputs(self) -> object:
+        """As `Sample.inputs`."""
+        return self.chain.inputs, self.detector, self.observable, self.second
 
     def run(
         self,

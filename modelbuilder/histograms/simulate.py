@@ -5,15 +5,32 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from modelbuilder.errors import UserError
+from modelbuilder.errors import Problem, SpecError, UserError
 from modelbuilder.histograms import three_photons
-from modelbuilder.histograms.binning import FineBinning, Peak, fine_binning, fine_binning_of_square, fixed_binning
-from modelbuilder.histograms.samples import DataRequest, GeneralSample, Sample, Variation
+from modelbuilder.histograms.binning import (
+    FineBinning,
+    Peak,
+    Reach,
+    fine_binning,
+    fine_binning_of_square,
+    fixed_binning,
+)
+from modelbuilder.histograms.cache import Arrays, SimulationCache
+from modelbuilder.histograms.inputs import template_from_file, total_of_file
+from modelbuilder.histograms.samples import (
+    DataRequest,
+    GeneralSample,
+    Sample,
+    SimulatedSample,
+    Variation,
+    arrays_of,
+    sample_of,
+)
 from modelbuilder.histograms.sideband import BinsBeside, Elsewhere, bins_beside
 from modelbuilder.histograms.smooth import smoothed
 from modelbuilder.histograms.stated import expected_events, pseudo_counts
@@ -30,9 +47,11 @@ from modelbuilder.kinematics.beams import Beams
 from modelbuilder.kinematics.chain import ChainGenerator
 from modelbuilder.kinematics.measure import detector_of
 from modelbuilder.kinematics.processes import ThreePhotons
-from modelbuilder.kinematics.sample import ChainSample, drawn_lifetimes
+from modelbuilder.kinematics.sample import AtLifetime, ChainSample, drawn_lifetimes
+from modelbuilder.spec.cuts import Cut
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.grid import GridPoint
+from modelbuilder.spec.inputs import is_at
 from modelbuilder.spec.interpretations import default_law
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.observables import arguments_of, parse_observable
@@ -49,8 +68,10 @@ from modelbuilder.spec.search import (
     SIGNAL,
     AsimovData,
     Background,
+    BackgroundFromFiles,
     Channel,
-    Cut,
+    ObservedData,
+    PseudoData,
     SearchSpec,
     SecondObservable,
     ShapeSystematic,
@@ -58,7 +79,7 @@ from modelbuilder.spec.search import (
     Spectrum,
     StatedBackground,
 )
-from modelbuilder.spec.sideband import SidebandBeside, SidebandElsewhere
+from modelbuilder.spec.sideband import SidebandBeside, SidebandElsewhere, sideband_name
 from modelbuilder.spec.topology import INITIAL, Topology, known_particle, parse_chain, visible_places
 from modelbuilder.theory import lepton_pair
 
@@ -185,20 +206,51 @@ class RelativeEfficiency:
     stdev: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a search asks of a simulated sample: templates, and of a background the pseudo-data.
+
+    counted: what the number of events in the data depends on, besides the sample; None where none are wanted.
+    """
+
+    sample: Sample
+    edges: FloatArray
+    variations: Mapping[str, Variation]
+    second: FloatArray | None
+    counted: tuple[object, ...] | None
+
+    @property
+    def inputs(self) -> object:
+        """All that the templates depend on."""
+        return "templates", self.sample.inputs, self.edges, self.variations, self.second
+
+    @property
+    def data_inputs(self) -> object:
+        """All that the pseudo-data depend on."""
+        return "pseudo-data", self.sample.inputs, self.edges, self.second, self.counted
+
+
 class Simulation:
     """Runs the simulations that a search asks for.
 
     points: that templates are wanted for; those of the search if None. The binning is that of the points of the search.
     n_threads: of one simulation; the result does not depend on it.
+    cache: what is found there is not simulated again; nothing else changes.
     """
 
     def __init__(
-        self, search: LoadedSearch, *, points: tuple[GridPoint, ...] | None = None, n_threads: int = 1
+        self,
+        search: LoadedSearch,
+        *,
+        points: tuple[GridPoint, ...] | None = None,
+        n_threads: int = 1,
+        cache: SimulationCache | None = None,
     ) -> None:
         self.search = search
         self.points = search.points if points is None else points
         self.spec: SearchSpec = search.spec
         self.n_threads = n_threads
+        self.cache = cache
         self.beams = beams_of(self.spec.experiment)
         self.detector = detector_of(self.spec.experiment)
         self._mean_weights: dict[str, float] = {}
@@ -253,23 +305,30 @@ class Simulation:
     def _binning(self, name: str) -> FineBinning:
         channel = self.spec.line(name)
         beside = channel.sideband if isinstance(channel.sideband, SidebandBeside) else None
+        fixed = None
         if channel.bins is not None:
-            return fixed_binning(*channel.limits, channel.bins, None if beside is None else channel.sideband_limits)
+            fixed = fixed_binning(*channel.limits, channel.bins, None if beside is None else channel.sideband_limits)
+        if fixed is not None and channel.window is None:
+            return fixed
         assert channel.window is not None
-        assert channel.bin_width is not None
         points = [point for point in self.search.points if point.channel == name]
         masses = np.array([point.mass for point in points])
         (variable,) = self.spec.grid_variables
+        resolution = channel.resolution or channel.resolution2
+        assert resolution is not None
+        is_square = channel.resolution is None
+        if fixed is not None:
+            reach = Reach(resolution, variable, 0.5 * channel.window, is_square)
+            return replace(fixed, peak=self.peak(channel.observable, points[0]), reach=reach)
+        assert channel.bin_width is not None
         shared = {"bin_width": channel.bin_width, "window": channel.window, "largest_mass": self.beams.sqrt_s}
         if beside is not None:
             shared["reach"] = math.inf if beside.window is None else beside.window
-        resolution = channel.resolution or channel.resolution2
-        assert resolution is not None
 
         def at(mass: float) -> float:
             return resolution.at({variable: mass})
 
-        if channel.resolution is None:
+        if is_square:
             return fine_binning_of_square(at, masses, **shared)
         return fine_binning(at, masses, **shared, peak=self.peak(channel.observable, points[0]))
 
@@ -292,18 +351,17 @@ class Simulation:
         """Simulate all backgrounds of a region, and its data."""
         templates, counts = {}, np.zeros(region.n_bins)
         for name, background in self.spec.backgrounds.items():
-            if isinstance(background, StatedBackground):
-                templates[name] = self._stated(background, region)
-                if not isinstance(self.spec.data, AsimovData):
+            if not isinstance(background, Background):
+                if isinstance(background, StatedBackground):
+                    templates[name] = self._stated(background, region)
+                else:
+                    templates[name] = self.from_files(name, region)
+                if isinstance(self.spec.data, PseudoData):
                     stream = f"{name}/{region.channel}"
                     counts += pseudo_counts(templates[name].nominal.values, seed=self.spec.data.seed, stream=stream)
                 continue
-            sample = self.sample(name, region)
             scale = self.scale(name)
-            wanted = scale > 0.0 and not isinstance(self.spec.data, AsimovData)
-            data = DataRequest(scale=scale, seed=self.spec.data.seed) if wanted else None  # type: ignore[union-attr]
-            edges, second = region.binning.edges, None if region.second is None else region.second.edges
-            found = sample.run(edges, self.variations(name, {}), second=second, data=data, n_threads=self.n_threads)
+            found = self._simulated(self.asked(name, region), scale)
             templates[name] = found.templates.scaled(scale)
             if background.smooth is not None:
                 templates[name] = smoothed(templates[name].nominal, background.smooth)
@@ -311,6 +369,8 @@ class Simulation:
                 counts += found.counts
         if isinstance(self.spec.data, AsimovData):
             counts = np.sum([sample.nominal.values for sample in templates.values()], axis=0)
+        if isinstance(self.spec.data, ObservedData):
+            counts = self.observed(region)
         elsewhere = None
         if isinstance(region.sideband, SidebandElsewhere):
             elsewhere = self._elsewhere(region, region.sideband, templates[region.measured].nominal.values)
@@ -330,8 +390,73 @@ class Simulation:
         expected: FloatArray = inside / factors[nearest]
         if isinstance(self.spec.data, AsimovData):
             return Elsewhere(expected=expected, observation=expected)
+        if isinstance(self.spec.data, ObservedData):
+            counts = self._read(("data", "files", sideband_name(region.channel)), region).values
+            return Elsewhere(expected=expected, observation=counts)
         counts = pseudo_counts(expected, seed=self.spec.data.seed, stream=f"{region.channel}/sideband")
         return Elsewhere(expected=expected, observation=counts)
+
+    def asked(self, name: str, region: Region, point: GridPoint | None = None) -> Asked:
+        """What is asked of the signal at a grid point, or of a simulated background."""
+        return Asked(
+            sample=self.sample(name, region, point),
+            edges=region.binning.edges,
+            variations=self.variations(name, {} if point is None else point.values),
+            second=None if region.second is None else region.second.edges,
+            counted=None if name == SIGNAL else self._counted(name),
+        )
+
+    def _counted(self, name: str) -> tuple[object, ...] | None:
+        data = self.spec.data
+        if not isinstance(data, PseudoData) or self._expects_nothing(name):
+            return None
+        return self.factors(name), data.seed
+
+    def _expects_nothing(self, name: str) -> bool:
+        background = self.spec.backgrounds[name]
+        assert isinstance(background, Background)
+        cross_section = 1.0 if background.cross_section is None else background.cross_section.value
+        return self.spec.luminosity.value * background.efficiency.value * cross_section <= 0.0
+
+    def factors(self, name: str) -> object:
+        """What `scale` is made of, the mean weight by all that it depends on."""
+        background = self.spec.backgrounds[name]
+        assert isinstance(background, Background)
+        factors = self.spec.luminosity.value, background.efficiency.value, background.events
+        if background.cross_section is None:
+            return factors
+        topology = self._topology(name, None)
+        radiates = self.spec.radiation.acts_on(background, topology)
+        return factors, background.cross_section.value, topology, self.beams, radiates, self.spec.seed
+
+    def _simulated(self, asked: Asked, scale: float | None = None) -> SimulatedSample:
+        """Simulate, or recall, a sample. scale: expected events for a weight of one; there are no data without it."""
+        data, counts = None, None
+        if scale is not None and asked.counted is not None:
+            data = DataRequest(scale=scale, seed=self.spec.data.seed)  # type: ignore[union-attr]
+
+        def run(variations: Mapping[str, Variation], data: DataRequest | None) -> SimulatedSample:
+            return asked.sample.run(asked.edges, variations, second=asked.second, data=data, n_threads=self.n_threads)
+
+        if self.cache is None:
+            return run(asked.variations, data)
+        kept = self.cache.recall(asked.inputs)
+        if data is not None:
+            kept_counts = self.cache.recall(asked.data_inputs)
+            if kept_counts is not None:
+                data, counts = None, kept_counts["counts"]
+        if kept is None:
+            found = run(asked.variations, data)
+            self.cache.keep(asked.inputs, arrays_of(found))
+            found = replace(found, counts=counts) if data is None else found
+        else:
+            if data is not None:  # the templates are there, of other data
+                counts = run({}, data).counts
+            found = sample_of(kept, asked.variations, counts)
+        if data is not None:
+            assert found.counts is not None
+            self.cache.keep(asked.data_inputs, {"counts": found.counts})
+        return found
 
     def scale(self, name: str) -> float:
         """Expected events of a simulated background for a weight of one, before the selection."""
@@ -353,6 +478,47 @@ class Simulation:
             values = np.outer(values, shares / shares.sum()).ravel()
         return SampleTemplates(Template(values, np.zeros_like(values)))
 
+    def check_files(self) -> None:
+        """Raise SpecError, with all problems, where a file has not the bins that a region needs."""
+        problems: list[Problem] = []
+        for region in self.regions.values():
+            for path in self.spec.inputs:
+                if {region.channel, sideband_name(region.channel)} & set(path[2:]):
+                    try:
+                        self._read(path, region)
+                    except SpecError as error:
+                        problems.extend(error.problems)
+        if problems:
+            raise SpecError(tuple(dict.fromkeys(problems)))
+
+    def from_files(self, name: str, region: Region) -> SampleTemplates:
+        """A background from files. Raises SpecError where its bins are not those of the region."""
+        background = self.spec.backgrounds[name]
+        assert isinstance(background, BackgroundFromFiles)
+        own = background.files[region.channel]
+        found = self._read(("backgrounds", name, "files", region.channel), region)
+        scale = self.spec.luminosity.value / own.luminosity
+        scale *= 1.0 if background.efficiency is None else background.efficiency.value
+        return SampleTemplates(found.scaled(scale))
+
+    def observed(self, region: Region) -> FloatArray:
+        """The measured data of a region. Raises SpecError where their bins are not those of the region."""
+        return self._read(("data", "files", region.channel), region).values
+
+    def _observables(self, region: Region) -> tuple[str, ...]:
+        channel = self.spec.line(region.channel)
+        return (channel.observable, *(() if channel.second is None else (channel.second.observable,)))
+
+    def _read(self, path: tuple[str | int, ...], region: Region) -> Template:
+        return template_from_file(
+            self.search,
+            path,
+            region.channel,
+            observables=self._observables(region),
+            edges=(region.binning.edges, *(() if region.second is None else (region.second.edges,))),
+            cuts=region.cuts,
+        )
+
     def signal(self, region: Region, point: GridPoint) -> tuple[SampleTemplates, float]:
         """Signal templates on the fine binning in events for a rate of 1, and the efficiency (acceptance included).
 
@@ -364,16 +530,26 @@ class Simulation:
             templates, efficiency, relative = self._at_shape(region, replace(point, ctau=None))
             factor = relative[point.ctau]
             return templates.scaled(factor), efficiency * factor
-        sample = self.sample(SIGNAL, region, point)
-        found = sample.run(
-            region.binning.edges,
-            self.variations(SIGNAL, point.values),
-            second=None if region.second is None else region.second.edges,
-            n_threads=self.n_threads,
-        )
+        if signal.files is not None:
+            return self._signal_from_file(region, point)
+        found = self._simulated(self.asked(SIGNAL, region, point))
         efficiency = self.stated_efficiency(point) / self.born_cross_section(SIGNAL, point)
         per_weight = self.spec.events_per_rate * efficiency / signal.events
         return found.templates.scaled(per_weight), efficiency * found.selected_per_event
+
+    def _signal_from_file(self, region: Region, point: GridPoint) -> tuple[SampleTemplates, float]:
+        signals = (self.spec.signal.files or {}).get(region.channel, [])
+        for index, entry in enumerate(signals):
+            if is_at(entry.at, point.values):
+                path = (SIGNAL, "files", region.channel, index)
+                found = self._read(path, region)
+                total = total_of_file(self.search, path, self._observables(region), region.cuts)
+                efficiency = self.stated_efficiency(point) / entry.generated
+                templates = SampleTemplates(found.scaled(self.spec.events_per_rate * efficiency))
+                return templates, efficiency * total
+        place = self.search.place_of(SIGNAL, "files")
+        msg = f"{place}: signal.files: there is no signal of {point.text}; each mass needs one, nothing is interpolated"
+        raise UserError(msg)
 
     def _at_shape(self, region: Region, point: GridPoint) -> tuple[SampleTemplates, float, dict[float, float]]:
         """The signal at the lifetime of the shape, and what to scale it by at others; asked for many times in a row."""
@@ -388,14 +564,16 @@ class Simulation:
 
         All from one sample of the signal, whose lengths of flight are drawn to cover them.
         """
-        lifetime = self.spec.signal.lifetime
-        assert lifetime is not None
-        assert lifetime.shape_at is not None
-        ctaus = [*lifetime.values, lifetime.shape_at]
-        chain = self.chain_sample(
-            SIGNAL, region.cuts, replace(point, ctau=None), lifetimes={lifetime.of: drawn_lifetimes(ctaus)}
-        )
-        *found, own = chain.at_lifetimes(self.detector, lifetime.of, ctaus, n_threads=self.n_threads)
+        chain, species, ctaus = self._flying(region, point)
+
+        def simulate() -> Arrays:
+            found = chain.at_lifetimes(self.detector, species, ctaus, n_threads=self.n_threads)
+            return {field.name: np.array([getattr(at, field.name) for at in found]) for field in fields(AtLifetime)}
+
+        inputs = self.flying_inputs(region, point)
+        kept = simulate() if self.cache is None else self.cache.arrays(inputs, simulate)
+        rows = zip(*(column.tolist() for column in kept.values()), strict=True)
+        *found, own = (AtLifetime(**dict(zip(kept, row, strict=True))) for row in rows)
         if own.effective_sample_size < FEWEST_EVENTS:
             return tuple(RelativeEfficiency(at.ctau, 0.0, 0.0) for at in found)
         return tuple(
@@ -404,6 +582,20 @@ class Simulation:
             else RelativeEfficiency(at.ctau, 0.0, 0.0)
             for at in found
         )
+
+    def _flying(self, region: Region, point: GridPoint) -> tuple[ChainSample, str, tuple[float, ...]]:
+        """The sample that efficiencies at all lifetimes are from, the particle, and the lifetimes, that of the shape last."""
+        lifetime = self.spec.signal.lifetime
+        assert lifetime is not None
+        assert lifetime.shape_at is not None
+        ctaus = (*lifetime.values, lifetime.shape_at)
+        drawn = {lifetime.of: drawn_lifetimes(ctaus)}
+        return self.chain_sample(SIGNAL, region.cuts, replace(point, ctau=None), lifetimes=drawn), lifetime.of, ctaus
+
+    def flying_inputs(self, region: Region, point: GridPoint) -> object:
+        """All that the efficiencies at other lifetimes depend on."""
+        chain, species, ctaus = self._flying(region, point)
+        return "lifetimes", chain.inputs, self.detector, species, ctaus
 
     def stated_efficiency(self, point: GridPoint) -> float:
         """Of the signal: what the simulation does not contain, and the branching fractions that the limit does not."""
@@ -476,8 +668,11 @@ class Simulation:
 
     def _process(self, name: str) -> Signal | Background:
         process = self.spec.signal if name == SIGNAL else self.spec.backgrounds[name]
-        if isinstance(process, StatedBackground):
-            msg = f"nothing of {name} is simulated: the spec states what is expected of it"
+        if not isinstance(process, Signal | Background):
+            known = (
+                "the spec states what is expected of it" if isinstance(process, StatedBackground) else "it is in files"
+            )
+            msg = f"nothing of {name} is simulated: {known}"
             raise UserError(msg)
         return process
 
@@ -530,12 +725,12 @@ class Simulation:
         if first.law.name == "resonance" and (made := _made_of_known(topology)) is not None:
             key = f"{name}/born"  # the same at all points
             if key not in self._mean_weights:
-                self._mean_weights[key] = self._weigh(ChainGenerator(made, self.beams, isr=False), key)
+                self._mean_weights[key] = self._weigh(ChainGenerator(made, self.beams, isr=False), key, radiates=False)
             return self._mean_weights[key]
         generator = ChainGenerator(topology, self.beams, isr=False)
         if generator.weight_unit == "1" and first.law.name != "resonance":
             return 1.0
-        return self._weigh(generator, f"{stream_of(name, point)}/born")
+        return self._weigh(generator, f"{stream_of(name, point)}/born", radiates=False)
 
     def _produced(self, name: str) -> float:
         """The mean weight of a background, radiation included."""
@@ -543,12 +738,18 @@ class Simulation:
             topology = self._topology(name, None)
             radiates = self.spec.radiation.acts_on(self._process(name), topology)
             generator = ChainGenerator(topology, self.beams, isr=radiates)
-            self._mean_weights[name] = self._weigh(generator, f"{name}/produced")
+            self._mean_weights[name] = self._weigh(generator, f"{name}/produced", radiates=radiates)
         return self._mean_weights[name]
 
-    def _weigh(self, generator: ChainGenerator, stream: str) -> float:
+    def _weigh(self, generator: ChainGenerator, stream: str, *, radiates: bool) -> float:
         seed, n_threads = self.spec.seed, self.n_threads
-        return generator.weigh(n_events=WEIGHED_EVENTS, seed=seed, stream=stream, n_threads=n_threads).mean
+
+        def weigh() -> Arrays:
+            found = generator.weigh(n_events=WEIGHED_EVENTS, seed=seed, stream=stream, n_threads=n_threads)
+            return {"mean": np.array(found.mean)}
+
+        inputs = "mean weight", generator.topology, generator.beams, radiates, WEIGHED_EVENTS, seed, stream
+        return float((weigh() if self.cache is None else self.cache.arrays(inputs, weigh))["mean"])
 
     def _shape_systematics(self, sample: str) -> dict[str, ShapeSystematic]:
         table = self.spec.systematics.items()

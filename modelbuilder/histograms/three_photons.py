@@ -16,9 +16,9 @@ from modelbuilder.kinematics.measure import detector_of
 from modelbuilder.kinematics.response import PhotonResponse
 from modelbuilder.kinematics.selection import PhotonSelection
 from modelbuilder.kinematics.simulate import PseudoData, SimulatedHistograms, simulate_histograms
+from modelbuilder.spec.cuts import Cut
 from modelbuilder.spec.experiment import ConstantEfficiency, Experiment
 from modelbuilder.spec.process import Candidate, Simulated, needs_photon_cuts
-from modelbuilder.spec.search import Cut
 from modelbuilder.spec.topology import Topology
 
 OBSERVABLES = {"mass2(gamma gamma)": "mass2", "recoil2(gamma)": "recoil2"}
@@ -41,6 +41,11 @@ class ThreePhotonSample:
     n_events: int
     seed: int
     stream: str
+
+    @property
+    def inputs(self) -> object:
+        """As `Sample.inputs`."""
+        return self
 
     def run(
         self,

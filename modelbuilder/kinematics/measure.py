@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
@@ -167,6 +167,7 @@ class EfficiencyTable:
 
 
 Efficiency = float | EfficiencyTable
+_Change = Callable[[Efficiency], Efficiency]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -553,23 +554,27 @@ def _efficiency_of(given: ConstantEfficiency | TableEfficiency) -> Efficiency:
 def varied_detector(detector: Detector, vary: str, change: float) -> Detector:
     """The detector with one of its parameters, named as in a shape systematic, changed by a relative amount.
 
-    Efficiencies stay within 0 and 1.
+    change: of `..._table` so many uncertainties of each bin; what has none stays. Efficiencies stay within 0 and 1.
     """
     part, _, what = vary.partition(".")
     factor = max(0.0, 1.0 + change)
+
+    def varied(efficiency: Efficiency) -> Efficiency:
+        return _shifted(efficiency, change) if what.endswith("_table") else _scaled(efficiency, factor)
+
     if part == "photons":
-        photons = _varied_photons(detector.photons, what, factor)
+        photons = _varied_photons(detector.photons, what, factor, varied)
         return replace(detector, photons=photons)
-    return replace(detector, tracks=_varied_tracks(detector.tracks, what, factor))
+    return replace(detector, tracks=_varied_tracks(detector.tracks, what, factor, varied))
 
 
-def _varied_photons(photons: PhotonDetector, what: str, factor: float) -> PhotonDetector:
-    if what == "efficiency":
-        return replace(photons, efficiency=_scaled(photons.efficiency, factor))
+def _varied_photons(photons: PhotonDetector, what: str, factor: float, varied: _Change) -> PhotonDetector:
+    if what.startswith("efficiency"):
+        return replace(photons, efficiency=varied(photons.efficiency))
     return replace(photons, response=photons.response.varied(what, factor))
 
 
-def _varied_tracks(tracks: TrackDetector, what: str, factor: float) -> TrackDetector:
+def _varied_tracks(tracks: TrackDetector, what: str, factor: float, varied: _Change) -> TrackDetector:
     response = tracks.response
     if what == "momentum_scale":
         return replace(tracks, response=replace(response, momentum_scale=response.momentum_scale * factor))
@@ -577,14 +582,21 @@ def _varied_tracks(tracks: TrackDetector, what: str, factor: float) -> TrackDete
         return replace(tracks, response=replace(response, resolution_scale=response.resolution_scale * factor))
     if what == "angle_resolution":
         return replace(tracks, response=replace(response, angle=response.angle * factor))
+    what = what.removesuffix("_table")
     if what == "efficiency":
-        return replace(tracks, efficiency=_scaled(tracks.efficiency, factor))
+        return replace(tracks, efficiency=varied(tracks.efficiency))
     right = {"identification": True, "misidentification": False}[what]
     identification = tuple(
-        (true, seen, _scaled(efficiency, factor) if (true == seen) == right else efficiency)
+        (true, seen, varied(efficiency) if (true == seen) == right else efficiency)
         for true, seen, efficiency in tracks.identification
     )
     return replace(tracks, identification=identification)
+
+
+def _shifted(efficiency: Efficiency, n_sigma: float) -> Efficiency:
+    if isinstance(efficiency, EfficiencyTable) and efficiency.uncertainties:
+        return efficiency.shifted(n_sigma)
+    return efficiency
 
 
 def _scaled(efficiency: Efficiency, factor: float) -> Efficiency:

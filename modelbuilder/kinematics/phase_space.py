@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -12,6 +13,14 @@ Floats = npt.NDArray[np.float64]
 
 # Points of one integration over an inner mass, by the number of bodies: 1e-8 and better for the volumes
 _POINTS = {2: 1, 3: 96, 4: 64, 5: 40, 6: 20}
+
+
+@functools.cache
+def _gauss(points: int) -> tuple[Floats, Floats]:
+    """Nodes and weights of Gauss and Legendre on -1 to 1; numpy solves an eigenvalue problem for them each time."""
+    nodes, weights = np.polynomial.legendre.leggauss(points)
+    nodes.flags.writeable = weights.flags.writeable = False
+    return nodes, weights
 
 
 def breakup_momentum(mass: npt.ArrayLike, one: npt.ArrayLike, two: npt.ArrayLike) -> Floats:
@@ -43,7 +52,7 @@ def volume(mass: npt.ArrayLike, masses: Sequence[npt.ArrayLike], points: int | N
 
 def _inner_masses(mass: Floats, masses: Sequence[npt.ArrayLike], points: int) -> tuple[Floats, Floats]:
     """Masses of all bodies but the last at the points of the quadrature, and dm; along a new last axis."""
-    nodes, weights = np.polynomial.legendre.leggauss(points)
+    nodes, weights = _gauss(points)
     angle = 0.25 * math.pi * (nodes + 1.0)
     low = np.asarray(sum(np.asarray(part, dtype=float) for part in masses[:-1]), dtype=float)
     span = np.maximum(mass - low - np.asarray(masses[-1], dtype=float), 0.0)[..., None]
@@ -56,7 +65,7 @@ def mean_square(mass: float, masses: Sequence[float], square: Callable[[Floats],
     """Mean of an invariant |M|^2 over three-body phase space; square: of momenta, shape (n, 4, 4), parent first."""
     m1, m2, m3 = masses
     inner, jacobian = _inner_masses(np.asarray(mass), [m1, m2, m3], 128)
-    cosines, weights = np.polynomial.legendre.leggauss(64)
+    cosines, weights = _gauss(64)
     m12, c = (part.ravel() for part in np.meshgrid(inner, cosines, indexing="ij"))
     density = volume(m12, [m1, m2]) * volume(np.asarray(mass), [m12, m3]) * 2.0 * m12
     density = density * np.outer(jacobian, 0.5 * weights).ravel()

@@ -37,14 +37,14 @@ from modelbuilder.kinematics.measure import (
 )
 from modelbuilder.kinematics.shards import available_threads, stream_key
 from modelbuilder.kinematics.simulate import SimulatedHistogram
+from modelbuilder.spec.cuts import ThresholdTurnOn
 from modelbuilder.spec.observables import Observable, has_flight_of, parse_observable
 from modelbuilder.spec.process import Candidate, VertexTable, seen_kinds
-from modelbuilder.spec.search import ThresholdTurnOn
 from modelbuilder.spec.topology import Topology, visible_places
 
 if TYPE_CHECKING:
+    from modelbuilder.spec.cuts import Cut as CutInSpec
     from modelbuilder.spec.process import Vertex
-    from modelbuilder.spec.search import Cut as CutInSpec
 
 Floats = npt.NDArray[np.float64]
 T = TypeVar("T")
@@ -155,6 +155,20 @@ class ChainSample:
         stream: str,
         lifetimes: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
+        self.inputs = {
+            "topology": topology,
+            "beams": beams,
+            "candidates": tuple(candidates),
+            "cuts": tuple(cuts),
+            "vertices": dict(vertices or {}),
+            "taken_for": dict(taken_for or {}),
+            "isr": isr,
+            "n_events": n_events,
+            "seed": seed,
+            "stream": stream,
+            "lifetimes": {species: tuple(ctaus) for species, ctaus in (lifetimes or {}).items()},
+        }
+        """All that the events and what is selected of them depend on, besides the detector."""
         self.topology = topology
         self.beams = beams
         self.candidates = tuple(candidates)

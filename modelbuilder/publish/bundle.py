@@ -261,8 +261,10 @@ def _fit_of(run: FinishedRun, notes: list[str]) -> Fit | None:
 
 
 def _fitted(run: FinishedRun, notes: list[str]) -> list[Fitted]:
-    """The spectra after the fit that the run has figures of, and that of the largest excess; none in a plane of masses, or of several
-    searches."""
+    """The spectra after the fit that the run has figures of, and that of the largest excess.
+
+    None in a plane of masses, whose windows are single counts, or of several searches.
+    """
     from modelbuilder.inference import PyhfLikelihood, diagnostics
     from modelbuilder.publish.figures import fitted_spectrum
 
@@ -276,12 +278,14 @@ def _fitted(run: FinishedRun, notes: list[str]) -> list[Fitted]:
             notes.append(f"no table of the spectrum at {point}: the run kept no templates")
             continue
         try:
-            likelihood = PyhfLikelihood(run.workspace(point))
+            workspace = run.workspace(point)
+            likelihood = PyhfLikelihood(workspace)
             fit = diagnostics.fit_with_uncertainties(likelihood)
         except (FitFailure, WorkspaceError) as failure:
             notes.append(f"no table of the spectrum at {point}: its fit failed: {failure}")
             continue
-        (prediction,) = diagnostics.predict(likelihood, fit)
+        window = workspace["channels"][0]["name"]  # a sideband comes after it
+        (prediction,) = (found for found in diagnostics.predict(likelihood, fit) if found.channel == window)
         spectrum = fitted_spectrum(run.search, np.array(edges[0]), prediction)
         pulls = diagnostics.pulls(likelihood, fit)
         found.append(Fitted(point=point, edges=edges, spectrum=spectrum, pulls=pulls))

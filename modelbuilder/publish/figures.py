@@ -22,12 +22,13 @@ from modelbuilder.scan.lifetimes import lifetime_of
 from modelbuilder.scan.points import experiments_of, searches_at, searches_of
 from modelbuilder.scan.store import FIGURES, TEMPLATES, WORKSPACES
 from modelbuilder.scan.table import BANDS, CTAU, UPPER_EDGE
+from modelbuilder.spec.combination import DataOfCombination
 from modelbuilder.spec.comparisons import ComparedCurve, MuonMoment
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import UNIT_SUFFIXES, Interpretation
 from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
 from modelbuilder.spec.rates import Rate
-from modelbuilder.spec.search import SIGNAL, Data, PseudoData, SearchSpec, SpuriousSignal
+from modelbuilder.spec.search import SIGNAL, AsimovData, Data, PseudoData, SearchSpec, SpuriousSignal
 from modelbuilder.theory.muon_moment import Difference, coupling_band
 from modelbuilder.workspace.files import read_json
 
@@ -676,11 +677,11 @@ def limited_quantities(search: Loaded) -> dict[str, str]:
     return found | {name: _coupling_symbol(name, first.interpretations[name]) for name in names}
 
 
-def data_text(data: Data) -> str:
-    """For the face of every figure: these are not measured data."""
+def data_text(data: Data | DataOfCombination) -> str:
+    """For the face of every figure: whether these are measured data."""
     if isinstance(data, PseudoData):
         return f"simulated, pseudo-data (seed {data.seed})"
-    return "simulated, Asimov data"
+    return "simulated, Asimov data" if isinstance(data, AsimovData) else "observed data"
 
 
 def luminosity_of(search: Loaded) -> str:
@@ -714,7 +715,7 @@ def process_text(text: str) -> str:
 
 
 def _data_name(data: Data) -> str:
-    return "pseudo-data" if isinstance(data, PseudoData) else "Asimov data"
+    return {"pseudo": "pseudo-data", "asimov": "Asimov data"}.get(data.kind, "data")
 
 
 def mass_symbol(variable: str) -> str:

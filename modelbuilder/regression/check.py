@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from modelbuilder.errors import UserError
+from modelbuilder.histograms.cache import open_cache
 from modelbuilder.histograms.templates import from_uhi_json
+from modelbuilder.kinematics.shards import available_threads
 from modelbuilder.scan.injection import inject
-from modelbuilder.scan.points import searches_of
+from modelbuilder.scan.plane import WINDOWS
+from modelbuilder.scan.points import points_of, searches_of
 from modelbuilder.scan.run import Progress, run_search
-from modelbuilder.scan.store import TEMPLATES, load_run
+from modelbuilder.scan.store import TEMPLATES, load_run, versions
 from modelbuilder.spec.base import shown
 from modelbuilder.spec.expectations import Expectation
 from modelbuilder.spec.grid import GridPoint
-from modelbuilder.spec.load import Loaded
+from modelbuilder.spec.load import Loaded, LoadedSearch
 from modelbuilder.spec.problems import nearest
 
 BIAS_TOYS = 100
@@ -107,9 +110,10 @@ def check_search(
     *,
     jobs: int | None = None,
     only: Sequence[int] | None = None,
+    cache: Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> list[Checked]:
-    """Run the tests of a search, in a temporary run directory. only: indices of those that are run.
+    """Run the tests of a search, in a temporary run directory. only: indices of those that are run. cache: as of `run_search`.
 
     Raises UserError where there is no test, or one names what the search does not have.
     """
@@ -120,12 +124,46 @@ def check_search(
         )
         raise UserError(msg)
     points = [tuple(nearest_point(search, masses) for masses in test.points()) for test in tests]
+    if only_signals(search, tests):
+        return _efficiencies(search, tests, points, jobs=jobs, cache=cache)
     names = list(dict.fromkeys(point.name for own in points for point in own))
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        run_search(search, run, only=names, jobs=jobs, progress=progress)
+        run_search(search, run, only=names, jobs=jobs, cache=cache, progress=progress)
         _, rows = load_run(run)
         return [_checked(search, run, rows, test, own) for test, own in zip(tests, points, strict=True)]
+
+
+def only_signals(search: Loaded, tests: Sequence[Expectation]) -> bool:
+    """Whether tests look at efficiencies alone, for which no background is simulated."""
+    alone = isinstance(search, LoadedSearch) and not search.spec.in_plane and search.spec.signal.lifetime is None
+    return alone and all(test.kind == "efficiency" for test in tests)
+
+
+def _efficiencies(
+    search: Loaded,
+    tests: Sequence[Expectation],
+    points: Sequence[tuple[GridPoint, ...]],
+    *,
+    jobs: int | None,
+    cache: Path | None,
+) -> list[Checked]:
+    """As a run finds them."""
+    kept = None if cache is None else open_cache(cache, versions())
+    (simulation,) = points_of(search, n_threads=available_threads(jobs), cache=kept).simulations.values()
+    found = {
+        point: simulation.signal(simulation.region_of(point), point)[1] for point in dict.fromkeys(sum(points, ()))
+    }
+    return [
+        Checked(
+            test=test,
+            method=None,
+            points=tuple(point.name for point in own),
+            values=tuple(found[point] for point in own),
+            statuses=("ok",) * len(own),
+        )
+        for test, own in zip(tests, points, strict=True)
+    ]
 
 
 def nearest_point(search: Loaded, masses: Mapping[str, float]) -> GridPoint:
@@ -204,34 +242,60 @@ def _value(
 
 
 def _yield(search: Loaded, run: Path, name: str, point: str) -> tuple[float, str]:
-    templates = from_uhi_json((run / TEMPLATES / f"{point}.json").read_text(encoding="utf-8"))
+    found = templates_at(search, run, point).yields
     known = [
         f"{within}/{background}" if within else background
         for within, one in searches_of(search).items()
         for background in one.spec.backgrounds
     ]
-    known = [sample for sample in known if sample in templates]
+    known = [sample for sample in known if sample in found]
     if name not in known:
         msg = f"{search.place_of('tests')}: found yield({name}); there is no such background{nearest(name, known)}"
         raise UserError(msg)
-    return math.fsum(templates[name].values().ravel().tolist()), "ok"
+    return found[name], "ok"
+
+
+@dataclass(frozen=True)
+class TemplatesAt:
+    """What a run has written of a point.    text: of the file, or in the plane of its row.    yields: events by template."""
+
+    text: str
+    yields: dict[str, float]
+
+
+def templates_at(search: Loaded, run: Path, point: str) -> TemplatesAt:
+    """The templates of a point of a run."""
+    folder = run / TEMPLATES
+    if not (isinstance(search, LoadedSearch) and search.spec.in_plane):
+        text = (folder / f"{point}.json").read_text(encoding="utf-8")
+        return TemplatesAt(
+            text, {sample: math.fsum(h.values().ravel().tolist()) for sample, h in from_uhi_json(text).items()}
+        )
+    head, *rows = (folder / WINDOWS).read_text(encoding="utf-8").splitlines()
+    text = next(row for row in rows if row.startswith(f"{point},"))
+    cells = dict(zip(head.split(","), text.split(","), strict=True))
+    return TemplatesAt(text, {name: float(cells[f"{name}_events"]) for name in search.spec.backgrounds})
 
 
 def _moved(value: float, target: float) -> str:
     return f"{100.0 * (value - target) / abs(target):+.3g} %" if target else f"{value:+.3g}"
 
 
-def cost_of(search: Loaded) -> int:
-    """Simulated events for the tests of a search: what decides whether they are fast."""
-    names = {nearest_point(search, masses).name for test in search.spec.tests for masses in test.points()}
-    return cost_of_points(search, len(names))
+def cost_of(search: Loaded, tests: Sequence[Expectation]) -> int:
+    """Simulated events for tests of a search: what decides whether they are fast."""
+    names = {nearest_point(search, masses).name for test in tests for masses in test.points()}
+    return cost_of_points(search, len(names), backgrounds=not only_signals(search, tests))
 
 
-def cost_of_points(search: Loaded, n_points: int) -> int:
+def cost_of_points(search: Loaded, n_points: int, *, backgrounds: bool = True) -> int:
     """Simulated events for a number of points."""
-    specs = [one.spec for one in searches_of(search).values()]
-    backgrounds = [getattr(background, "events", 0) for spec in specs for background in spec.backgrounds.values()]
-    return sum(backgrounds) + n_points * sum(spec.signal.events for spec in specs)
+    total = 0
+    for spec in (one.spec for one in searches_of(search).values()):
+        nodes = spec.signal.nodes
+        total += spec.signal.events * (n_points if nodes is None else len(nodes.pairs))
+        if backgrounds:
+            total += sum(getattr(background, "events", 0) for background in spec.backgrounds.values())
+    return total
 
 
 def lines(found: Sequence[Checked]) -> Iterator[str]:

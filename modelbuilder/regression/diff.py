@@ -113,9 +113,9 @@ def diff(before: Path, after: Path) -> Difference:
     if kinds == ("run", "run"):
         return Difference(kind="run", changes=tuple(run_changes(before, after)))
     if kinds == ("lock", "lock"):
-        from modelbuilder.regression.lock import lock_changes
+        from modelbuilder.regression.lock import lock_changes, read_lock
 
-        return Difference(kind="lock file", changes=tuple(lock_changes(read_json(before), read_json(after))))
+        return Difference(kind="lock file", changes=tuple(lock_changes(read_lock(before), read_lock(after))))
     if kinds == ("bundle", "bundle"):
         return Difference(kind="bundle", changes=tuple(bundle_changes(before, after)))
     if set(kinds) <= {"spec", "run", "lock"}:
@@ -149,7 +149,9 @@ def kind_of(path: Path) -> Literal["spec", "run", "workspace", "lock", "bundle"]
 def _spec_of(path: Path, kind: str) -> Mapping[str, Value]:
     """The leaves of a spec by their paths."""
     if kind == "lock":
-        return dict(read_json(path)["spec"])
+        from modelbuilder.regression.lock import read_lock
+
+        return dict(read_lock(path)["spec"])
     if kind == "run":
         return spec_leaves(load_run(path)[0].tree)
     tree, problems = resolve(path)

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from modelbuilder.errors import InputFileError
-from modelbuilder.histograms.templates import from_uhi_json
-from modelbuilder.regression.check import cost_of_points, nearest_point
+from modelbuilder.regression.check import nearest_point, templates_at
 from modelbuilder.regression.diff import (
     LOCK_SCHEMA,
     Change,
@@ -27,7 +25,7 @@ from modelbuilder.regression.diff import (
     value_changes,
 )
 from modelbuilder.scan.run import run_search
-from modelbuilder.scan.store import TEMPLATES, WORKSPACES, load_run, versions, write_atomically
+from modelbuilder.scan.store import WORKSPACES, load_run, machine, versions, write_atomically
 from modelbuilder.spec.grid import spread
 from modelbuilder.spec.load import Loaded
 from modelbuilder.spec.tree import walk
@@ -35,11 +33,12 @@ from modelbuilder.workspace.files import read_json
 
 Json = dict[str, Any]
 N_POINTS = 3
+LOCK_ENDING = ".lock.json"
 
 
 def lock_path(spec: Path) -> Path:
     """`a/b.yaml` has the lock file `a/b.lock.json`."""
-    return spec.with_name(f"{spec.stem}.lock.json")
+    return spec.with_name(f"{spec.stem}{LOCK_ENDING}")
 
 
 def input_files(search: Loaded) -> list[Path]:
@@ -47,11 +46,13 @@ def input_files(search: Loaded) -> list[Path]:
     return sorted({Path(node.place.file) for _, node in walk(search.tree) if node.place.line})
 
 
-def make_lock(search: Loaded, *, spec: Path, points: Sequence[str], jobs: int | None = None) -> Json:
-    """The content of a lock file. points: names of the grid points that are computed for it."""
+def make_lock(
+    search: Loaded, *, spec: Path, points: Sequence[str], jobs: int | None = None, cache: Path | None = None
+) -> Json:
+    """The content of a lock file. points: names of the grid points that are computed for it. cache: as of `run_search`."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        run_search(search, run, only=points, jobs=jobs)
+        run_search(search, run, only=points, jobs=jobs, cache=cache)
         _, rows = load_run(run)
         return {
             "schema": LOCK_SCHEMA,
@@ -59,9 +60,10 @@ def make_lock(search: Loaded, *, spec: Path, points: Sequence[str], jobs: int | 
             "digest": search.digest,
             "inputs": {_beside(file, spec): _digest(file.read_bytes()) for file in input_files(search)},
             "versions": versions(),
+            "machine": machine(),
             "seeds": {"simulation": search.spec.seed, "data": getattr(search.spec.data, "seed", None)},
             "spec": locked_spec(search),
-            "points": {name: _point(run, name, rows) for name in points},
+            "points": {name: _point(search, run, name, rows) for name in points},
         }
 
 
@@ -71,25 +73,24 @@ def lock_points(search: Loaded) -> list[str]:
     return list(dict.fromkeys(tested)) or [point.name for point in spread(search.points, N_POINTS)]
 
 
-def cost_of_lock(search: Loaded, lock: Mapping[str, Any]) -> int:
-    """Simulated events for the points of a lock file."""
-    return cost_of_points(search, len(lock["points"]))
-
-
 def locked_spec(search: Loaded) -> dict[str, str | float | None]:
     """The values of a resolved spec that results depend on: all but its tests."""
     return {path: value for path, value in spec_leaves(search.tree).items() if not path.startswith("tests[")}
 
 
-def _point(run: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> Json:
-    templates, workspace = run / TEMPLATES / f"{name}.json", run / WORKSPACES / f"{name}.json"
-    found = from_uhi_json(templates.read_text(encoding="utf-8"))
+def _point(search: Loaded, run: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> Json:
+    templates = templates_at(search, run, name)
     return {
-        "templates": _digest(templates.read_bytes()),
-        "workspace": _digest(workspace.read_bytes()),
-        "yields": {sample: math.fsum(h.values().ravel().tolist()) for sample, h in found.items()},
+        "templates": _digest(templates.text.encode()),
+        "workspace": _digest((run / WORKSPACES / f"{name}.json").read_bytes()),
+        "yields": templates.yields,
         "limits": [dict(row) for row in rows if row["point"] == name],
     }
+
+
+def made_alike(lock: Mapping[str, Any]) -> bool:
+    """Whether numbers made now are to have the bits of those in a lock file: the same versions, on such a processor."""
+    return bool(lock["versions"] == versions() and lock["machine"] == machine())
 
 
 def write_lock(path: Path, lock: Mapping[str, Any]) -> None:
@@ -100,7 +101,7 @@ def write_lock(path: Path, lock: Mapping[str, Any]) -> None:
 def read_lock(path: Path) -> Json:
     """The content of a lock file. Raises InputFileError if it is none."""
     lock = read_json(path)
-    keys = ("schema", "digest", "inputs", "versions", "spec", "points")
+    keys = ("schema", "digest", "inputs", "versions", "machine", "spec", "points")
     if not isinstance(lock, dict) or lock.get("schema") != LOCK_SCHEMA or any(key not in lock for key in keys):
         msg = f"{path}: not a lock file ({LOCK_SCHEMA}); `modelbuilder lock SPEC` writes one"
         raise InputFileError(msg)
@@ -113,7 +114,7 @@ def lock_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterato
     Digests of input files are not compared: all that they hold is in the resolved spec, comments are not.
     """
     yield from spec_changes(before["spec"], after["spec"])
-    yield from value_changes("version", before["versions"], after["versions"])
+    yield from value_changes("version", *({**lock["versions"], "machine": lock["machine"]} for lock in (before, after)))
     one, two = before["points"], after["points"]
     for name in sorted(set(one) ^ set(two)):
         gone = name in one

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from modelbuilder.regression.diff import Change, spec_changes, spec_leaves, value_changes
-from modelbuilder.scan.store import JOURNAL, RUN, load_run, versions
+from modelbuilder.scan.store import RUN, finished_points, load_run, versions
 from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
 from modelbuilder.workspace.files import read_json
 
@@ -84,10 +83,10 @@ def make_plan(search: Loaded, run: Path) -> Plan:
     found += value_changes("version", read_json(run / RUN)["versions"], versions())
     names = {point.name for point in search.points}
     old = {point.name for point in before.points}
-    done = _done(run)
+    done = finished_points(run)
     stages: dict[Stage, list[str]] = {}
     for change in found:
-        for stage in _affected(search, change):
+        for stage in affected(search, change):
             stages.setdefault(stage, []).append(change.what)
     return Plan(
         run=str(run),
@@ -99,15 +98,7 @@ def make_plan(search: Loaded, run: Path) -> Plan:
     )
 
 
-def _done(run: Path) -> set[str]:
-    journal = run / JOURNAL
-    if not journal.is_file():
-        return set()
-    lines = journal.read_text(encoding="utf-8").split("\n")[:-1]
-    return {str(json.loads(line)["point"]) for line in lines}
-
-
-def _affected(search: Loaded, change: Change) -> tuple[Stage, ...]:
+def affected(search: Loaded, change: Change) -> tuple[Stage, ...]:
     """The stages that a change of a value asks for again."""
     if change.kind == "version":
         return _STAGES[1:]
@@ -115,7 +106,7 @@ def _affected(search: Loaded, change: Change) -> tuple[Stage, ...]:
     head = steps[0]
     if isinstance(search, LoadedCombination):
         if head == "searches" and len(steps) > 2 and steps[1] in search.searches:
-            return _affected(search.searches[steps[1]], replace(change, what=change.what.split(".", 2)[2]))
+            return affected(search.searches[steps[1]], replace(change, what=change.what.split(".", 2)[2]))
         if head in ("searches", "parameter", "separate"):
             return _STAGES
     if head in _NOTHING or steps[-1] in ("source", "title", "why"):

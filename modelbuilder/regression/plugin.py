@@ -34,19 +34,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Collect files that say they are a search."""
-    if file_path.suffix not in (".yaml", ".yml", ".json") or file_path.name.endswith(".lock.json"):
+    if file_path.suffix not in (".yaml", ".yml", ".json"):
         return None
     try:
         text = file_path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return None
-    if not _IS_SPEC.search(text) or not (_HAS_TESTS.search(text) or _has_lock(file_path) or _writes_locks(parent)):
+    if not _IS_SPEC.search(text):
+        return None
+    from modelbuilder.regression.lock import LOCK_ENDING
+
+    is_lock = file_path.name.endswith(LOCK_ENDING)  # which holds a spec
+    if is_lock or not (_HAS_TESTS.search(text) or _has_lock(file_path) or _writes_locks(parent)):
         return None
     return SpecFile.from_parent(parent, path=file_path)
 
 
 def _has_lock(spec: Path) -> bool:
-    return spec.with_name(f"{spec.stem}.lock.json").is_file()
+    from modelbuilder.regression.lock import lock_path
+
+    return lock_path(spec).is_file()
 
 
 def _writes_locks(node: pytest.Collector) -> bool:
@@ -81,19 +88,28 @@ class SpecFile(pytest.File):
         if self._checked is None:
             from modelbuilder.regression.check import check_search
 
-            wanted = sorted(
-                {i.index for i in self.session.items if isinstance(i, ExpectationItem) and i.parent is self}
-            )
-            self._checked = dict(zip(wanted, check_search(self.search, only=wanted), strict=True))
+            wanted = self._fast_enough()
+            jobs = None if self.config.getoption("--full") else 1  # a process takes longer to start than these to run
+            found = check_search(self.search, only=wanted, jobs=jobs) if wanted else []
+            self._checked = dict(zip(wanted, found, strict=True))
+        if index not in self._checked:
+            from modelbuilder.regression.check import cost_of
+
+            events = cost_of(self.search, self.search.spec.tests)
+            pytest.skip(f"simulates {events:,} events; --full runs it")
         return self._checked[index]
 
-    def skip_if_slow(self) -> None:
-        """Skip what simulates many events, unless --full."""
-        from modelbuilder.regression.check import cost_of
+    def _fast_enough(self) -> list[int]:
+        """Of the tests that were chosen all, if together they are fast or with --full; else those of the signal alone."""
+        from modelbuilder.regression.check import cost_of, only_signals
 
-        events = cost_of(self.search)
-        if events > FAST and not self.config.getoption("--full"):
-            pytest.skip(f"simulates {events:,} events; --full runs it")
+        chosen = {i.index for i in self.session.items if isinstance(i, ExpectationItem) and i.parent is self}
+        tests = self.search.spec.tests
+        light = [index for index in sorted(chosen) if only_signals(self.search, [tests[index]])]
+        for indices in (sorted(chosen), light):
+            if self.config.getoption("--full") or cost_of(self.search, [tests[index] for index in indices]) <= FAST:
+                return indices
+        return []
 
 
 class _Failed(Exception):
@@ -124,7 +140,6 @@ class ExpectationItem(_Item):
     def runtest(self) -> None:
         """Compute and compare."""
         assert isinstance(self.parent, SpecFile)
-        self.parent.skip_if_slow()
         found = self.parent.checked(self.index)
         if not found.passed:
             why = f"\n{found.test.why}" if found.test.why else ""
@@ -133,18 +148,19 @@ class ExpectationItem(_Item):
 
 
 class LockItem(_Item):
-    """The lock file of a spec: its values always, its numbers where they are fast or with --full."""
+    """The lock file of a spec: its values always; its numbers where they are fast or with --full, and bits are the same."""
 
     def runtest(self) -> None:
         """Compare with the lock file, or write it."""
         assert isinstance(self.parent, SpecFile)
+        from modelbuilder.regression.check import cost_of_points
         from modelbuilder.regression.diff import spec_changes
         from modelbuilder.regression.lock import (
-            cost_of_lock,
             lock_changes,
             lock_path,
             lock_points,
             locked_spec,
+            made_alike,
             make_lock,
             read_lock,
             write_lock,
@@ -155,12 +171,13 @@ class LockItem(_Item):
             write_lock(path, make_lock(search, spec=self.path, points=lock_points(search)))
             return
         lock = read_lock(path)
-        is_fast = cost_of_lock(search, lock) <= FAST or self.config.getoption("--full")
-        if not is_fast:
+        is_fast = cost_of_points(search, len(lock["points"])) <= FAST or self.config.getoption("--full")
+        if not is_fast or not made_alike(lock):
             changes = list(spec_changes(lock["spec"], locked_spec(search)))
         else:
             points = [name for name in lock["points"] if name in {point.name for point in search.points}]
-            changes = list(lock_changes(lock, make_lock(search, spec=self.path, points=points)))
+            jobs = None if self.config.getoption("--full") else 1
+            changes = list(lock_changes(lock, make_lock(search, spec=self.path, points=points, jobs=jobs)))
         if changes:
             text = "\n".join(_lines(changes))
             msg = f"{path.name} says otherwise; if this is meant: pytest {self.path.name} --update-locks\n{text}"

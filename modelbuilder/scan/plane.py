@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from modelbuilder.histograms.cache import SimulationCache
 from modelbuilder.histograms.plane import PlaneSimulation, PlaneWindows, closure_of, nodes_csv, windows_csv
 from modelbuilder.histograms.simulate import Simulation
 from modelbuilder.scan.point import MadePoint, built_from, reading_of
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.spec.observables import unit_of
-from modelbuilder.spec.search import SIGNAL
+from modelbuilder.spec.search import SIGNAL, Background
 from modelbuilder.workspace.lint import LintMessage
 
 NODES, WINDOWS = "nodes.csv", "windows.csv"
@@ -40,17 +41,28 @@ class Windows:
 class PointsInPlane:
     """As `Points`. A point has no file of templates: its workspace is one bin, and what went into it is in the table."""
 
-    def __init__(self, search: LoadedSearch, *, n_threads: int = 1) -> None:
-        self.search, self.n_threads = search, n_threads
+    def __init__(self, search: LoadedSearch, *, n_threads: int = 1, cache: SimulationCache | None = None) -> None:
+        self.search, self.n_threads, self.cache = search, n_threads, cache
 
     @property
     def simulations(self) -> Mapping[str, Simulation]:
         """As `Points`."""
-        return {"": Simulation(self.search, n_threads=self.n_threads)}
+        return {"": Simulation(self.search, n_threads=self.n_threads, cache=self.cache)}
+
+    def inputs(self, point: GridPoint) -> dict[str, object]:
+        """As `Points`: of a background, what lies in the windows of all points."""
+        simulation, spec = PlaneSimulation(self.search, n_threads=self.n_threads), self.search.spec
+        nodes = simulation.node_inputs() if spec.signal.events else None
+        found: dict[str, object] = {} if nodes is None else {SIGNAL: nodes}
+        windows = nodes, simulation.channel, tuple(other.masses for other in self.search.points)
+        for name, background in spec.backgrounds.items():
+            if isinstance(background, Background):
+                found[name] = simulation.background_inputs(name), windows
+        return found
 
     def shared(self, points: list[GridPoint]) -> Windows:
         """As `Points`."""
-        simulation = PlaneSimulation(self.search, n_threads=self.n_threads)
+        simulation = PlaneSimulation(self.search, n_threads=self.n_threads, cache=self.cache)
         units = tuple(unit_of(text) for text in simulation.channel.observables)
         return Windows(simulation.windows(self.search.points), self.search.spec.grid_variables, units)
 

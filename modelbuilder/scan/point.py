@@ -12,7 +12,7 @@ from modelbuilder.histograms.simulate import RegionTemplates, RelativeEfficiency
 from modelbuilder.histograms.templates import PointTemplates
 from modelbuilder.scan.limited import Limited, cells_of, proportional
 from modelbuilder.scan.table import CTAU, MU, VISIBLE_CROSS_SECTION, YIELD, Quantity, Row, quantity_of
-from modelbuilder.spec.combination import CombinationSpec
+from modelbuilder.spec.combination import CombinationSpec, DataOfCombination
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.interpretations import Interpretation
 from modelbuilder.spec.load import LoadedSearch
@@ -141,9 +141,9 @@ def in_a_model(spec: SearchSpec, name: str, point: GridPoint, reference: float) 
     )
 
 
-def data_label(data: Data) -> str:
-    """`pseudo:SEED` or `asimov`."""
-    return f"pseudo:{data.seed}" if isinstance(data, PseudoData) else "asimov"
+def data_label(data: Data | DataOfCombination) -> str:
+    """`pseudo:SEED`, `asimov` or `observed`."""
+    return f"pseudo:{data.seed}" if isinstance(data, PseudoData) else data.kind
 
 
 def limit_rows(spec: SearchSpec | CombinationSpec, made: MadePoint) -> list[Row]:

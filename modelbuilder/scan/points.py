@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from modelbuilder.errors import UserError
+from modelbuilder.histograms.cache import SimulationCache
 from modelbuilder.histograms.sideband import SUFFIX
 from modelbuilder.histograms.simulate import RegionTemplates, Simulation
 from modelbuilder.histograms.templates import PointTemplates, SampleTemplates, Template, histograms, to_uhi_json
@@ -28,7 +32,7 @@ from modelbuilder.scan.point import (
 from modelbuilder.scan.table import MU, Quantity, Row, columns, quantity_of, tail_of_combination, tail_of_search
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
-from modelbuilder.spec.search import SIGNAL
+from modelbuilder.spec.search import SIGNAL, Background
 from modelbuilder.workspace.build import build_channel, reference_rate
 from modelbuilder.workspace.combine import combine
 
@@ -52,6 +56,9 @@ class Points(Protocol):
 
     @property
     def simulations(self) -> Mapping[str, Simulation]: ...
+
+    def inputs(self, point: GridPoint) -> dict[str, object]:
+        """What is simulated for a point, each with all that it depends on, as `cache.digest_of_inputs` takes it."""
 
     def shared(self, points: list[GridPoint]) -> Shared:
         """Simulate the backgrounds and the data that these points need."""
@@ -82,15 +89,47 @@ class Backgrounds:
                 yield f"background_{name}{SUFFIX}.json", to_uhi_json(beside)
 
 
-def points_of(loaded: Loaded, *, n_threads: int = 1) -> Points:
-    """That of a search or of a combination. n_threads: of one simulation; the result does not depend on it."""
+def points_of(loaded: Loaded, *, n_threads: int = 1, cache: SimulationCache | None = None) -> Points:
+    """That of a search or of a combination. n_threads, cache: of its simulations; the result depends on neither."""
     if isinstance(loaded, LoadedCombination):
-        return PointsOfCombination(loaded, n_threads=n_threads)
+        return PointsOfCombination(loaded, n_threads=n_threads, cache=cache)
     if loaded.spec.in_plane:
         from modelbuilder.scan.plane import PointsInPlane
 
-        return PointsInPlane(loaded, n_threads=n_threads)
-    return PointsOfSearch(loaded, n_threads=n_threads)
+        return PointsInPlane(loaded, n_threads=n_threads, cache=cache)
+    return PointsOfSearch(loaded, n_threads=n_threads, cache=cache)
+
+
+def edges_csv(loaded: Loaded) -> str:
+    """The bin edges of all channels, one in each row; those of a second observable after those of the first.
+
+    Raises UserError for a search in a plane, which has no bins.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["channel", "observable", "unit", "edge"])
+    for search, one in searches_of(loaded).items():
+        if one.spec.in_plane:
+            msg = f"{one.place_of('channels')}: channels: windows in a plane are ellipses, without bins"
+            raise UserError(msg)
+        regions = Simulation(one).regions.values()
+        for region in {region.channel: region for region in regions}.values():
+            channel = one.spec.line(region.channel)
+            axes = [(channel.observable, region.axis, region.binning.edges)]
+            if channel.second is not None and region.second is not None:
+                axes.append((channel.second.observable, region.second.axis, region.second.edges))
+            name = f"{search}/{region.channel}" if search else region.channel
+            for text, axis, edges in axes:
+                writer.writerows([name, text, axis.unit, repr(edge)] for edge in edges.tolist())
+    return stream.getvalue()
+
+
+def check_files(loaded: Loaded) -> None:
+    """Raise SpecError where the bins of data or backgrounds from files do not fit those of the channels."""
+    if not any(search.spec.inputs and not search.spec.in_plane for search in searches_of(loaded).values()):
+        return
+    for simulation in points_of(loaded).simulations.values():
+        simulation.check_files()
 
 
 def columns_of(loaded: Loaded) -> list[dict[str, str]]:
@@ -123,10 +162,14 @@ def searches_at(loaded: Loaded, point: GridPoint) -> dict[str, GridPoint]:
 class PointsOfSearch:
     """As `Points`."""
 
-    def __init__(self, search: LoadedSearch, *, n_threads: int = 1) -> None:
+    def __init__(self, search: LoadedSearch, *, n_threads: int = 1, cache: SimulationCache | None = None) -> None:
         self.search = search
-        self.simulation = Simulation(search, n_threads=n_threads)
+        self.simulation = Simulation(search, n_threads=n_threads, cache=cache)
         self.simulations = {"": self.simulation}
+
+    def inputs(self, point: GridPoint) -> dict[str, object]:
+        """As `Points`."""
+        return dict(_inputs(self.simulation, point))
 
     def shared(self, points: list[GridPoint]) -> Backgrounds:
         """As `Points`."""
@@ -154,12 +197,21 @@ class PointsOfSearch:
 class PointsOfCombination:
     """As `Points`; the name of a search stands before those of its regions and templates."""
 
-    def __init__(self, combination: LoadedCombination, *, n_threads: int = 1) -> None:
+    def __init__(
+        self, combination: LoadedCombination, *, n_threads: int = 1, cache: SimulationCache | None = None
+    ) -> None:
         self.combination = combination
         self.simulations: dict[str, Simulation] = {}
         for name, search in combination.searches.items():
             own = tuple(found[name] for found in combination.grid.searches.values() if name in found)
-            self.simulations[name] = Simulation(search, points=own, n_threads=n_threads)
+            self.simulations[name] = Simulation(search, points=own, n_threads=n_threads, cache=cache)
+
+    def inputs(self, point: GridPoint) -> dict[str, object]:
+        """As `Points`."""
+        own = self.combination.searches_at(point).items()
+        return {
+            f"{what} of {name}": found for name, place in own for what, found in _inputs(self.simulations[name], place)
+        }
 
     def _regions(self, point: GridPoint) -> dict[str, str]:
         """The file of the background of each search that takes part."""
@@ -259,6 +311,21 @@ def _rate_of(search: LoadedSearch, name: str, point: GridPoint) -> float:
     found = search.spec.interpretations[name]
     sqrt_s = search.spec.experiment.beams.sqrt_s
     return found.theory.rate(sqrt_s, found.masses_at(point.values), 1.0, found.parameters)
+
+
+def _inputs(simulation: Simulation, point: GridPoint) -> Iterator[tuple[str, object]]:
+    """As `Points.inputs`, of one search."""
+    region, lifetime = simulation.region_of(point), simulation.spec.signal.lifetime
+    if lifetime is not None and lifetime.shape_at is not None:
+        point = replace(point, ctau=None)
+        yield f"{SIGNAL} at its lifetimes", simulation.flying_inputs(region, point)
+    yield SIGNAL, simulation.asked(SIGNAL, region, point).inputs
+    for name, background in simulation.spec.backgrounds.items():
+        if isinstance(background, Background):
+            asked = simulation.asked(name, region)
+            yield name, asked.inputs
+            if asked.counted is not None:
+                yield f"data of {name}", asked.data_inputs
 
 
 def _histograms(templates: PointTemplates) -> dict[str, hist.Hist[Any]]:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from modelbuilder.errors import ModelBuilderError, WorkspaceError
+from modelbuilder.histograms.cache import SimulationCache, open_cache
 from modelbuilder.histograms.templates import to_uhi_json
 from modelbuilder.kinematics.shards import available_threads
 from modelbuilder.scan.point import limit_rows
-from modelbuilder.scan.points import Shared, points_of, searches_of
-from modelbuilder.scan.store import TEMPLATES, RunDirectory, write_atomically
+from modelbuilder.scan.points import Shared, check_files, points_of, searches_of
+from modelbuilder.scan.store import TEMPLATES, RunDirectory, versions, write_atomically
 from modelbuilder.spec.grid import GridPoint, spread
 from modelbuilder.spec.load import Loaded
 
@@ -54,6 +55,7 @@ def run_search(
     only: Collection[str] | None = None,
     jobs: int | None = None,
     limits: bool = True,
+    cache: Path | None = None,
     command: str = "",
     progress: Progress = lambda what, done, total: None,
 ) -> Summary:
@@ -61,7 +63,9 @@ def run_search(
 
     points: that many, evenly spread over the grid; all if None.    only: names of those to choose from.
     jobs: processes; as many as processors if None. The result does not depend on `jobs`. With several jobs, a script must call this under `if __name__ == "__main__"`.
-    Raises RunDirectoryError if the directory belongs to something else, WorkspaceError if there is no background.
+    cache: a folder of simulations, made if it is not there. What is found in it is not simulated again, what is not goes there; the result is the same.
+    Raises RunDirectoryError if the directory belongs to something else, WorkspaceError if there is no background, SpecError
+    where the bins of a file do not fit; nothing is written then.
     """
     if not all(one.spec.backgrounds for one in searches_of(search).values()):
         msg = (
@@ -69,16 +73,18 @@ def run_search(
             " process, or state what is `expected` of a free shape, however little"
         )
         raise WorkspaceError(msg)
+    check_files(search)
+    kept = None if cache is None else open_cache(cache, versions())
     chosen = spread(tuple(p for p in search.points if only is None or p.name in only), points)
     with RunDirectory.open_for(path, search, command=command) as run:
         resumed = sum(point.name in run.done for point in chosen)
         missing = [point for point in chosen if point.name not in run.done]
         if missing:
             progress("compiling and simulating the backgrounds", resumed, len(chosen))
-            shared = points_of(search, n_threads=_jobs(jobs)).shared(missing)
+            shared = points_of(search, n_threads=_jobs(jobs), cache=kept).shared(missing)
             for name, text in shared.files():
                 write_atomically(run.path / TEMPLATES / name, text)
-            tasks = _Tasks(search, shared, run, limits=limits)
+            tasks = _Tasks(search, shared, run, kept, limits=limits)
             number = resumed
             try:
                 with closing(tasks.results(missing, _jobs(jobs))) as results:
@@ -125,12 +131,14 @@ def _summary(run: RunDirectory, chosen: tuple[GridPoint, ...], resumed: int) -> 
 class _Tasks:
     """The work of all points, in groups; in this process, or in others that each hold what the points share."""
 
-    def __init__(self, search: Loaded, shared: Shared, run: RunDirectory, *, limits: bool) -> None:
-        self.search, self.shared, self.run, self.limits = search, shared, run, limits
+    def __init__(
+        self, search: Loaded, shared: Shared, run: RunDirectory, cache: SimulationCache | None, *, limits: bool
+    ) -> None:
+        self.search, self.shared, self.run, self.cache, self.limits = search, shared, run, cache, limits
 
     def results(self, points: list[GridPoint], jobs: int) -> Generator[list[dict[str, Any]], None, None]:
         """The entries of each group, as they come."""
-        shared = (self.search, self.shared, self.run.path, self.limits)
+        shared = (self.search, self.shared, self.run.path, self.limits, self.cache)
         size = self.shared.points_at_a_time
         groups = [points[first : first + size] for first in range(0, len(points), size)]
         if jobs == 1 or len(groups) == 1:
@@ -157,9 +165,9 @@ class _Tasks:
 
 
 class _Worker:
-    def __init__(self, search: Loaded, shared: Shared, path: Path, limits: bool) -> None:
+    def __init__(self, search: Loaded, shared: Shared, path: Path, limits: bool, cache: SimulationCache | None) -> None:
         self.spec, self.shared, self.limits = search.spec, shared, limits
-        self.points = points_of(search)
+        self.points = points_of(search, cache=cache)
         self.run = RunDirectory(path, search)
         self.disk = ThreadPoolExecutor(1)
 

@@ -55,6 +55,14 @@ def versions() -> dict[str, str]:
     return {"modelbuilder": __version__, **{name: version(name) for name in _VERSIONED}}
 
 
+def machine() -> str:
+    """What the last bits of numbers depend on besides: compiled code is made for the processor that it runs on."""
+    from numba.core.registry import cpu_target
+
+    _, processor, _ = cpu_target.target_context.codegen().magic_tuple()
+    return f"{platform.system()} {platform.machine()} {processor}"
+
+
 class RunDirectory:
     """A run directory that belongs to one resolved spec."""
 
@@ -119,7 +127,10 @@ class RunDirectory:
             write_atomically(self.path / SPEC, to_yaml(self.search.tree))
         self.started = str(old["started"])
         self.command = command
-        self.done = self._read_journal()
+        journal = self.path / JOURNAL
+        if journal.is_file() and _whole_lines(journal) != journal.read_bytes():
+            write_atomically(journal, _whole_lines(journal).decode("utf-8"))
+        self.done = finished_points(self.path)
 
     def _about(self) -> dict[str, Any] | None:
         path = self.path / RUN
@@ -140,7 +151,7 @@ class RunDirectory:
             "spec": self.search.spec.name,
             "digest": self.search.digest,
             "seed": self.search.spec.seed,
-            "data": self.search.spec.data.model_dump(),
+            "data": self.search.spec.data.model_dump(exclude={"files"}),
             "sources": count_sources(self.search),
             "versions": versions(),
             "python": platform.python_version(),
@@ -151,22 +162,6 @@ class RunDirectory:
             "rows": {"ok": statuses.count("ok"), "failed": len(statuses) - statuses.count("ok")},
         }
         write_atomically(self.path / RUN, json.dumps(about, indent=1) + "\n")
-
-    def _read_journal(self) -> dict[str, dict[str, Any]]:
-        """The finished points; a last line that was cut short is removed from the file."""
-        path = self.path / JOURNAL
-        if not path.is_file():
-            return {}
-        raw = path.read_bytes()
-        whole = raw[: raw.rfind(b"\n") + 1]
-        if whole != raw:
-            write_atomically(path, whole.decode("utf-8"))
-        try:
-            entries = [json.loads(line) for line in whole.splitlines()]
-            return {entry["point"]: entry for entry in entries}
-        except (ValueError, KeyError, TypeError):
-            msg = f"{path}: damaged; remove the run directory and start again"
-            raise RunDirectoryError(msg) from None
 
     def append(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Record finished points, for good."""
@@ -212,10 +207,29 @@ def load_run(path: Path) -> tuple[Loaded, list[dict[str, Any]]]:
     if not (path / RUN).is_file() or not (path / SPEC).is_file():
         msg = f"{path}: not a run directory; `modelbuilder run SPEC -o {path}` makes one"
         raise RunDirectoryError(msg)
-    search = load_spec(path / SPEC)
+    search = load_spec(path / SPEC, with_events=False)
     table_file = path / "limits.json"
     rows = read_json(table_file)["rows"] if table_file.is_file() else []
     return search, rows
+
+
+def finished_points(path: Path) -> dict[str, dict[str, Any]]:
+    """The entries of a run's journal by their points. Raises RunDirectoryError where it is damaged."""
+    journal = path / JOURNAL
+    if not journal.is_file():
+        return {}
+    try:
+        entries = [json.loads(line) for line in _whole_lines(journal).splitlines()]
+        return {entry["point"]: entry for entry in entries}
+    except (ValueError, KeyError, TypeError):
+        msg = f"{journal}: damaged; remove the run directory and start again"
+        raise RunDirectoryError(msg) from None
+
+
+def _whole_lines(journal: Path) -> bytes:
+    """Without a last line that a killed process cut short."""
+    raw = journal.read_bytes()
+    return raw[: raw.rfind(b"\n") + 1]
 
 
 @contextmanager

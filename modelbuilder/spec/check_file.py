@@ -13,10 +13,11 @@ from modelbuilder.spec.tree import Scalar
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """The problems of a file, or what it holds if there are none."""
+    """The problems of a file, or what it holds if there are none; whether data or backgrounds come from files."""
 
     problems: tuple[Problem, ...]
     summary: str = ""
+    has_files: bool = False
 
 
 def check_file(path: Path, *, root: Path | None = None) -> Checked:
@@ -38,4 +39,5 @@ def check_file(path: Path, *, root: Path | None = None) -> Checked:
         else f"channels {', '.join(found.spec.channels)}"
     )
     text = f"{len(found.points)} grid points, {parts}, inputs: {counted_sources(found)}"
-    return Checked(problems=(), summary=text)
+    searches = found.searches.values() if isinstance(found, LoadedCombination) else [found]
+    return Checked(problems=(), summary=text, has_files=any(search.spec.inputs for search in searches))

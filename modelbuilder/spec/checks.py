@@ -14,11 +14,12 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from modelbuilder.errors import KinematicsError, Problem
-from modelbuilder.spec import photon_reach, plane_checks
+from modelbuilder.spec import input_checks, photon_reach, plane_checks
 from modelbuilder.spec.base import SpecModel
 from modelbuilder.spec.comparisons import Comparison, faults_of_comparisons
 from modelbuilder.spec.conditions import Condition
-from modelbuilder.spec.experiment import Experiment
+from modelbuilder.spec.cuts import Cut
+from modelbuilder.spec.experiment import EfficiencyOfParticle, Experiment
 from modelbuilder.spec.functions import Bounded
 from modelbuilder.spec.grid import GridError, GridPoint, expand_grid, spread
 from modelbuilder.spec.interpretations import Interpretation, default_law, faults_of_names
@@ -39,13 +40,13 @@ from modelbuilder.spec.process import (
     seen_kinds,
 )
 from modelbuilder.spec.search import (
+    MASS_LIKE,
     SIGNAL,
     AnyBackground,
     AnyChannel,
     Background,
     BernsteinShape,
     Channel,
-    Cut,
     GridAxis,
     LuminositySystematic,
     ProducedSystematic,
@@ -58,6 +59,7 @@ from modelbuilder.spec.search import (
     SpuriousSignal,
     StatedBackground,
     Systematic,
+    has_luminosity,
     rate_of,
 )
 from modelbuilder.spec.sideband import TransferSystematic
@@ -315,7 +317,9 @@ def _sidebands_measure(
                 yield ("systematics", name, "on", index), reason
 
 
-def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str, Systematic]) -> Iterator[Finding]:
+def _samples_exist(
+    signal: Signal, backgrounds: dict[str, AnyBackground], systematics: dict[str, Systematic]
+) -> Iterator[Finding]:
     if SIGNAL in backgrounds:
         yield ("backgrounds", SIGNAL), f"a background cannot be named {SIGNAL!r}"
     known = {SIGNAL, *backgrounds}
@@ -345,10 +349,34 @@ def _samples_exist(backgrounds: dict[str, AnyBackground], systematics: dict[str,
                 yield path, f"found {sample!r}, which is not a sample{nearest(sample, known)}"
             elif sample != SIGNAL and isinstance(backgrounds[sample].shape, BernsteinShape):
                 yield path, f"acts on nothing: rate and shape of {sample!r} are free; remove it from the list"
-            elif isinstance(systematic, ShapeSystematic) and isinstance(backgrounds.get(sample), StatedBackground):
+            elif isinstance(systematic, ShapeSystematic) and not _is_simulated(signal, backgrounds, sample):
                 yield path, f"nothing of {sample!r} is simulated, so it has no shape to vary; remove it from the list"
             elif sample != SIGNAL and backgrounds[sample].rate == "free" and isinstance(systematic, RateSystematic):
                 yield path, f"acts on nothing: the rate of {sample!r} is free; remove it from the list"
+
+
+def _tables_have_uncertainties(systematics: dict[str, Systematic], experiment: Experiment) -> Iterator[Finding]:
+    """Variations within the uncertainties of tables need some."""
+    tracks = experiment.tracks
+    known: dict[str, list[EfficiencyOfParticle]] = {
+        "photons.efficiency_table": [experiment.photons.efficiency],
+        "tracks.efficiency_table": [tracks.efficiency],
+        "tracks.identification_table": [e.efficiency for e in tracks.identification if e.particle == e.taken_for],
+        "tracks.misidentification_table": [e.efficiency for e in tracks.identification if e.particle != e.taken_for],
+    }
+    for name, systematic in systematics.items():
+        vary = getattr(systematic, "vary", "")
+        if vary in known and not any("uncertainty" in getattr(one, "table", ()) for one in known[vary]):
+            what = vary.removesuffix("_table")
+            reason = (
+                f"found {vary!r}, but no table of {what} in the experiment has the column `uncertainty`; add it, or"
+                f" write {what}"
+            )
+            yield ("systematics", name, "vary"), reason
+
+
+def _is_simulated(signal: Signal, backgrounds: dict[str, AnyBackground], sample: str) -> bool:
+    return signal.files is None if sample == SIGNAL else isinstance(backgrounds[sample], Background)
 
 
 def _not_stated(sample: str, backgrounds: dict[str, AnyBackground]) -> str:
@@ -356,7 +384,7 @@ def _not_stated(sample: str, backgrounds: dict[str, AnyBackground]) -> str:
     background = backgrounds.get(sample)
     if background is None:
         return f"found {sample!r}, which is not a background{nearest(sample, backgrounds)}"
-    if not isinstance(background, StatedBackground):
+    if has_luminosity(background):
         return f"{sample!r} is simulated: it has this uncertainty anyway; remove it from the list"
     return (
         f"acts on nothing: the rate of {sample!r} is free; remove it from the list" if background.rate == "free" else ""
@@ -614,13 +642,32 @@ def _windows_have_a_resolution(
         key = "resolution" if channel.resolution is not None else "resolution2"
         function = channel.resolution or channel.resolution2
         own = [point for point in points if point.channel == name]
-        if channel.window is None or function is None or not own or not function.variables <= set(own[0].values):
+        if (
+            channel.window is None
+            or channel.range is not None
+            or function is None
+            or not own
+            or not function.variables <= set(own[0].values)
+        ):
             continue
         try:
             for step in range(101):
                 function.at(dict.fromkeys(own[0].values, 0.01 * step * experiment.beams.sqrt_s))
         except ValueError as error:
             yield ("channels", name, key), f"windows reach further than the grid: {error}"
+
+
+def _masses_are_in_range(channels: dict[str, AnyChannel], points: tuple[GridPoint, ...]) -> Iterator[Finding]:
+    """Windows in equal bins of a range have the mass within it."""
+    for name, channel in channels.items():
+        if isinstance(channel, PlaneChannel) or channel.window is None or channel.range is None:
+            continue
+        low, high = channel.limits
+        for point in points:
+            kind = MASS_LIKE[arguments_of(channel.observable)[0]]
+            if point.channel == name and not low <= point.mass ** (2 if kind == "mass2" else 1) <= high:
+                yield ("channels", name, "range"), f"the grid point at {point.mass:g} GeV lies outside of it"
+                break
 
 
 def _final_state(
@@ -711,13 +758,16 @@ _CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     _masses_are_possible,
     _orders_are_whole,
     _expectations_fit,
+    *input_checks.CHECKS,
     _rates_can_be_told,
     _sidebands_measure,
     _interpretations_fit,
     _comparisons_fit,
     _processes_are_possible,
     _windows_have_a_resolution,
+    _masses_are_in_range,
     _samples_exist,
+    _tables_have_uncertainties,
     _rate_is_known,
     _lifetimes_are_possible,
     *plane_checks.CHECKS,

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field
 
 from modelbuilder.spec.base import FileName, Name, SpecModel, WholeNumber
 from modelbuilder.spec.comparisons import Comparisons, faults_of_comparisons
 from modelbuilder.spec.expectations import Expectation
 from modelbuilder.spec.grid import DECIMALS, GridError, GridPoint, channel_of, expand_axis, point_name, resolution_at
 from modelbuilder.spec.problems import nearest
-from modelbuilder.spec.search import Data, GridAxis, LuminositySystematic, SearchSpec, SpuriousSignal, Statistics
+from modelbuilder.spec.search import (
+    AsimovData,
+    GridAxis,
+    LuminositySystematic,
+    ObservedData,
+    PseudoData,
+    SearchSpec,
+    SpuriousSignal,
+    Statistics,
+)
 
 if TYPE_CHECKING:
     from modelbuilder.spec.load import LoadedSearch
@@ -22,6 +31,15 @@ MAX_SEARCHES = 20
 ALL = "all"
 """The channel of a simultaneous fit, as tables name it."""
 Finding = tuple[tuple[str | int, ...], str]
+
+
+class DataOfSearches(SpecModel):
+    """The measured data that each search has."""
+
+    kind: Literal["observed"] = Field(description="the measured data that each search has")
+
+
+DataOfCombination = Annotated[PseudoData | AsimovData | DataOfSearches, Discriminator("kind")]
 
 
 class CombinationSpec(SpecModel):
@@ -50,8 +68,9 @@ class CombinationSpec(SpecModel):
         default_factory=list, description="systematics that are not shared, though their names are the same"
     )
     statistics: Statistics
-    data: Data = Field(
-        description="the data of all searches; the first one has the pseudo-data of `seed`, the next of seed + 1"
+    data: DataOfCombination = Field(
+        description="the data of all searches; the first one has the pseudo-data of `seed`, the next of seed + 1; observed: "
+        "each search has its own"
     )
     comparisons: Comparisons
     tests: list[Expectation] = Field(
@@ -205,6 +224,11 @@ def findings(spec: CombinationSpec) -> Iterator[Finding]:
                 " cannot stand for it in several searches"
             )
             yield (*path, "interpretations", spec.parameter), reason
+        if isinstance(spec.data, DataOfSearches) and not isinstance(search.data, ObservedData):
+            yield (
+                (*path, "data"),
+                f"found {search.data.kind}; the data of the combination are those observed in each search",
+            )
         if not search.backgrounds:
             yield (*path, "backgrounds"), "there is none; without one no limit can be found"
     found = {

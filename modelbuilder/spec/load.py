@@ -12,15 +12,35 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from modelbuilder.errors import InputFileError, Problem, SpecError
 from modelbuilder.spec import photon_reach
 from modelbuilder.spec.base import shown
 from modelbuilder.spec.checks import cross_check, missing_values, placed
-from modelbuilder.spec.combination import MAX_SEARCHES, CombinationSpec, CombinedGrid, combined_grid, findings
+from modelbuilder.spec.combination import (
+    MAX_SEARCHES,
+    CombinationSpec,
+    CombinedGrid,
+    DataOfSearches,
+    combined_grid,
+    findings,
+)
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.grid import GridError, GridPoint, expand_grid
+from modelbuilder.spec.input_files import (
+    ReadHistogram,
+    content_of,
+    digest_of_content,
+    read_columns,
+    read_hepdata,
+    read_root_histogram,
+    read_uhi,
+)
+from modelbuilder.spec.inputs import Events
 from modelbuilder.spec.problems import nearest, validate
-from modelbuilder.spec.search import AsimovData, Background, PseudoData, SearchSpec
+from modelbuilder.spec.search import Background, Data, PseudoData, SearchSpec
 from modelbuilder.spec.tree import (
     Mapping,
     Node,
@@ -36,6 +56,8 @@ from modelbuilder.spec.tree import (
     read_text,
     walk,
 )
+
+FloatArray = npt.NDArray[np.float64]
 
 MAX_EXTENDS = 16
 MAX_CELLS = 500_000
@@ -71,6 +93,10 @@ class LoadedSearch:
         """Where a value stands, or the closest thing above it that stands anywhere."""
         return _closest(self.tree, path)
 
+    def columns_of(self, path: tuple[str | int, ...]) -> dict[str, FloatArray]:
+        """The columns of the events at a path of `spec.inputs`, read anew. Raises SpecError."""
+        return _columns_of(self.spec, self.tree, path)
+
 
 @dataclass(frozen=True)
 class LoadedCombination:
@@ -94,6 +120,23 @@ class LoadedCombination:
     def searches_at(self, point: GridPoint) -> dict[str, GridPoint]:
         """The searches that take part at a point of the combination, each with its own point there."""
         return self.grid.searches[point.name]
+
+
+def _columns_of(spec: SearchSpec, tree: Mapping, path: tuple[str | int, ...]) -> dict[str, FloatArray]:
+    events, digest = spec.inputs[path], _closest(tree, (*path, "sha256"))
+    assert isinstance(events, Events)
+    key = "parquet" if events.parquet is not None else "root"
+    name = getattr(events, key)
+    reason = "events are not kept with a run, this is its resolved spec; load the spec that was run"
+    try:
+        if Path(digest.file).name == Path(name).name:
+            content = content_of(Path(digest.file))
+            if digest_of_content(content) == events.sha256:
+                return read_columns(content, events.columns, tree=events.tree)
+            reason = "its SHA-256 is no longer what it was when the spec was read; load the spec again"
+    except InputFileError as error:
+        reason = str(error)
+    raise SpecError((placed(tree, (*path, key), f"found {shown(name)}: {reason}"),))
 
 
 def _closest(node: Node, path: tuple[str | int, ...]) -> Place:
@@ -123,10 +166,25 @@ def load_combination(path: Path | str, *, overrides: Iterable[str] = (), root: P
     return _checked_combination(*resolve(Path(path), overrides=overrides, root=root))
 
 
-def load_spec(path: Path | str, *, overrides: Iterable[str] = (), root: Path | None = None) -> Loaded:
-    """A search or a combination, as its `schema:` says; a search, if it says nothing. Otherwise as `load_search`."""
-    tree, problems = resolve(Path(path), overrides=overrides, root=root)
-    return _checked_combination(tree, problems) if is_combination(tree) else _checked_search(tree, problems)
+def load_spec(
+    path: Path | str, *, overrides: Iterable[str] = (), root: Path | None = None, with_events: bool = True
+) -> Loaded:
+    """A search or a combination, as its `schema:` says; a search, if it says nothing. Otherwise as `load_search`.
+
+    with_events: whether files of events are read and checked; those of a finished run may be elsewhere, or gone.
+    """
+    tree, problems = resolve(Path(path), overrides=overrides, root=root, with_events=with_events)
+    return _checked(tree, problems, with_events=with_events)
+
+
+def spec_of(tree: Mapping) -> Loaded:
+    """The search or combination of a resolved tree. Raises SpecError."""
+    return _checked(tree, [], with_events=True)
+
+
+def _checked(tree: Mapping, problems: list[Problem], *, with_events: bool) -> Loaded:
+    checked = _checked_combination if is_combination(tree) else _checked_search
+    return checked(tree, problems, with_events=with_events)
 
 
 def is_combination(tree: Mapping) -> bool:
@@ -135,22 +193,46 @@ def is_combination(tree: Mapping) -> bool:
     return isinstance(kind, Scalar) and str(kind.value).startswith("combination/")
 
 
-def _checked_search(tree: Mapping, problems: list[Problem]) -> LoadedSearch:
+def _checked_search(tree: Mapping, problems: list[Problem], *, with_events: bool = True) -> LoadedSearch:
     spec, more = validate(SearchSpec, tree)
     more += cross_check(tree)
+    if spec is not None and not problems and not more and with_events:
+        more = _faults_of_events(spec, tree)
     if problems or more or spec is None:
         raise SpecError(_without_consequences(problems, more))
     points = expand_grid(spec.grid, spec.channels, spec.grid_where, spec.signal.lifetime)
     return LoadedSearch(spec, tree, points, _digest(tree))
 
 
-def _checked_combination(tree: Mapping, problems: list[Problem]) -> LoadedCombination:
+def _faults_of_events(spec: SearchSpec, tree: Mapping) -> list[Problem]:
+    """What is wrong with the columns of files of events."""
+    found: list[Problem] = []
+    for path, one in spec.inputs.items():
+        if isinstance(one, Events):
+            try:
+                columns = _columns_of(spec, tree, path)
+            except SpecError as error:
+                found.extend(error.problems)
+                continue
+            weights = None if one.weight is None else columns[one.weight]
+            if (path[0] == "data" or spec.in_plane) and weights is not None and (weights < 0.0).any():
+                row = int((weights < 0.0).argmax())
+                what = "data have" if path[0] == "data" else "events in a plane have"
+                text = f"found {weights[row]:g} in row {row + 1} of {shown(one.weight)}; {what} no negative weights"
+                found.append(placed(tree, (*path, "weight"), text))
+    return found
+
+
+def _checked_combination(tree: Mapping, problems: list[Problem], *, with_events: bool = True) -> LoadedCombination:
     spec, more = validate(CombinationSpec, tree)
     trees = _searches_in(tree)
     for name, below in trees.items():
         more += [_below_search(problem, name) for problem in cross_check(below)]
     if spec is not None and not problems and not more:
         more = [placed(tree, at, reason) for at, reason in findings(spec)]
+    if spec is not None and not problems and not more and with_events:
+        for name, search in spec.searches.items():
+            more += [_below_search(problem, name) for problem in _faults_of_events(search, trees[name])]
     if problems or more or spec is None:
         raise SpecError(_without_consequences(problems, more))
     searches = {}
@@ -159,7 +241,7 @@ def _checked_combination(tree: Mapping, problems: list[Problem]) -> LoadedCombin
             trees[name],
             expand_grid(search.grid, search.channels, search.grid_where, search.signal.lifetime),
         )
-        own = search.model_copy(update={"data": _data_of(spec, index)})
+        own = search.model_copy(update={"data": _data_of(spec, search, index)})
         searches[name] = LoadedSearch(own, below, points, _digest(below))
     try:
         grid = combined_grid(spec, searches)
@@ -179,8 +261,10 @@ def _searches_in(tree: Mapping) -> dict[str, Mapping]:
     return {name: node for name, (_, node) in entries.items() if isinstance(node, Mapping)}
 
 
-def _data_of(spec: CombinationSpec, index: int) -> PseudoData | AsimovData:
-    """The data of a search of a combination: independent of those of the others."""
+def _data_of(spec: CombinationSpec, search: SearchSpec, index: int) -> Data:
+    """The data of a search of a combination: its own, or independent of those of the others."""
+    if isinstance(spec.data, DataOfSearches):
+        return search.data
     if isinstance(spec.data, PseudoData):
         return PseudoData(kind="pseudo", seed=(spec.data.seed + index) % 2**63)
     return spec.data
@@ -195,9 +279,14 @@ def load_experiment(path: Path | str, *, root: Path | None = None) -> Experiment
     return experiment
 
 
-def resolve(path: Path, *, overrides: Iterable[str] = (), root: Path | None = None) -> tuple[Mapping, list[Problem]]:
-    """The tree of a spec with variants merged, overrides applied and references replaced by what they refer to."""
-    resolver = _Resolver((root or default_root(path)).resolve())
+def resolve(
+    path: Path, *, overrides: Iterable[str] = (), root: Path | None = None, with_events: bool = True
+) -> tuple[Mapping, list[Problem]]:
+    """The tree of a spec with variants merged, overrides applied and references replaced by what they refer to.
+
+    with_events: whether the files of events must be there; otherwise those whose digest is known need not.
+    """
+    resolver = _Resolver((root or default_root(path)).resolve(), with_events=with_events)
     tree = resolver.file(path, ())
     for override in overrides:
         tree = resolver.override(tree, override)
@@ -263,8 +352,9 @@ def _below_search(problem: Problem, name: str) -> Problem:
 
 
 class _Resolver:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, with_events: bool) -> None:
         self.root = root
+        self.with_events = with_events
         self.problems: list[Problem] = []
         self.cells = 0
 
@@ -472,11 +562,13 @@ class _Resolver:
         return node
 
     def references(self, node: Node, path: tuple[str | int, ...]) -> Node:
-        """The tree with the experiment file and all CSV files read in."""
+        """The tree with the experiment file, all CSV files and all histograms read in, and the digests of events."""
         if isinstance(node, Mapping):
             node = self._with_searches(self._with_experiment(node)) if not path else node
             if "csv" in node.entries:
                 return self._csv(node, path)
+            if len(path) > 2 and "files" in (path[-2], path[-3] if isinstance(path[-1], int) else ""):
+                return self._input(node, path)
             entries = {
                 key: (place, self.references(value, (*path, key))) for key, (place, value) in node.entries.items()
             }
@@ -484,6 +576,68 @@ class _Resolver:
         if isinstance(node, Sequence):
             return Sequence(tuple(self.references(item, (*path, i)) for i, item in enumerate(node.items)), node.place)
         return node
+
+    def _input(self, node: Mapping, path: tuple[str | int, ...]) -> Node:
+        """A histogram from a file as the same with a `table`; events with the SHA-256 of their file."""
+        keys = [key for key in ("root", "uhi", "hepdata", "parquet") if key in node.entries]
+        if len(keys) != 1:
+            return node  # reported by the model
+        (key,) = keys
+        place, name = node.entries[key]
+        is_events = key == "parquet" or "tree" in node.entries or "observables" in node.entries
+        if is_events and not self.with_events and "sha256" in node.entries:
+            return node
+        target = self._target(name, (*path, key))
+        if target is None:
+            return node
+        try:
+            if is_events:
+                return self._with_digest(node, target, place, path)
+            found = _read_histogram(key, target, node)
+        except InputFileError as error:
+            self._add(name, (*path, key), f"found {shown(plain(name))}: {error}")
+            return node
+        except SpecError as error:
+            self.problems.extend(replace(problem, path=path_text((*path, key))) for problem in error.problems)
+            return node
+        if found is None:
+            return node
+        units = self._units(node, found, path, key)
+        if units is None:
+            return node
+        self.cells += 4 * found.values.size
+        if self.cells > MAX_CELLS:
+            self._add(name, (*path, key), f"found more than {MAX_CELLS} cells in all tables together")
+            return node
+        gone = (key, "histogram", "columns", "unit", "error")
+        rest = {other: entry for other, entry in node.entries.items() if other not in gone}
+        return Mapping({"table": (place, _table_of(found, units, place, target)), **rest}, node.place)
+
+    def _with_digest(self, node: Mapping, target: Path, place: Place, path: tuple[str | int, ...]) -> Node:
+        digest = digest_of_content(content_of(target))
+        stated = node.entries.get("sha256")
+        if stated is not None and plain(stated[1]) != digest:
+            text = f"found {shown(plain(stated[1]))}; the SHA-256 of {target.name} is {digest}"
+            self._add(stated[1], (*path, "sha256"), text)
+        return node.with_entry("sha256", place, Scalar(digest, Place(str(target), 1, 1)))
+
+    def _units(self, node: Mapping, found: ReadHistogram, path: tuple[str | int, ...], key: str) -> list[str] | None:
+        """Of the axes: those of the spec, or of the file; None after a problem."""
+        own = node.get("unit")
+        if own is None:
+            if found.units is None:
+                text = f"missing: unit; the {key} file does not say in which its axes are, as in {{unit: GeV}}"
+                self._add(node, path, text)
+                return None
+            return list(found.units)
+        units = [own] if isinstance(own, Scalar) else list(own.items) if isinstance(own, Sequence) else []
+        texts = [unit.value for unit in units if isinstance(unit, Scalar) and isinstance(unit.value, str)]
+        if len(texts) != len(found.edges):
+            self._add(
+                own, (*path, "unit"), f"found {shown(plain(own))}; expected a unit for each axis, {len(found.edges)}"
+            )
+            return None
+        return texts
 
     def _csv(self, node: Mapping, path: tuple[str | int, ...]) -> Node:
         """A form with `csv`, `columns` and `units` as the same form with a `table`."""
@@ -522,6 +676,40 @@ class _Resolver:
                 lists[key] = (key_place, Sequence(cells, column.place))
         rest = {key: entry for key, entry in node.entries.items() if key not in ("csv", "columns", "units")}
         return Mapping({"table": (place, Mapping(lists, name.place)), **rest}, node.place)
+
+
+def _read_histogram(key: str, target: Path, node: Mapping) -> ReadHistogram | None:
+    """None where the spec does not say of what; the model reports that. Raises InputFileError, SpecError."""
+    own = {name: plain(value) for name, (_, value) in node.entries.items()}
+    if key == "hepdata":
+        columns, error = own.get("columns", {}), own.get("error")
+        if not isinstance(columns, dict) or not all(isinstance(one, str) for one in (*columns.values(), error or "")):
+            return None
+        return read_hepdata(target, columns, error)
+    name = own.get("histogram")
+    if not isinstance(name, str):
+        msg = f"it may hold several histograms; say which, as in {{{key}: {target.name}, histogram: NAME}}"
+        raise InputFileError(msg)
+    return read_root_histogram(target, name) if key == "root" else read_uhi(target, name)
+
+
+def _table_of(found: ReadHistogram, units: list[str], place: Place, target: Path) -> Mapping:
+    """One row for each bin, the second axis fastest. The numbers of events have the file as their place."""
+    names = (("low", "high"), ("second_low", "second_high"))
+    places = np.indices(found.values.shape).reshape(len(found.edges), -1)
+    columns: dict[str, tuple[Place, Node]] = {}
+    for axis, (edges, unit) in enumerate(zip(found.edges, units, strict=True)):
+        for name, bins in zip(names[axis], (places[axis], places[axis] + 1), strict=True):
+            cells = tuple(Scalar(f"{edge!r} {unit}".strip(), place) for edge in edges[bins].tolist())
+            columns[name] = (place, Sequence(cells, place))
+    inside = Place(str(target), 1, 1)
+    numbers = {"events": found.values}
+    if found.variances is not None:
+        numbers["error"] = np.sqrt(found.variances)
+    for name, values in numbers.items():
+        cells = tuple(Scalar(value, inside) for value in values.ravel().tolist())
+        columns[name] = (place, Sequence(cells, place))
+    return Mapping(columns, place)
 
 
 def _read_columns(path: Path) -> dict[str, list[tuple[int, str]]]:

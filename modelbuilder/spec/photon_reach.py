@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from modelbuilder.errors import KinematicsError
+from modelbuilder.spec.cuts import Cut, ThresholdTurnOn
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.observables import Observable, parse_observable
 from modelbuilder.spec.process import Candidate, FinalState, Simulated, candidates_of, chain_of, needs_photon_cuts
-from modelbuilder.spec.search import Cut, ThresholdTurnOn
 from modelbuilder.spec.topology import Topology, visible_places
 
 SIGMAS = 6.0

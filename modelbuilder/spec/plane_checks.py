@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from modelbuilder.spec.cuts import Cut
 from modelbuilder.spec.experiment import Experiment
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.plane import PlaneChannel
@@ -14,7 +15,6 @@ from modelbuilder.spec.search import (
     AnyChannel,
     Background,
     BernsteinShape,
-    Cut,
     GridAxis,
     LuminositySystematic,
     ProducedSystematic,
@@ -60,7 +60,7 @@ def _signal_is_simulated_or_stated(
                 ("signal", "nodes"),
                 "found nodes, but no channel is in a plane: each grid point is simulated; remove the key",
             )
-        if not signal.events:
+        if not signal.events and signal.files is None:
             yield ("signal",), "missing: events; say how many to simulate at each grid point"
         return
     if signal.events and signal.nodes is None:

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from modelbuilder.errors import KinematicsError
 from modelbuilder.spec.base import FileName, Name, Source, SpecModel, WholeNumber, refusal
 from modelbuilder.spec.comparisons import Comparisons
 from modelbuilder.spec.conditions import Condition
+from modelbuilder.spec.cuts import Cut, ObservableText, dimension_of
 from modelbuilder.spec.expectations import Expectation
 from modelbuilder.spec.experiment import ConstantEfficiency, Experiment
 from modelbuilder.spec.functions import (
@@ -24,20 +24,16 @@ from modelbuilder.spec.functions import (
     RelativeSizeOfMass,
     parsed,
 )
+from modelbuilder.spec.inputs import FromFile, Observed, SignalAtMass
 from modelbuilder.spec.interpretations import Interpretations
 from modelbuilder.spec.methods import Method, Prior
-from modelbuilder.spec.observables import FUNCTIONS, arguments_of, unit_of
+from modelbuilder.spec.observables import arguments_of, unit_of
 from modelbuilder.spec.plane import EventsInPlane, Nodes, PlaneChannel, kind_of_channel, kind_of_expectation
 from modelbuilder.spec.process import FinalState, Lifetimes, Simulated
 from modelbuilder.spec.quantities import (
-    ANGLE,
-    ENERGY,
-    ENERGY_SQUARED,
-    LENGTH,
     NUMBER_OF,
     Count,
     CrossSection,
-    Dimension,
     Energy,
     Fraction,
     Luminosity,
@@ -62,8 +58,6 @@ MASS_LIKE = {
     "recoil2": "mass2",
     "reduced_mass": "reduced_mass",
 }
-_OBSERVABLE = rf"^\s*({'|'.join(sorted(FUNCTIONS, key=len, reverse=True))})\b.*$"
-ObservableText = Annotated[str, Field(json_schema_extra={"pattern": _OBSERVABLE})]
 
 
 class IntegratedLuminosity(SpecModel):
@@ -153,6 +147,11 @@ class Signal(Simulated, HasSource):
     nodes: Nodes | None = Field(None, description="of a grid of two masses: where the signal is simulated")
     efficiency: Efficiency = Field(description="of everything that the simulated selection does not contain")
     lifetime: Lifetimes | None = Field(None, description="the second axis of the grid: c tau of a particle that flies")
+    files: dict[Name, list[SignalAtMass]] | None = Field(
+        None,
+        min_length=1,
+        description="in place of events: by channel, a histogram or events for each mass of the grid",
+    )
     produced: Produced | None = Field(
         None, description="where particles of known number decay: the limit is then on their branching fraction"
     )
@@ -171,6 +170,14 @@ class Signal(Simulated, HasSource):
         return self
 
     @model_validator(mode="after")
+    def _one_origin(self) -> Signal:
+        for key in ("events", "nodes", "lifetime"):
+            if self.files is not None and getattr(self, key):
+                reason = f"found files and {key}; a signal from files is what it is there, remove one of them"
+                raise refusal(reason, (key,))
+        return self
+
+    @model_validator(mode="after")
     def _nodes_have_events(self) -> Signal:
         if self.nodes is not None and not self.events:
             reason = "missing; say how many events to simulate at each of the nodes"
@@ -183,128 +190,6 @@ def rate_of(signal: Signal) -> Rate:
     if signal.produced is not None:
         return RATES["branching fraction"]
     return RATES["cross section" if signal.ratio_to is None else "ratio"]
-
-
-class ThresholdTurnOn(SpecModel):
-    """Efficiency plateau/2 (1 + erf((x - threshold) / (sqrt(2) width)))."""
-
-    threshold: RawValue = Field(description="where half of the plateau is reached, in the unit of the quantity")
-    width: RawValue = Field(description="standard deviation of the quantity as the trigger sees it")
-    plateau: Fraction = 1.0
-
-
-class MeasuredTurnOn(SpecModel):
-    """Efficiency at points of the quantity; linear between, constant beyond."""
-
-    values: list[RawValue] = Field(min_length=2, description="rising values of the quantity")
-    efficiency: list[Fraction] = Field(min_length=2, description="at these values; linear between, constant beyond")
-
-
-def _kind_of_turn_on(value: object) -> str:
-    keys = value if isinstance(value, dict) else getattr(value, "model_fields_set", ())
-    return "a threshold" if "threshold" in keys or "width" in keys else "points"
-
-
-TurnOn = Annotated[
-    Annotated[ThresholdTurnOn, Tag("a threshold")] | Annotated[MeasuredTurnOn, Tag("points")],
-    Discriminator(_kind_of_turn_on),
-]
-
-
-class Cut(SpecModel):
-    """A cut on an observable, for every combination of particles that it may stand for; or the turn-on of a trigger."""
-
-    quantity: ObservableText = Field(
-        description="an observable of the particles that are found", examples=["theta(gamma)", "pt(mu+ mu-)"]
-    )
-    between: tuple[RawValue, RawValue] | None = Field(None, description="[low, high], with units")
-    above: RawValue | None = Field(None, description="with its unit")
-    below: RawValue | None = Field(None, description="with its unit")
-    turn_on: TurnOn | None = Field(None, description="an efficiency that rises with the quantity")
-    at_least: WholeNumber | None = Field(
-        None, ge=1, description="so many combinations must pass, not all, as in two of three photons"
-    )
-    where: Condition | None = None
-    source: Source
-
-    @model_validator(mode="after")
-    def _complete(self) -> Cut:
-        dimension_of(self.quantity)
-        forms = [key for key in ("between", "above", "below", "turn_on") if getattr(self, key) is not None]
-        if len(forms) != 1:
-            found = f"found {' and '.join(forms)}" if forms else "found none"
-            reason = f"{found}; a cut has one of between, above, below, turn_on"
-            raise refusal(reason)
-        if self.turn_on is None:
-            low, high = self.bounds
-            if not low < high:
-                reason = "found the lower end at or above the upper end; write [low, high]"
-                raise refusal(reason, (forms[0],))
-        elif self.at_least is not None:
-            reason = "a turn-on is an efficiency of one combination; remove at_least"
-            raise refusal(reason, ("at_least",))
-        elif isinstance(self.turn_on, ThresholdTurnOn):
-            if self.threshold[1] <= 0.0:
-                reason = f"found {self.turn_on.width!r}; a width must be above 0"
-                raise refusal(reason, ("turn_on", "width"))
-        elif len(self.turn_on.values) != len(self.turn_on.efficiency):
-            reason = f"found {len(self.turn_on.values)} values and {len(self.turn_on.efficiency)} efficiencies"
-            raise refusal(reason, ("turn_on",))
-        elif any(two <= one for (one, _), (two, _) in itertools.pairwise(self.points)):
-            reason = "found values that do not rise; write them in rising order"
-            raise refusal(reason, ("turn_on", "values"))
-        return self
-
-    @property
-    def text(self) -> str:
-        """The cut as it is written."""
-        if self.between is not None:
-            low, high = self.between
-            text = f"{self.quantity} between {low} and {high}"
-        elif self.turn_on is not None:
-            text = f"turn-on in {self.quantity}"
-        else:
-            text = (
-                f"{self.quantity} above {self.above}"
-                if self.above is not None
-                else f"{self.quantity} below {self.below}"
-            )
-        return text if self.at_least is None else f"{text} ({self.at_least} at least)"
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """Low and high in the unit of the quantity; infinite where there is none."""
-        if self.between is not None:
-            low, high = (self._parsed(value, "between", index) for index, value in enumerate(self.between))
-            return low, high
-        low = -math.inf if self.above is None else self._parsed(self.above, "above")
-        return low, math.inf if self.below is None else self._parsed(self.below, "below")
-
-    @property
-    def threshold(self) -> tuple[float, float, float]:
-        """Threshold and width, in the unit of the quantity, and plateau of a turn-on that is given by them."""
-        assert isinstance(self.turn_on, ThresholdTurnOn)
-        threshold = self._parsed(self.turn_on.threshold, "turn_on", "threshold")
-        return threshold, self._parsed(self.turn_on.width, "turn_on", "width"), self.turn_on.plateau
-
-    @property
-    def points(self) -> tuple[tuple[float, float], ...]:
-        """Values, in the unit of the quantity, and efficiencies of a turn-on that is given by points."""
-        assert isinstance(self.turn_on, MeasuredTurnOn)
-        values = [self._parsed(value, "turn_on", "values", i) for i, value in enumerate(self.turn_on.values)]
-        return tuple(zip(values, self.turn_on.efficiency, strict=False))
-
-    def _parsed(self, value: object, *at: str | int) -> float:
-        return parsed(Quantity(dimension_of(self.quantity)), value, at)
-
-
-def dimension_of(quantity: str, at: str = "quantity") -> Dimension:
-    """The dimension of an observable; raises the refusal if it is none."""
-    try:
-        unit = unit_of(quantity)
-    except KinematicsError as error:
-        raise refusal(str(error), (at,)) from None
-    return {"GeV": ENERGY, "GeV^2": ENERGY_SQUARED, "rad": ANGLE, "cm": LENGTH}.get(unit, NUMBER_OF)
 
 
 class SecondObservable(SpecModel):
@@ -352,7 +237,10 @@ class Channel(SpecModel):
     )
     window: PositiveResolutions | None = Field(None, description="full width of the fit window around the mass")
     bin_width: PositiveResolutions | None = Field(None, description="of the fine binning that all windows share")
-    range: tuple[RawValue, RawValue] | None = Field(None, description="a fixed range, in place of window")
+    range: tuple[RawValue, RawValue] | None = Field(
+        None,
+        description="a fixed range, in place of window; or with it, the range of equal bins that windows are made of",
+    )
     bins: WholeNumber | None = Field(None, ge=1, le=100_000, description="number of equal bins of the range")
     count: bool = Field(False, description="sum the bins of a window into one: a counting experiment")
     second: SecondObservable | None = Field(
@@ -366,10 +254,9 @@ class Channel(SpecModel):
     @model_validator(mode="after")
     def _complete(self) -> Channel:
         dimension_of(self.observable, "observable")
-        if (self.range is None) == (self.window is None):
-            both = self.range is not None
-            reason = f"found {'both range and window' if both else 'neither range nor window'}; give one of them"
-            raise refusal(reason, ("window",) if both else ())
+        if self.range is None and self.window is None:
+            reason = "found neither range nor window; give a window that follows the mass, or a fixed range"
+            raise refusal(reason)
         if self.window is not None and self.resolution is None and self.resolution2 is None:
             reason = "missing; with `window` a channel needs it"
             raise refusal(reason, ("resolution",))
@@ -379,20 +266,22 @@ class Channel(SpecModel):
         if self.resolution2 is not None and unit_of(self.observable) != "GeV^2":
             reason = f"{self.observable!r} is no squared mass; give `resolution`"
             raise refusal(reason, ("resolution2",))
-        wanted = "bin_width" if self.window is not None else "bins"
-        if getattr(self, wanted) is None:
-            other = "window" if self.window is not None else "range"
-            reason = f"missing; with `{other}` a channel needs it"
-            raise refusal(reason, (wanted,))
+        if self.range is not None and self.bin_width is not None:
+            reason = "a range has equal `bins`; remove bin_width, or the range"
+            raise refusal(reason, ("bin_width",))
+        if self.range is not None and self.bins is None:
+            reason = "missing; with `range` a channel needs it"
+            raise refusal(reason, ("bins",))
+        if self.range is None and self.bins is not None:
+            reason = "found bins without a range; a window has `bin_width`, or equal bins of a `range`"
+            raise refusal(reason, ("bins",))
+        if self.range is None and self.bin_width is None:
+            reason = "missing; with `window` a channel needs it, or a `range` with `bins`"
+            raise refusal(reason, ("bin_width",))
         if self.range is not None:
             _limits(self.observable, self.range)
-            if self.bin_width is not None:
-                reason = "a fixed range has `bins`; remove bin_width"
-                raise refusal(reason, ("bin_width",))
-        elif self.bins is not None:
-            reason = "a window has `bin_width`; remove bins"
-            raise refusal(reason, ("bins",))
-        elif arguments_of(self.observable)[0] not in MASS_LIKE or " / " in self.observable:
+        is_mass = arguments_of(self.observable)[0] in MASS_LIKE and " / " not in self.observable
+        if self.window is not None and not is_mass:
             reason = f"a window follows a mass: {', '.join(MASS_LIKE)}; give `range` and `bins` for {self.observable!r}"
             raise refusal(reason, ("window",))
         if self.count:
@@ -406,7 +295,7 @@ class Channel(SpecModel):
             reason = "found count and second; a number of events has no second observable, remove one of them"
             raise refusal(reason, ("second",))
         if self.window is None or self.bin_width is None:
-            reason = "a count is that of a window; in a fixed range write `bins: 1`, and remove count"
+            reason = "a count is that of a window with `bin_width`; in a fixed range write `bins: 1`, and remove count"
             raise refusal(reason, ("count",))
         half = 0.5 * self.window / self.bin_width
         if round(half) < 1 or abs(half - round(half)) > 1e-6 * half:
@@ -482,6 +371,12 @@ Shape = Annotated[
 ]
 StatedShape = Annotated[
     Annotated[Literal["stated"], Tag("a named shape")] | Annotated[BernsteinShape, Tag("a free shape")],
+    Discriminator(_kind_of_shape),
+]
+
+
+ShapeFromFiles = Annotated[
+    Annotated[Literal["simulated", "stated"], Tag("a named shape")] | Annotated[BernsteinShape, Tag("a free shape")],
     Discriminator(_kind_of_shape),
 ]
 
@@ -626,15 +521,56 @@ class StatedBackground(SpecModel):
         return self
 
 
+class BackgroundFromFiles(SpecModel):
+    """A background whose events come from files, as histograms or event by event."""
+
+    title: str = Field(description="for figures")
+    files: dict[Name, FromFile] = Field(
+        min_length=1, description="for each channel a histogram, or events with the columns of the observables"
+    )
+    efficiency: ConstantEfficiency | None = Field(None, description="of what the files do not contain; 1 without")
+    shape: ShapeFromFiles = Field(
+        description="simulated: that of the files, with their statistical errors; stated: without; or a free smooth function"
+    )
+    rate: Literal["free", "fixed"] = Field(description="fixed: the expected yield, with the rate systematics on it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_files_alone(cls, value: Any) -> Any:
+        others = (*Background.model_fields, *StatedBackground.model_fields)
+        both = [key for key in dict(value) if key in others and key not in cls.model_fields]
+        if both:
+            reason = f"found {both[0]} and files; a background is simulated, stated or from files, remove one of them"
+            raise refusal(reason, (both[0],))
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BackgroundFromFiles:
+        _refuse_fixed_polynomial(self.shape, self.rate)
+        return self
+
+
 def _kind_of_background(value: object) -> str:
-    stated = "expected" in value if isinstance(value, dict) else isinstance(value, StatedBackground)
-    return "stated" if stated else "to simulate"
+    if isinstance(value, dict):
+        return "stated" if "expected" in value else "from files" if "files" in value else "to simulate"
+    if isinstance(value, StatedBackground):
+        return "stated"
+    return "from files" if isinstance(value, BackgroundFromFiles) else "to simulate"
 
 
 AnyBackground = Annotated[
-    Annotated[Background, Tag("to simulate")] | Annotated[StatedBackground, Tag("stated")],
+    Annotated[Background, Tag("to simulate")]
+    | Annotated[StatedBackground, Tag("stated")]
+    | Annotated[BackgroundFromFiles, Tag("from files")],
     Discriminator(_kind_of_background),
 ]
+
+
+def has_luminosity(background: AnyBackground) -> bool:
+    """Whether a background is a simulated cross section times the luminosity, so that the uncertainty of this is its own."""
+    if isinstance(background, BackgroundFromFiles):
+        return background.shape == "simulated"
+    return isinstance(background, Background)
 
 
 class LuminositySystematic(SpecModel):
@@ -645,7 +581,7 @@ class LuminositySystematic(SpecModel):
     )
     also: list[str] = Field(
         default_factory=list,
-        description="stated backgrounds whose expectation is a cross section times the luminosity, not a count in data",
+        description="stated backgrounds, in the spec or in files, whose expectation is a cross section times the luminosity, not a count in data",
     )
 
 
@@ -678,6 +614,10 @@ Varied = Literal[
     "tracks.efficiency",
     "tracks.identification",
     "tracks.misidentification",
+    "photons.efficiency_table",
+    "tracks.efficiency_table",
+    "tracks.identification_table",
+    "tracks.misidentification_table",
 ]
 
 
@@ -685,8 +625,13 @@ class ShapeSystematic(HasSource):
     """The change of a template when a parameter of the response is varied by one standard deviation."""
 
     kind: Literal["shape"] = Field(description="changes yields bin by bin, as a varied response of the detector does")
-    vary: Varied = Field(description="a parameter of the response; photons.resolution: energy and angle together")
-    size: RelativeSizeOfMass = Field(description="relative change of the parameter")
+    vary: Varied = Field(
+        description="a parameter of the response; photons.resolution: energy and angle together; ..._table: each bin of "
+        "the tables by its own uncertainty"
+    )
+    size: RelativeSizeOfMass = Field(
+        description="relative change of the parameter; of a ..._table in its uncertainties, 100 % is one standard deviation"
+    )
     on: list[str] = Field(min_length=1, description="samples: `signal` or names of backgrounds")
 
 
@@ -765,7 +710,16 @@ class AsimovData(SpecModel):
     kind: Literal["asimov"] = Field(description="the expected background itself")
 
 
-Data = Annotated[PseudoData | AsimovData, Discriminator("kind")]
+class ObservedData(SpecModel):
+    """Measured data, from files."""
+
+    kind: Literal["observed"] = Field(description="measured data, from files")
+    files: dict[Name, Observed] = Field(
+        min_length=1, description="for each channel a histogram, or events with the columns of the observables"
+    )
+
+
+Data = Annotated[PseudoData | AsimovData | ObservedData, Discriminator("kind")]
 
 
 class SearchSpec(SpecModel):
@@ -813,6 +767,19 @@ class SearchSpec(SpecModel):
     def grid_variable(self) -> str:
         """The name of the one mass that is scanned; of a grid of two masses, the first."""
         return self.grid_variables[0]
+
+    @property
+    def inputs(self) -> dict[tuple[str | int, ...], Observed | FromFile | SignalAtMass]:
+        """What comes from files, by its path in the spec."""
+        found: dict[tuple[str | int, ...], Observed | FromFile | SignalAtMass] = {}
+        for channel, signals in (self.signal.files or {}).items():
+            found |= {("signal", "files", channel, index): one for index, one in enumerate(signals)}
+        for name, background in self.backgrounds.items():
+            if isinstance(background, BackgroundFromFiles):
+                found |= {("backgrounds", name, "files", channel): one for channel, one in background.files.items()}
+        if isinstance(self.data, ObservedData):
+            found |= {("data", "files", channel): one for channel, one in self.data.files.items()}
+        return found
 
     @property
     def rate(self) -> Rate:

@@ -56,6 +56,11 @@ AnySideband = Annotated[
 ]
 
 
+def sideband_name(channel: str) -> str:
+    """That of the sideband of a channel, where its data are named."""
+    return f"{channel}_sideband"
+
+
 class TransferSystematic(HasSource):
     """A relative uncertainty of the transfer factor between a sideband and the window."""
 

@@ -9,7 +9,7 @@ from modelbuilder.spec.combination import shared_systematics
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
 from modelbuilder.spec.plane import PlaneChannel
-from modelbuilder.spec.search import Background, BernsteinShape, Channel, PseudoData, Signal
+from modelbuilder.spec.search import Background, BackgroundFromFiles, BernsteinShape, Channel, PseudoData, Signal
 from modelbuilder.spec.sideband import AnySideband, SidebandElsewhere
 from modelbuilder.spec.tree import Scalar, walk
 
@@ -79,6 +79,8 @@ def _summary(search: LoadedSearch) -> Iterator[str]:
     yield f"luminosity   {spec.luminosity.value:g} fb^-1 +- {100 * spec.luminosity.uncertainty:g} %"
     nodes = spec.signal.nodes
     simulated = "not simulated, efficiency stated"
+    if spec.signal.files is not None:
+        simulated = "from files"
     if spec.signal.events:
         per = "point" if nodes is None else f"node, {len(nodes.pairs)} nodes"
         simulated = f"{spec.signal.events} events per {per}"
@@ -112,7 +114,11 @@ def _summary(search: LoadedSearch) -> Iterator[str]:
         where = f" where {cut.where}" if cut.where else ""
         yield f"cut          {cut.text}{where}"
     for name, background in spec.backgrounds.items():
-        process = background.process if isinstance(background, Background) else "not simulated, expectation stated"
+        process = "not simulated, expectation stated"
+        if isinstance(background, Background):
+            process = background.process
+        elif isinstance(background, BackgroundFromFiles):
+            process = "from files"
         shape = "Bernstein polynomial" if isinstance(background.shape, BernsteinShape) else background.shape
         yield f"background   {name}: {process}; shape {shape}, rate {background.rate}"
     for name, systematic in spec.systematics.items():
@@ -138,11 +144,15 @@ def _number_of(signal: Signal) -> str:
 
 def _last_lines(search: Loaded) -> Iterator[str]:
     spec = search.spec
-    data = f"pseudo-data, seed {spec.data.seed}" if isinstance(spec.data, PseudoData) else "Asimov data"
+    data = "Asimov data (there is no public event sample)"
+    if isinstance(spec.data, PseudoData):
+        data = f"pseudo-data, seed {spec.data.seed} (there is no public event sample)"
+    elif spec.data.kind == "observed":
+        data = "observed, from files"
     level = f"{100 * spec.statistics.confidence_level:g} % CL"
     toys = spec.statistics.toys
     with_toys = "" if toys is None else f", {toys.number} toys {toys.use.replace('-', ' ')}"
     yield f"statistics   {', '.join(spec.statistics.methods)}, {level}{with_toys}"
-    yield f"data         {data} (there is no public event sample)"
+    yield f"data         {data}"
     yield f"inputs       {counted_sources(search)}"
     yield f"digest       {search.digest}"

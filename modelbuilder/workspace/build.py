@@ -24,6 +24,7 @@ from modelbuilder.spec.search import (
     SIGNAL,
     AnyBackground,
     Background,
+    BackgroundFromFiles,
     BernsteinShape,
     Channel,
     LuminositySystematic,
@@ -33,6 +34,7 @@ from modelbuilder.spec.search import (
     ShapeSystematic,
     SpuriousSignal,
     Systematic,
+    has_luminosity,
 )
 from modelbuilder.spec.sideband import TransferSystematic
 from modelbuilder.spec.topology import INITIAL
@@ -318,6 +320,8 @@ class _Builder:
             share = float(nominal.variances.sum()) / max(float(self.background.sum()), SMALLEST_YIELD)
             if share > LARGEST_STATISTICAL:
                 text = f"the simulation has {share:.2g} times the variance of the data in the window; raise `events`"
+                if isinstance(background, BackgroundFromFiles):
+                    text = f"the files have {share:.2g} times the variance of the data in the window; take larger ones"
                 self._note("warning", "few-simulated-events", name, text, "backgrounds", name, "events")
             if background.shape == "simulated":
                 simulated.append(name)
@@ -357,7 +361,7 @@ class _Builder:
         if sample == SIGNAL:
             return self.spec.rate.kind == "cross section"
         background = self.spec.backgrounds[sample]
-        return background.rate == "fixed" and (isinstance(background, Background) or sample in systematic.also)
+        return background.rate == "fixed" and (has_luminosity(background) or sample in systematic.also)
 
     def _histosys(self, name: str, sample: str, found: SampleTemplates) -> list[Json]:
         nominal = found.nominal.values
@@ -390,7 +394,7 @@ class _Builder:
             if error > LARGEST_OPEN_SIGNAL:
                 text = (
                     f"the simulation of {systematic.of} leaves {error:.2g} of the reference signal open, which widens the "
-                    f"limit; raise backgrounds.{systematic.of}.events"
+                    f"limit; {_more_of(systematic.of, self.spec.backgrounds[systematic.of])}"
                 )
                 self._note("warning", "few-simulated-events", name, text, "backgrounds", systematic.of, "events")
             size = max(abs(size), error)
@@ -420,7 +424,7 @@ class _Builder:
         shape = (-1, 1 if second is None else second.n_bins)
         values, variances = (part.reshape(shape).sum(axis=1) for part in (found.values, found.variances))
         inside = found.total / max(self.spec.events_per_rate * self.templates.efficiency, 1e-300)
-        counts = not isinstance(channel, Channel) or channel.count
+        counts = not isinstance(channel, Channel) or channel.count or channel.bins == 1
         if inside < (LEAST_COUNTED if counts else SIGNAL_IN_WINDOW):
             text = f"only {100 * inside:.0f} % of the selected signal lies in the window"
             self._note("warning", "signal-outside-window", SIGNAL, text, "channels", self.point.channel, "window")
@@ -487,6 +491,10 @@ def rate_name(background: str) -> str:
 
 def _parameter(name: str, init: float, upper: float) -> Json:
     return {"name": name, "inits": [float(init)], "bounds": [[0.0, float(upper)]]}
+
+
+def _more_of(name: str, background: AnyBackground) -> str:
+    return "take larger files" if isinstance(background, BackgroundFromFiles) else f"raise backgrounds.{name}.events"
 
 
 def normsys(name: str, size: float) -> Json:

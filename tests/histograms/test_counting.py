@@ -173,7 +173,7 @@ CASES: Sequence[tuple[str, str]] = (
     ("backgrounds.four_leptons.expected.recoil.second=[1]", "the channel has no second observable; remove the key"),
     (
         "channels.recoil={observable: recoil(mu+ mu-), range: [0 GeV, 9 GeV], bins: 9, count: true, source: assumption}",
-        "a count is that of a window; in a fixed range write `bins: 1`, and remove count",
+        "a count is that of a window with `bin_width`; in a fixed range write `bins: 1`, and remove count",
     ),
 )
 

@@ -8,6 +8,7 @@ the same folder. `yaml` blocks are read as specs. HTML comments above a block sa
                                          `sed FILE OLD NEW`
     <!-- instead of "A": "B" -->         a part that is replaced, to save time, or for dots that stand for something
     <!-- file NAME: line; line -->       a file that the block refers to
+    <!-- events NAME: column; column --> a file of events that the block refers to
     <!-- spec: BASE -->                  a fragment: a variant of this spec, or of `new KIND`, a starting spec
     <!-- spec: BASE at a.b -->           the same, below this key
     <!-- spec: BASE, in place at a.b -->    takes the place of what this spec has there
@@ -33,6 +34,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
@@ -63,6 +66,7 @@ class Block:
     text: str
     first: tuple[str, ...]
     files: tuple[tuple[str, str], ...]
+    events: tuple[tuple[str, tuple[str, ...]], ...]
     base: str
     changes: tuple[str, ...]
 
@@ -78,7 +82,7 @@ def blocks_of(page: Path) -> Iterator[Block]:
         above, indent, kind, text = found.groups()
         line = source.count("\n", 0, found.start(2)) + 1
         text = re.sub(rf"^{indent}", "", text, flags=re.MULTILINE)
-        first, files, changes, base = [], [], [], ""
+        first, files, events, changes, base = [], [], [], [], ""
         for comment in _COMMENT.findall(above):
             replaced = _REPLACED.fullmatch(comment)
             if replaced:
@@ -91,11 +95,14 @@ def blocks_of(page: Path) -> Iterator[Block]:
             elif comment.startswith("file "):
                 name, _, content = comment.removeprefix("file ").partition(": ")
                 files.append((name, "\n".join(row.strip() for row in content.split(";")) + "\n"))
+            elif comment.startswith("events "):
+                name, _, content = comment.removeprefix("events ").partition(": ")
+                events.append((name, tuple(column.strip() for column in content.split(";"))))
             elif comment.startswith("spec"):
                 base = comment.removeprefix("spec").removeprefix(":").strip()
             else:
                 assert comment.startswith(("command: ", "generated: ")), f"{page.name}:{line}: unknown: {comment}"
-        yield Block(page, line, kind.strip(), text, tuple(first), tuple(files), base, tuple(changes))
+        yield Block(page, line, kind.strip(), text, tuple(first), tuple(files), tuple(events), base, tuple(changes))
 
 
 def page_id(page: Path) -> str:
@@ -127,6 +134,10 @@ def test_blocks_of_the_pages(page: Path, folder: Path, monkeypatch: pytest.Monke
             ):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(content, encoding="utf-8")
+        for name, columns in block.events:
+            path = folder / "specs" / "started" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.table({column: [0.5, 1.5] for column in columns}), path)
         for command in block.first:
             run(command.strip(), block, monkeypatch)
         match block.kind:
@@ -170,7 +181,7 @@ def sessions_of(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def run(command: str, block: Block, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run one command in this process; what it printed, messages included. Fails with it if the exit code is not 0."""
+    """Run one command in this process; what it printed, messages included. Fails with it if the exit code is not what it says."""
     program, *words = shlex.split(command)
     if program == "cp":
         shutil.copy(*words)
@@ -191,7 +202,9 @@ def run(command: str, block: Block, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(sys, "argv", ["modelbuilder", *words])
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), pytest.raises(SystemExit) as stopped:
         main()
-    wrong = stopped.value.code != 0 and "broken" not in command  # the one example of a faulty spec
+    faulty = words[0] == "validate" and "broken.yaml" in words
+    expected = 2 if faulty else 1 if words[0] == "diff" else 0  # two runs that differ
+    wrong = stopped.value.code != expected
     assert not wrong, f"{block.place}: {command}\n{output.getvalue()}"
     return output.getvalue()
 

@@ -34,6 +34,7 @@ from modelbuilder.kinematics.measure import (
     detector_of,
     measure,
     truth,
+    varied_detector,
 )
 from modelbuilder.kinematics.resolution import central_half_width
 from modelbuilder.kinematics.response import PhotonResponse
@@ -515,6 +516,23 @@ def test_shifted_tables() -> None:
     assert down[0][0] == 0.0
     assert up[2][2] == 1.0
     assert down[1][1] == pytest.approx(0.49)
+
+
+def test_tables_are_varied_within_their_uncertainties() -> None:
+    """By hand: each bin by its own error, times the size, and only of what is named; what has no error stays."""
+    tracks = TrackDetector(
+        efficiency=TABLE,
+        identification=(("muon", "muon", TABLE), ("pion", "muon", TABLE), ("pion", "pion", 0.9)),
+    )
+    detector = Detector(tracks=tracks)
+    half = varied_detector(detector, "tracks.identification_table", 0.5).tracks
+    assert half.identification == (("muon", "muon", TABLE.shifted(0.5)), *tracks.identification[1:])
+    assert half.efficiency == TABLE
+    down = varied_detector(detector, "tracks.misidentification_table", -1.0).tracks
+    assert down.identification[1] == ("pion", "muon", TABLE.shifted(-1.0))
+    assert down.identification[0] == tracks.identification[0]
+    assert varied_detector(detector, "tracks.efficiency_table", 1.0).tracks.efficiency == TABLE.shifted(1.0)
+    assert varied_detector(detector, "photons.efficiency_table", 1.0) == detector
 
 
 def test_misidentification() -> None:

@@ -29,8 +29,8 @@ from modelbuilder.kinematics.response import PhotonResponse
 from modelbuilder.kinematics.sample import NOMINAL, PIECE, ChainSample, Thinning, drawn_lifetimes, poisson_counts
 from modelbuilder.kinematics.selection import PhotonSelection
 from modelbuilder.kinematics.simulate import simulate_histograms
+from modelbuilder.spec.cuts import Cut
 from modelbuilder.spec.process import FinalState, Vertex, candidates_of
-from modelbuilder.spec.search import Cut
 from modelbuilder.spec.topology import Law, parse_chain
 
 BEAMS = Beams(

@@ -222,6 +222,17 @@ def test_the_spectrum_of_a_bundle(make_run: MakeRun, tmp_path: Path) -> None:
     assert [-error["minus"] for error in errors] == pytest.approx(stdevs, rel=0.03)
 
 
+def test_a_sideband_is_no_part_of_the_spectrum(make_run: MakeRun, tmp_path: Path) -> None:
+    """Catches a bundle that fails, or shows the wrong bins, where a workspace has a channel beside the window."""
+    both = json.loads(json.dumps(EXCESS))
+    sideband = {"name": "background", "data": [50.0], "modifiers": []}
+    both["channels"].append({"name": "plane_sideband", "samples": [sideband]})
+    both["observations"].append({"name": "plane_sideband", "data": [51]})
+    publish_run(make_run([both]), tmp_path / "out")
+    read = yaml.safe_load((tmp_path / "out" / "hepdata" / "postfit_m_a_1p0000.yaml").read_text())
+    assert [one["value"] for one in read["dependent_variables"][0]["values"]] == EXCESS["observations"][0]["data"]
+
+
 def test_figures_are_beside_their_tables(drawn: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     """Catches a figure in a bundle without its numbers, be it in a table of HEPData or in a file beside it."""
     run, row = drawn

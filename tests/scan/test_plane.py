@@ -181,3 +181,29 @@ def test_figures(search: LoadedSearch, whole: Path) -> None:
         draw_point_figures(search, whole, rows[0])
     with pytest.raises(RunDirectoryError, match="a global significance is worked out along one mass only"):
         scan_significance(whole, n_toys=100, seed=1)
+
+
+def test_a_cache_gives_the_same_bytes(
+    search: LoadedSearch, whole: Path, tmp_path: Path, files_of: Callable[[Path], Tree]
+) -> None:
+    """Second method: a run without. Catches nodes or windows that are simulated again after a change that they do not
+    know of, or are not after one that moves the windows.
+    """
+    cache = tmp_path / "kept"
+
+    def kept() -> set[str]:
+        return {path.name for path in cache.rglob("*.npz")}
+
+    expected = {name: text for name, text in files_of(whole).items() if not name.startswith("figures/")}
+    run_search(search, tmp_path / "first", jobs=1, cache=cache)
+    assert files_of(tmp_path / "first") == expected
+    before = kept()
+    run_search(search, tmp_path / "again", jobs=1, cache=cache)
+    assert files_of(tmp_path / "again") == expected
+    assert kept() == before
+    changed = load_search(SPEC, overrides=(*SMALL, "systematics.background_yield.size=20 %"))
+    run_search(changed, tmp_path / "changed", jobs=1, cache=cache, limits=False)
+    assert kept() == before
+    wider = load_search(SPEC, overrides=(*SMALL, "channels.plane.window.ellipse=3 resolution"))
+    run_search(wider, tmp_path / "wider", points=1, jobs=1, cache=cache, limits=False)
+    assert len(kept() - before) == 4  # the nodes, and three backgrounds in their windows

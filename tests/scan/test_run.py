@@ -6,6 +6,7 @@ import fcntl
 import json
 import math
 import random
+import re
 import shutil
 import signal
 import time
@@ -133,6 +134,72 @@ def test_killed_at_any_moment(reference: Path, tmp_path: Path, start: Start, fil
     assert set(found) == set(expected)
     different = [name for name in found if found[name] != expected[name]]
     assert different == []
+
+
+FAST = (
+    SPEC.parents[1] / "belle" / "leptophilic_scalar_ee.yaml",
+    "--points",
+    "12",
+    "--jobs",
+    "1",
+    "--set",
+    "signal.events=1000",
+)
+"""Of its background nothing is simulated: a process that is killed has cost little."""
+
+
+def test_killed_twenty_times_at_random(tmp_path: Path, start: Start, files_of: Files) -> None:
+    """Invariant: whatever was reported as done is there after a SIGKILL and stays as it was, and once a run has come to
+    its end, its bytes are those of one that nobody disturbed. Catches a point that is counted before it is safe, and a
+    file of which a killed process has left a part.
+    """
+
+    def results(path: Path) -> Tree:
+        return {name: text for name, text in files_of(path).items() if not name.startswith("figures/")}
+
+    def entries(path: Path) -> dict[str, bytes]:
+        lines = (path / "points.jsonl").read_bytes().split(b"\n")[:-1] if (path / "points.jsonl").exists() else []
+        return {json.loads(line)["point"]: line for line in lines}
+
+    def steps(path: Path) -> int:
+        """How far a run has come: its files, and lines of the journal."""
+        folders = [folder for folder in (path, path / "templates", path / "workspaces") if folder.is_dir()]
+        journal = path / "points.jsonl"
+        return sum(len(list(f.iterdir())) for f in folders) + (
+            journal.read_bytes().count(b"\n") if journal.exists() else 0
+        )
+
+    def run_for(path: Path, wanted: int, rest: float) -> tuple[int, int]:
+        """Kill so many steps and seconds further on; exit code, and points that were reported as done."""
+        process, before, end = start("run", *FAST, "-o", path), steps(path), time.monotonic() + 120.0
+        while process.popen.poll() is None and steps(path) < before + wanted and time.monotonic() < end:
+            time.sleep(0.005)
+        time.sleep(rest)
+        process.send(signal.SIGKILL)
+        code, _, errors = process.finish()
+        return code, max([0, *map(int, re.findall(r"limits: (\d+) of 12 points", errors))])
+
+    undisturbed = tmp_path / "undisturbed"
+    assert start("run", *FAST, "-o", undisturbed).finish()[0] == 0
+    dice, kills, ends, within = random.Random(20), 0, 0, 0
+    path = tmp_path / "0"
+    known: dict[str, bytes] = {}
+    while kills < 20:
+        code, reported = run_for(path, dice.randint(1, 12), dice.uniform(0.0, 0.02))
+        kills += code == -signal.SIGKILL
+        now = entries(path)
+        assert len(now) >= reported, "a point was reported and is lost"
+        assert {name: now.get(name) for name in known} == known, "a finished point was lost, or has changed"
+        within += 0 < len(now) < 12
+        known = now
+        if code == 0 or kills == 20:
+            assert start("run", *FAST, "-o", path).finish()[0] == 0
+            found, expected = results(path), results(undisturbed)
+            assert set(found) == set(expected)
+            assert [name for name in found if found[name] != expected[name]] == []
+            ends += 1
+            path, known = tmp_path / str(ends), {}
+    assert within >= 5, "hardly a run was killed between its points"
 
 
 @pytest.mark.parametrize("rest", [b'{"point": "m_a', b"", b"\xff\xfe", b'{"point": "x", "rows": [], "lint": []}'])

@@ -10,6 +10,7 @@ import pytest
 
 from modelbuilder.errors import SpecError
 from modelbuilder.kinematics.measure import EfficiencyTable, detector_of
+from modelbuilder.spec.check_file import check_file
 from modelbuilder.spec.experiment import Experiment, TableEfficiency
 from modelbuilder.spec.load import load_experiment
 
@@ -141,3 +142,20 @@ def test_one_probability_for_each_pair(specs: Path) -> None:
     EXPERIMENT.write_text(text.replace("particle: pion, taken_for", "particle: muon, taken_for"), encoding="utf-8")
     with pytest.raises(SpecError, match=r"tracks.identification\[1\]: found muon taken for muon a second time"):
         load_experiment(EXPERIMENT)
+
+
+@pytest.mark.parametrize(
+    ("vary", "fits"),
+    [("tracks.efficiency_table", True), ("photons.efficiency_table", False), ("tracks.identification_table", False)],
+)
+def test_variations_of_tables_need_uncertainties(experiment: With, vary: str, fits: bool) -> None:
+    """Catches a variation that would change nothing, without a word; the efficiency of tracks has them here."""
+    experiment(COLUMNS)
+    search = Path("specs/belle2/zprime.yaml")
+    text = search.read_text(encoding="utf-8")
+    row = f"  own: {{kind: shape, vary: {vary}, size: 100 %, on: [signal], source: assumption}}\n"
+    search.write_text(text.replace("systematics:\n", f"systematics:\n{row}"), encoding="utf-8")
+    found = [problem.message for problem in check_file(search).problems]
+    what = vary.removesuffix("_table")
+    message = f"found {vary!r}, but no table of {what} in the experiment has the column `uncertainty`; add it, or write {what}"
+    assert found == ([] if fits else [message])

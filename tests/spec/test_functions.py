@@ -177,7 +177,7 @@ def test_condition(text: str, inside: list[float], outside: list[float]) -> None
     "text",
     [
         "m_a", "m_a < ", "< 5 GeV", "m_a = 5 GeV", "m_a == 5 GeV", "m_a != 5 GeV", "m_a < 5", "m_a < 5 cm", "m_a - m_b < 5 GeV",
-        "1 GeV < 2 GeV", "1 GeV < 2 GeV < 3 GeV", "m_a < 5 GeV or m_a > 6 GeV", "m_a < 5 GeV and", "not m_a < 5 GeV",
+        "1 GeV < 2 GeV", "1 GeV < 2 GeV < 3 GeV", "m_a < 5 GeV and", "not m_a < 5 GeV",
         "1 GeV < m_a < 2 GeV < m_a", "m_a << 5 GeV", "__import__('os') < 5 GeV", "m_a < (5 GeV)", "", "a" * 300 + "< 1 GeV",
         5, None, ["m_a < 5 GeV"], "m_a < nan GeV", "m a < 5 GeV", "m_a < 5 GeV,", "and",
     ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -15,6 +16,7 @@ import pytest
 
 from modelbuilder.errors import KinematicsError
 from modelbuilder.spec.check_file import check_file
+from modelbuilder.spec.cuts import Cut
 from modelbuilder.spec.load import load_experiment, load_search
 from modelbuilder.spec.process import (
     WITH_CROSS_SECTION,
@@ -28,7 +30,7 @@ from modelbuilder.spec.process import (
     hypotheses,
     seen_kinds,
 )
-from modelbuilder.spec.search import Cut, Varied
+from modelbuilder.spec.search import Varied
 from modelbuilder.spec.topology import LAWS, Law, parse_chain
 from modelbuilder.theory.models import MODELS
 
@@ -268,7 +270,7 @@ CASES: list[tuple[str, list[tuple[str, str]], list[str]]] = [
     (
         "range and window",
         [("    window: 20 resolution\n", "    window: 20 resolution\n    range: [0 GeV, 5 GeV]\n    bins: 10\n")],
-        ["Z:27:5: channels.recoil.window: found both range and window; give one of them"],
+        ["Z:30:5: channels.recoil.bin_width: a range has equal `bins`; remove bin_width, or the range"],
     ),
     (
         "range without bins",
@@ -614,9 +616,16 @@ def test_cut_bounds_are_in_the_unit_of_the_observable() -> None:
 
 def test_every_variation_is_one_of_the_detector(specs: Path) -> None:
     """Catches a variation of the language that the detector does not know, or that changes nothing."""
-    from modelbuilder.kinematics.measure import detector_of, varied_detector
+    from modelbuilder.kinematics.measure import EfficiencyTable, detector_of, varied_detector
 
     detector = detector_of(load_search(SEARCH).spec.experiment)
+    table = EfficiencyTable(first_edges=(0.0, 9.0), second_edges=(0.0, 3.0), values=((0.9,),), uncertainties=((0.05,),))
+    pion = tuple((true, seen, table) for true, seen in (("pion", "pion"), ("pion", "muon")))
+    detector = replace(
+        detector,
+        photons=replace(detector.photons, efficiency=table),
+        tracks=replace(detector.tracks, efficiency=table, identification=pion),
+    )
     for vary in get_args(Varied):
         assert varied_detector(detector, vary, 0.1 if "efficiency" not in vary else -0.1) != detector, vary
 

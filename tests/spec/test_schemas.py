@@ -237,7 +237,7 @@ def test_combinations_validate(tmp_path: Path) -> None:
         combined(searches={"one": 5}),
         combined(separate="lumi"),
         combined(luminosity={"value": "1 fb^-1", "source": "assumption"}),
-        combined(data={"kind": "observed"}),
+        combined(data={"kind": "observed", "files": {}}),
     ],
 )
 def test_wrong_combinations_are_marked(wrong: dict[str, Any], tmp_path: Path) -> None:
