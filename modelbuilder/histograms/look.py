@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +189,8 @@ class Looker:
             msg = f"there is no sample {sample!r}{nearest(sample, [SIGNAL, *self.spec.backgrounds])}"
             raise UserError(msg)
         self.point = point_at(search, masses)
+        if sample == SIGNAL and self.spec.signal.lifetime is not None:
+            self.point = replace(self.point, ctau=self.spec.signal.lifetime.usual)
         self.simulation = Simulation(search, n_threads=n_threads)
         self.observable = observable or self._observables_of_channel()[0]
         self.cuts = [cut for cut in self.spec.selection if cut.where is None or cut.where.holds(self.point.values)]

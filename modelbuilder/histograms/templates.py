@@ -139,6 +139,7 @@ _FUNCTIONS = {
     "recoil": r"M_\mathrm{{recoil}}({})",
     "recoil2": r"M^2_\mathrm{{recoil}}({})",
     "reduced_mass": r"M_\mathrm{{red}}({})",
+    "constrained_mass": r"M_\mathrm{{con}}({})",
     "mbc": r"M_\mathrm{{bc}}({})",
     "delta_e": r"\Delta E({})",
     "tau_x": "x({})",

@@ -30,7 +30,8 @@ Ints = npt.NDArray[np.int64]
     TRANSVERSE_OPENING_ANGLE,
     COS_HELICITY,
     TAU_X,
-) = range(14)
+    CONSTRAINED_MASS,
+) = range(15)
 
 
 @kernel
@@ -116,7 +117,8 @@ def _angle(x1: float, y1: float, z1: float, x2: float, y2: float, z2: float) -> 
 def evaluate(code: int, number: float, first: Floats, second: Floats, third: Floats, values: Floats) -> None:
     """One observable of up to three sums of momenta; values: (n,). NaN where there is no answer.
 
-    number: for REDUCED_MASS the sum of the two masses taken, for MBC and DELTA_E sqrt(s), for TAU_X the mass of the tau.
+    number: for REDUCED_MASS the sum of the two masses taken, for MBC and DELTA_E sqrt(s), for TAU_X the mass of the tau,
+        for CONSTRAINED_MASS that of the parent.
     first, second, third: (4, n); for MBC, DELTA_E and TAU_X in the e+e- frame. A mass has the sign of its square: what
         falls below zero stays visible.
     """
@@ -171,6 +173,8 @@ def _evaluate_others(code: int, number: float, first: Floats, second: Floats, th
             )  # fmt: skip
         elif code == TAU_X:
             values[j] = _tau_x(e, x, y, z, second[1, j], second[2, j], second[3, j], third[0, j], number)
+        elif code == CONSTRAINED_MASS:
+            values[j] = _constrained_mass(e, x, y, z, second[0, j], second[1, j], second[2, j], second[3, j], number)
 
 
 @kernel
@@ -222,6 +226,23 @@ def _tau_x(e: float, x: float, y: float, z: float, tx: float, ty: float, tz: flo
     momentum = math.sqrt((beam - mass) * (beam + mass))
     along = -(x * tx + y * ty + z * tz) / size
     return 2.0 * (e * beam - along * momentum) / (mass * mass)
+
+
+@kernel
+def _constrained_mass(
+    e: float, x: float, y: float, z: float, e1: float, x1: float, y1: float, z1: float, mass: float
+) -> float:  # fmt: skip
+    """Mass of a part of a parent after its four-momentum is multiplied by what brings the parent to its `mass`.
+
+    The factor f solves (rest + f part)^2 = mass^2.
+    """
+    part2 = _mass2(e, x, y, z)
+    re, rx, ry, rz = e1 - e, x1 - x, y1 - y, z1 - z
+    to_rest = _product(e, x, y, z, re, rx, ry, rz)
+    missing = mass * mass - _mass2(re, rx, ry, rz)
+    if not (part2 >= 0.0 and missing > 0.0):
+        return math.nan
+    return math.sqrt(part2) * missing / (to_rest + math.sqrt(to_rest * to_rest + part2 * missing))
 
 
 @kernel

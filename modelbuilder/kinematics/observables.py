@@ -76,6 +76,8 @@ def number_of(
     code = FUNCTIONS[observable.function].code
     if code in ("MBC", "DELTA_E"):
         return float(beams.sqrt_s)
+    if code == "CONSTRAINED_MASS":
+        return observable.parent_mass
     return _tau_mass() if code == "TAU_X" else float(sum(masses[member] for member in groups[0]))
 
 

@@ -3,12 +3,14 @@
     mass(mu+ mu-)                       recoil2(gamma)              mass(gamma gamma gamma) / sqrt_s
     reduced_mass(mu+ mu-)               mbc(B+)                     theta_cm(mu- mu+)
     opening_angle(gamma[2], gamma[3])   cos_helicity(K+, K*0, B0)   tau_x(mu-, pi+ pi+ pi-)
+    constrained_mass(gamma gamma, B+)
 
 A function, and the particles of its groups; groups are separated by commas. A name that several particles of the chain
 have stands for any of them: `mass2(gamma gamma)` with three photons has three entries per event. One of them is
 `gamma[1]`, `gamma[2]` and so on. A particle that decays stands for all that it decays into, which must be visible.
 
-The reduced mass is sqrt(M^2 - 4 m^2), with the mass that the particles are taken for. Energies and momenta in GeV, angles in rad, distances in cm. `_cm` is the e+e- frame, whose axis is the electron;
+The reduced mass is sqrt(M^2 - 4 m^2), with the mass that the particles are taken for. The constrained mass is that of
+photons whose energies are multiplied by the one factor that gives what they come from its nominal mass. Energies and momenta in GeV, angles in rad, distances in cm. `_cm` is the e+e- frame, whose axis is the electron;
 without it the laboratory. What recoils does so against the nominal beams. `sqrt_s` is their energy. A mass has the sign
 of its square.
 """
@@ -52,6 +54,7 @@ def _functions() -> dict[str, Function]:
         "recoil": Function(code="MASS", unit="GeV", recoil=True),
         "recoil2": Function(code="MASS2", unit="GeV^2", recoil=True),
         "reduced_mass": Function(code="REDUCED_MASS", unit="GeV"),
+        "constrained_mass": Function(code="CONSTRAINED_MASS", unit="GeV", groups=(2, 2)),
         "mbc": Function(code="MBC", unit="GeV", centre=True),
         "delta_e": Function(code="DELTA_E", unit="GeV", centre=True),
         "cos_helicity": Function(code="COS_HELICITY", unit="", groups=(2, 3)),
@@ -90,6 +93,7 @@ class Observable:
     text: as written.    function: a key of FUNCTIONS.    unit: "1" for a pure number.
     entries: for each entry of an event the groups, each of positions among the visible particles.
     node: place of the particle whose decay point is meant, or -1.    per_sqrt_s: whether it is divided by sqrt(s).
+    parent_mass: that a constrained mass brings the parent to, GeV.
     """
 
     text: str
@@ -99,6 +103,7 @@ class Observable:
     entries: tuple[tuple[tuple[int, ...], ...], ...]
     node: int = -1
     per_sqrt_s: bool = False
+    parent_mass: float = 0.0
 
 
 def parse_observable(text: str, topology: Topology, seen: Iterable[tuple[int, str]] | None = None) -> Observable:
@@ -197,6 +202,7 @@ class _Parser:
             entries = self._entries(function, groups)
         if function.code == "REDUCED_MASS":
             self._check_pair(entries)
+        parent_mass = self._parent_mass(entries, groups[1]) if function.code == "CONSTRAINED_MASS" else 0.0
         return Observable(
             text=self.text,
             topology=self.topology,
@@ -205,6 +211,7 @@ class _Parser:
             entries=entries,
             node=node,
             per_sqrt_s=unit != (function.unit or "1"),
+            parent_mass=parent_mass,
         )
 
     def _check_number(self, name: str, function: Function, number: int) -> None:
@@ -216,6 +223,7 @@ class _Parser:
         forms = {
             "COS_HELICITY": f"{name}(daughter, parent) or {name}(daughter, parent, grandparent)",
             "TAU_X": f"{name}(lepton, particles of the tag)",
+            "CONSTRAINED_MASS": f"{name}(photons, what they come from)",
         }
         self.refuse(f"{name} takes {least if least == most else f'{least} or {most}'} groups separated by commas:"
                     f" {forms.get(function.code, f'{name}(one, other)')}")  # fmt: skip
@@ -236,6 +244,16 @@ class _Parser:
         pair = next(iter(masses))
         if len(masses) != 1 or len(pair) != 2 or pair[0] != pair[1]:
             self.refuse("reduced_mass takes two particles of one mass")
+
+    def _parent_mass(self, entries: tuple[tuple[tuple[int, ...], ...], ...], parent: list[str]) -> float:
+        """Nominal mass of the particle that photons come from, GeV."""
+        photons = {self.topology.nodes[self.visible[i]].species for entry in entries for i in entry[0]}
+        if photons != {"gamma"}:
+            self.refuse("constrained_mass scales the energies of photons; name nothing else before the comma")
+        masses = {self.topology.nodes[place].mass for name in parent for place in self._named(name)}
+        if len(parent) != 1 or len(masses) != 1:
+            self.refuse("constrained_mass takes one particle that decays after the comma, such as B+")
+        return masses.pop()
 
     def _mass(self, place: int) -> float:
         """What a particle is taken to weigh, GeV."""
@@ -321,6 +339,8 @@ class _Parser:
                 continue
             seen.add(key)
             entries.append(choice)
+        if not entries and function.code == "CONSTRAINED_MASS":
+            self.refuse("the photons must be a part of what comes from the particle after the comma")
         if not entries and function.code == "COS_HELICITY":
             self.refuse(
                 "each group must be a part of the next: the daughter of the parent, the parent of the grandparent"
@@ -333,7 +353,7 @@ class _Parser:
 
     @staticmethod
     def _fits(function: Function, choice: tuple[tuple[int, ...], ...]) -> bool:
-        if function.code == "COS_HELICITY":
+        if function.code in ("COS_HELICITY", "CONSTRAINED_MASS"):
             return all(set(one) < set(two) for one, two in itertools.pairwise(choice))
         return sum(map(len, choice)) == len({member for group in choice for member in group})
 

@@ -51,7 +51,14 @@ from modelbuilder.spec.topology import Topology
 SIGNAL = "signal"
 
 # The observables whose peak a window follows, and how: the mass itself, its square, or sqrt(M^2 - 4 m^2).
-MASS_LIKE = {"mass": "mass", "recoil": "mass", "mass2": "mass2", "recoil2": "mass2", "reduced_mass": "reduced_mass"}
+MASS_LIKE = {
+    "mass": "mass",
+    "recoil": "mass",
+    "constrained_mass": "mass",
+    "mass2": "mass2",
+    "recoil2": "mass2",
+    "reduced_mass": "reduced_mass",
+}
 
 
 class IntegratedLuminosity(SpecModel):

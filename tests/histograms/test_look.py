@@ -212,6 +212,19 @@ def test_what_is_refused() -> None:
         Looker(search("zprime_invisible_2018", nothing, FARTHER), n_events=N).look()
 
 
+def test_a_look_says_which_lifetime_it_is_at() -> None:
+    """Invariant: with lifetimes as an axis the text and the efficiency are those of the longest; a background has none.
+
+    Catches a heading that could be read as of a prompt decay.
+    """
+    scanned = "signal.lifetime={of: S, values: [1 mm, 10 m], source: assumption}"
+    found = look("b_to_k_scalar", "signal.lifetimes=null", scanned, masses=(1.0,))
+    assert "at m_S = 1 GeV, c tau = 1000 cm" in found.lines()[0]
+    alone = look("b_to_k_scalar", "signal.lifetimes.S.value=10 m", masses=(1.0,))
+    assert found.flow == alone.flow
+    assert "c tau" not in look("b_to_k_scalar", "signal.lifetimes=null", scanned, sample="prompt").lines()[0]
+
+
 def test_lines_for_a_reader() -> None:
     """Catches a line without unit or error, and a relative efficiency that is not that of the step before."""
     found = look("zprime_invisible_2018", masses=(3.0,))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 from scipy.spatial.transform import Rotation
 
 from modelbuilder.errors import KinematicsError
@@ -33,7 +34,7 @@ from modelbuilder.kinematics.observables import evaluate
 from modelbuilder.kinematics.response import PhotonResponse
 from modelbuilder.spec.load import load_experiment
 from modelbuilder.spec.observables import FUNCTIONS, parse_observable
-from modelbuilder.spec.topology import Law, Topology, parse_chain
+from modelbuilder.spec.topology import Law, Topology, known_particle, parse_chain
 
 METRIC = np.array([1.0, -1.0, -1.0, -1.0])
 BELLE2 = Beams(electron_energy=7.004, positron_energy=4.002, crossing_angle=0.083)
@@ -513,6 +514,45 @@ def test_what_the_documentation_says_of_the_shipped_file(lepton: str, widths: di
         assert 1e3 * width.half_width == pytest.approx(expected, rel=0.05)
 
 
+def b_to_kaon(mass: float, detector: Detector, n_events: int) -> MeasuredEvents:
+    text = "e+ e- -> Y(4S), Y(4S) -> B+ B-, B+ -> K+ a, a -> gamma gamma, B- -> invisible"
+    return measure(simulated(text, n_events, masses={"a": mass}), detector, seed=3, stream="c")
+
+
+def test_constrained_mass_is_that_of_scaled_photons() -> None:
+    """Second method: the factor by bisection, event by event, from smeared photons.
+
+    Catches the other root of the equation, the mass of another particle, or a track that is scaled too.
+    """
+    detector = Detector(photons=PhotonDetector(response=PHOTONS), tracks=TrackDetector(response=TRACKS))
+    measured = b_to_kaon(2.0, detector, 200)
+    photons, kaon = sum_of(measured, "gamma", "gamma[2]"), sum_of(measured, "K+")
+    parent = known_particle("B+")
+    assert parent is not None
+    expected = []
+    for pair, track in zip(photons, kaon, strict=True):
+        factor = brentq(lambda f, p=pair, q=track: mass2((q + f * p)[None])[0] - parent.mass**2, 0.1, 10.0)
+        expected.append(factor * math.sqrt(mass2(pair[None])[0]))
+    assert value("constrained_mass(gamma gamma, B+)", measured) == pytest.approx(np.array(expected), rel=1e-9)
+
+
+@pytest.mark.parametrize("mass", [1.0, 2.0, 3.5])
+def test_constrained_mass_forgets_the_common_scale_of_photons(mass: float) -> None:
+    """Closed form: of relative errors r1, r2 of the photons beta cos (r1 - r2)/2 is left, so r beta/sqrt(6) of the mass.
+
+    beta: of the pair in the frame of the B meson. Directions are exact here.
+    """
+    relative = 0.02
+    response = PhotonResponse(noise=0.0, stochastic=0.0, constant=relative, angle=0.0)
+    measured = b_to_kaon(mass, Detector(photons=PhotonDetector(response=response)), 20_000)
+    b, kaon = 5.27941, 0.49368
+    momentum = math.sqrt((b**2 - (kaon + mass) ** 2) * (b**2 - (kaon - mass) ** 2))
+    beta = momentum / (b**2 + mass**2 - kaon**2)
+    entries = value("constrained_mass(gamma gamma, B+)", measured)
+    assert np.std(entries) == pytest.approx(relative * beta * mass / math.sqrt(6.0), rel=0.03)
+    assert np.std(value("mass(gamma gamma)", measured)) == pytest.approx(relative * mass / math.sqrt(2.0), rel=0.03)
+
+
 def test_reduced_mass_of_what_the_tracks_are_taken_for() -> None:
     """Catches pions that are taken for muons, with the mass of pions taken off."""
     chain = simulated("B+ -> K+ S, S -> pi+ pi-", masses={"S": 1.0})
@@ -585,6 +625,18 @@ def chain() -> Topology:
         ("mass(mu+, mu-)", "mass takes one group of particles, without commas"),
         ("reduced_mass(mu+)", "reduced_mass takes two particles of one mass"),
         ("reduced_mass(mu+ gamma[1])", "reduced_mass takes two particles of one mass"),
+        (
+            "constrained_mass(gamma[1])",
+            ("constrained_mass takes 2 groups separated by commas: constrained_mass(photons, what they come from)"),
+        ),
+        (
+            "constrained_mass(gamma[1], S)",
+            "the photons must be a part of what comes from the particle after the comma",
+        ),
+        (
+            "constrained_mass(mu+, S)",
+            "constrained_mass scales the energies of photons; name nothing else before the comma",
+        ),
         ("opening_angle(mu+)", "opening_angle takes 2 groups separated by commas: opening_angle(one, other)"),
         ("opening_angle(mu+, mu+)", "the groups share a particle"),
         (
