@@ -1010,6 +1010,9 @@ def _draw(run_path: Path, names: list[str]) -> list[Path]:
 
 def _row_of(search: Loaded, rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     """The row of a grid point, by its name, or by the mass closest to a number in GeV."""
+    from modelbuilder.scan.table import has_own_lifetime
+
+    rows = [row for row in rows if not has_own_lifetime(row)]
     for row in rows:
         if row["point"] == name:
             return row

@@ -211,8 +211,8 @@ class PlaneSimulation:
     def _node_events(self, place: GridPoint) -> PlaneEvents:
         """Weights: efficiencies, so that their sum is that of the selection."""
         chain = self._node_chain(place)
-        born = self.simulation.born_cross_section(SIGNAL, place)
-        return self._events(chain, 1.0 / (chain.n_events * born), None)
+        made = self.simulation.made(place)
+        return self._events(chain, 1.0 / (chain.n_events * made), None)
 
     def _measured(self, place: GridPoint, events: PlaneEvents) -> tuple[list[float], float]:
         total = float(events.weights.sum())

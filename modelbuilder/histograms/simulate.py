@@ -533,9 +533,17 @@ class Simulation:
         if signal.files is not None:
             return self._signal_from_file(region, point)
         found = self._simulated(self.asked(SIGNAL, region, point))
-        efficiency = self.stated_efficiency(point) / self.born_cross_section(SIGNAL, point)
+        efficiency = self.stated_efficiency(point) / self.made(point)
         per_weight = self.spec.events_per_rate * efficiency / signal.events
         return found.templates.scaled(per_weight), efficiency * found.selected_per_event
+
+    def made(self, point: GridPoint) -> float:
+        """The mean weight of the signals that a rate counts: for a cross section those without radiation, as the formulas of
+        models have it; for particles that are made in known number, or compared with a background, all of them.
+        """
+        if self.spec.rate.kind == "cross section":
+            return self.born_cross_section(SIGNAL, point)
+        return self._produced(SIGNAL, point)
 
     def _signal_from_file(self, region: Region, point: GridPoint) -> tuple[SampleTemplates, float]:
         signals = (self.spec.signal.files or {}).get(region.channel, [])
@@ -732,14 +740,26 @@ class Simulation:
             return 1.0
         return self._weigh(generator, f"{stream_of(name, point)}/born", radiates=False)
 
-    def _produced(self, name: str) -> float:
-        """The mean weight of a background, radiation included."""
-        if name not in self._mean_weights:
-            topology = self._topology(name, None)
-            radiates = self.spec.radiation.acts_on(self._process(name), topology)
+    def _produced(self, name: str, point: GridPoint | None = None) -> float:
+        """The mean weight of a background, or of the signal at a point, radiation included.
+
+        That of a signal which is made as known particles does not depend on what they decay to, and is found once.
+        """
+        topology = self._topology(name, point)
+        radiates = self.spec.radiation.acts_on(self._process(name), topology)
+        key = f"{name}/produced"
+        if point is not None:
+            if not radiates:
+                return self.born_cross_section(name, point)
+            production = topology.text.split(",")[0]
+            if hypotheses(production):
+                key = f"{stream_of(name, point)}/produced"
+            else:
+                topology = parse_chain(production, laws={INITIAL: topology.vertices[0].law})
+        if key not in self._mean_weights:
             generator = ChainGenerator(topology, self.beams, isr=radiates)
-            self._mean_weights[name] = self._weigh(generator, f"{name}/produced", radiates=radiates)
-        return self._mean_weights[name]
+            self._mean_weights[key] = self._weigh(generator, key, radiates=radiates)
+        return self._mean_weights[key]
 
     def _weigh(self, generator: ChainGenerator, stream: str, *, radiates: bool) -> float:
         seed, n_threads = self.spec.seed, self.n_threads

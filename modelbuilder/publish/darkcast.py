@@ -74,6 +74,14 @@ def _compare(path: Path, rows: list[tuple[float, ...]]) -> None:
         raise BundleError(msg)
 
 
+_EFFICIENCY = {
+    False: """# As for prompt or invisible decays: the efficiency does not depend on the lifetime.
+efficiency = darkcast.Efficiency(t0 = 0, t1 = float("inf"))""",
+    True: """# The limits hold at the lifetime that this model gives; the efficiency of another one is to be filled in.
+efficiency = darkcast.Efficiency("FILL_IN")""",
+}
+
+
 def _stem(run: FinishedRun, quantity: LimitedQuantity, method: str) -> str:
     parts = (run.experiments, run.search.spec.name, quantity.name, method)
     return "_".join(re.sub(r"[^A-Za-z0-9]+", "", part) if i == 0 else re.sub(r"[^\w.-]+", "", part)
@@ -83,6 +91,7 @@ def _stem(run: FinishedRun, quantity: LimitedQuantity, method: str) -> str:
 def _about(run: FinishedRun, quantity: LimitedQuantity, method: str, stem: str) -> str:
     """The `.py` file; every text in it is a literal, and what a run does not know is left to be filled in."""
     spec = run.search.spec
+    flies = bool(run.rows_of(quantity.name, method)) and run.rows_of(quantity.name, method)[0] in run.own_lifetimes
     processes = dict.fromkeys(one.spec.signal.process for one in run.searches.values())
     notes = (
         f"{spec.title} ({run.experiments}). Upper limits at {100 * run.confidence_level:g}% CL by {method} on "
@@ -97,6 +106,5 @@ model = darkcast.Model("FILL_IN")
 production = darkcast.Production("FILL_IN")
 decay = "FILL_IN"
 bounds = darkcast.Dataset({f"limits/{stem}.lmt"!a})
-# As for prompt or invisible decays: the efficiency does not depend on the lifetime.
-efficiency = darkcast.Efficiency(t0 = 0, t1 = float("inf"))
+{_EFFICIENCY[flies]}
 """

@@ -38,6 +38,8 @@ MOST_CURVES = 8
 def draw_lifetime_figures(search: Loaded, run: Path, rows: Rows, quantity: str, label: str, method: str) -> list[Path]:
     """The limit on a quantity against the mass at some lifetimes, and in the plane of mass and lifetime."""
     curves = curves_of(search, rows, quantity, method)
+    if not any(np.isfinite(curve.observed).any() for _, curve in curves):
+        return []  # no limit by this method
     stem = run / FIGURES / f"limit_{quantity}_{method}"
     written = style.save(curves_figure(search, curves, label, method), stem, _numbers(search, curves, quantity))
     if len(curves) > 1:
@@ -111,6 +113,7 @@ def curves_figure(search: Loaded, curves: Sequence[tuple[float, LimitCurve]], la
 def plane_figure(search: Loaded, curves: Sequence[tuple[float, LimitCurve]], label: str, method: str) -> Figure:
     """Observed limit and expected median in the plane of mass and c tau; what has none stays white."""
     import matplotlib.pyplot as plt
+    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm
 
     mass = curves[0][1].mass
@@ -126,17 +129,16 @@ def plane_figure(search: Loaded, curves: Sequence[tuple[float, LimitCurve]], lab
         figure, every = plt.subplots(1, len(parts), figsize=size, squeeze=False, sharey=True, layout="constrained")
         for axes, (name, part) in zip(every[0], parts.items(), strict=True):
             for segment in curves[0][1].segments:
-                if segment.stop - segment.start > 1:
-                    cells = _edges_of_masses(mass[segment], gaps_of(search))
-                    drawn = axes.pcolormesh(
-                        cells, edges, part[:, segment], norm=norm, cmap="viridis", rasterized=True, edgecolors="none"
-                    )
+                cells = _edges_of_masses(mass[segment], gaps_of(search))
+                axes.pcolormesh(
+                    cells, edges, part[:, segment], norm=norm, cmap="viridis", rasterized=True, edgecolors="none"
+                )
             axes.set_yscale("log")
             axes.set_xlabel(f"{mass_symbol(search.spec.grid_variable)} [GeV]")
             axes.text(0.0, -0.12, name, transform=axes.transAxes, ha="left", va="top", fontsize=13)
         prompt = ", lowest row prompt" if ctaus[0] == 0.0 else ""
         every[0][0].set_ylabel(rf"$c\tau$ [cm]{prompt}")
-        bar = figure.colorbar(drawn, ax=list(every[0]), extend="both", pad=0.01)
+        bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=list(every[0]), extend="both", pad=0.01)
         level = f"{100 * search.spec.statistics.confidence_level:g}% CL, {METHOD_NAMES[method]}"
         bar.set_label(f"upper limit on {label}\n{level}", fontsize=12)
         style.label(every[0][0], experiments_of(search), data_text(search.spec.data), "")
@@ -152,6 +154,8 @@ def _aligned(mass: FloatArray, curve: LimitCurve, values: FloatArray) -> FloatAr
 
 def _edges_of_masses(mass: FloatArray, gaps: Sequence[tuple[float, float]]) -> FloatArray:
     """In the middle between two masses, and as far beyond the first and the last one, but not into a gap."""
+    if len(mass) == 1:  # one per cent, so that it can be seen
+        return np.array([0.995 * mass[0], 1.005 * mass[0]])
     middles = 0.5 * (mass[1:] + mass[:-1])
     first = max([2.0 * mass[0] - middles[0], *(high for _, high in gaps if high <= mass[0])])
     last = min([2.0 * mass[-1] - middles[-1], *(low for low, _ in gaps if low >= mass[-1])])

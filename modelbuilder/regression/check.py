@@ -15,10 +15,12 @@ from modelbuilder.histograms.cache import open_cache
 from modelbuilder.histograms.templates import from_uhi_json
 from modelbuilder.kinematics.shards import available_threads
 from modelbuilder.scan.injection import inject
+from modelbuilder.scan.lifetimes import lifetime_of
 from modelbuilder.scan.plane import WINDOWS
 from modelbuilder.scan.points import points_of, searches_of
 from modelbuilder.scan.run import Progress, run_search
 from modelbuilder.scan.store import TEMPLATES, load_run, versions
+from modelbuilder.scan.table import CTAU
 from modelbuilder.spec.base import shown
 from modelbuilder.spec.expectations import Expectation
 from modelbuilder.spec.grid import GridPoint
@@ -221,7 +223,8 @@ def _value(
     if test.kind == "bias":
         (found,) = inject(run, points=1, strengths=[test.strength], n_toys=BIAS_TOYS, seed=1, only=[point])
         return (None, found.failure) if found.failure else (found.injections[0].bias, "ok")
-    own = [row for row in rows if row["point"] == point and method in (None, row["method"])]
+    mass = point.partition("_ctau_")[0]  # couplings at their own lifetime have a row of the mass
+    own = [row for row in rows if row["point"] in (point, mass) and method in (None, row["method"])]
     if not own:
         methods = ", ".join(search.spec.statistics.methods)
         msg = f"{search.place_of('tests')}: {method} is not a method of the spec, which has {methods}"
@@ -229,7 +232,7 @@ def _value(
     column = {"efficiency": "signal_efficiency", "significance": "local_significance"}.get(
         test.kind, f"{test.argument}_{test.kind}"
     )
-    row = own[0]
+    row = _row_of(search, own, test.argument)
     if row["status"] != "ok" and test.kind != "efficiency":
         return None, str(row["status"])
     if row.get(column) is None:
@@ -239,6 +242,21 @@ def _value(
         msg = f"{search.place_of('tests')}: there is no limit on {shown(test.argument)}{nearest(test.argument, known)}"
         raise UserError(msg)
     return float(row[column]), "ok"
+
+
+def _row_of(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: str) -> Mapping[str, Any]:
+    """Of the rows of a point: that of couplings at their own lifetime for such a coupling, that of the shape for the rest."""
+    lifetime = lifetime_of(search)
+    if lifetime is None:
+        return rows[0]
+    wanted = None if f"{quantity}_observed" in _flying(search) else lifetime.usual
+    return next((row for row in rows if row.get(CTAU) == wanted), rows[0])
+
+
+def _flying(search: Loaded) -> set[str]:
+    """The columns of the couplings that say how far a particle flies."""
+    spec = next(iter(searches_of(search).values())).spec
+    return {f"{name}_observed" for name, one in spec.interpretations.items() if one.theory.lifetime is not None}
 
 
 def _yield(search: Loaded, run: Path, name: str, point: str) -> tuple[float, str]:

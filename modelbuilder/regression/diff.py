@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from modelbuilder.errors import InputFileError, UserError
 from modelbuilder.scan.store import RUN, WORKSPACES, load_run
+from modelbuilder.scan.table import CTAU
 from modelbuilder.spec.load import resolve
 from modelbuilder.spec.quantities import as_number
 from modelbuilder.spec.tree import Mapping as Tree
@@ -369,8 +370,8 @@ def _point_changes(before: set[str], after: set[str], of: str) -> Iterator[Chang
 
 def table_changes(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> Iterator[Change]:
     """Limits and other numbers of two tables of limits, by column and method."""
-    one, two = ({(row["point"], row["method"]): row for row in rows} for rows in (before, after))
-    yield from _point_changes({p for p, _ in one}, {p for p, _ in two}, "limits of ")
+    one, two = ({(row["point"], row["method"], row.get(CTAU)): row for row in rows} for rows in (before, after))
+    yield from _point_changes({key[0] for key in one}, {key[0] for key in two}, "limits of ")
     yield from aggregated((key[0], _row_changes(one[key], two[key])) for key in one if key in two)
 
 

@@ -21,6 +21,7 @@ from modelbuilder.scan.table import BANDS, CTAU, UPPER_EDGE, Row
 from modelbuilder.spec.interpretations import Interpretation
 from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
 from modelbuilder.spec.process import Lifetimes
+from modelbuilder.spec.search import SearchSpec
 from modelbuilder.theory.model import Excluded, Model, Parameters
 
 _KEPT = ("channel", "method", "confidence_level", "data", "searches")
@@ -125,8 +126,10 @@ def excluded(
     half_power = 0.5 * theory.power
     intervals = []
     for ctaus in limit.samples():
-        with np.errstate(divide="ignore"):
-            excess = math.log(unit) + half_power * (math.log(per_coupling) - np.log(ctaus)) - limit.logs(ctaus)
+        excess = math.log(unit) - limit.logs(ctaus)
+        if half_power:
+            with np.errstate(divide="ignore"):
+                excess += half_power * (math.log(per_coupling) - np.log(ctaus))
         edges = [_root(limit, unit, per_coupling, half_power, *ctaus[i : i + 2]) for i in _crossings(excess)]
         if excess[0] >= 0.0:
             edges.insert(0, float(ctaus[0]))
@@ -180,29 +183,31 @@ def lifetime_of(search: Loaded) -> Lifetimes | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Solver:
-    """variable: of the grid.    rate: the column that the limit on the rate stands in; none where the limit is on the
-    coupling at a lifetime, from which the rate follows.
+    """variable: of the grid.    names: of the interpretations whose models have a lifetime.    searches: by name.
+    rate: the column that the limit on the rate stands in; none where the limit is on the coupling at a lifetime, from which
+    the rate follows.
     """
 
     variable: str
-    interpretations: Mapping[str, Interpretation]
+    names: Sequence[str]
+    searches: Mapping[str, SearchSpec]
     rate: str | None
-    sqrt_s: float
 
     @classmethod
     def of(cls, search: Loaded) -> _Solver:
+        variable = search.spec.grid_variable
         if isinstance(search, LoadedSearch):
-            spec, names, rate = search.spec, list(search.spec.interpretations), search.spec.rate.column
-            variable = spec.grid_variable
+            names, rate, searches = list(search.spec.interpretations), search.spec.rate.column, {"": search.spec}
         else:
-            spec, names, rate = next(iter(search.searches.values())).spec, search.spec.shared_interpretations, None
-            variable = search.spec.grid_variable
-        flying = {name: spec.interpretations[name] for name in names if spec.interpretations[name].theory.lifetime}
-        return cls(variable=variable, interpretations=flying, rate=rate, sqrt_s=spec.experiment.beams.sqrt_s)
+            names, rate = search.spec.shared_interpretations, None
+            searches = {name: one.spec for name, one in search.searches.items()}
+        first = next(iter(searches.values()))
+        flying = [name for name in names if first.interpretations[name].theory.lifetime]
+        return cls(variable=variable, names=flying, searches=searches, rate=rate)
 
     def rows(self, rows: Sequence[Row]) -> list[Row]:
         """One for each method."""
-        if not self.interpretations:
+        if not self.names:
             return []
         methods: dict[str, list[Row]] = {}
         for row in rows:
@@ -218,7 +223,7 @@ class _Solver:
             return {**row, "status": first["status"]}
         row["status"] = "ok"
         warnings: list[str] = []
-        for name in self.interpretations:
+        for name in self.names:
             cells, notes = self._cells(name, rows)
             row.update(cells)
             warnings += notes
@@ -227,45 +232,57 @@ class _Solver:
 
     def _cells(self, name: str, rows: Sequence[Row]) -> tuple[Row, list[str]]:
         """The excluded values of a coupling, and what is worth a warning."""
-        one = self.interpretations[name]
+        spec = self._taking_part(rows[0])
+        one, sqrt_s = spec.interpretations[name], spec.experiment.beams.sqrt_s
         masses = one.masses_at({self.variable: float(rows[0][f"{self.variable}_gev"] or 0.0)})
         cells: Row = {}
         nothing, warnings = [], []
         for band in ("observed", *BANDS):
-            limits = [self._limit(name, masses, row, band) for row in rows]
+            limits = [self._limit(one, name, sqrt_s, masses, row, band) for row in rows]
             if all(math.isnan(limit) for limit in limits):
                 continue
+            if 0.0 in limits:
+                warnings.append(f"{name} {band}: at some lifetime every positive signal is excluded; see CLs")
+                continue
             curve = LimitOfLifetime([float(row[CTAU] or 0.0) for row in rows], limits)
-            found = excluded(one.theory, self.sqrt_s, masses, curve, one.parameters)
+            if not curve.samples():
+                warnings.append(f"{name} {band}: limits at single lifetimes, with nothing known between them")
+                continue
+            found = excluded(one.theory, sqrt_s, masses, curve, one.parameters)
             if not found.intervals:
                 nothing.append(band)
                 continue
-            cells[f"{name}_{band}"] = found.lower
+            lower, upper = found.widest
+            cells[f"{name}_{band}"] = lower
             if band in ("observed", "expected"):
-                if found.upper is not None:
-                    cells[f"{name}_{band}_{UPPER_EDGE}"] = found.upper
-                if any(_is_end(one, masses, edge, curve) for edge in (found.lower, found.upper)):
+                if not math.isinf(upper):
+                    cells[f"{name}_{band}_{UPPER_EDGE}"] = upper
+                if any(_is_end(one, masses, edge, curve) for edge in (lower, upper)):
                     warnings.append(f"{name} {band}: an edge is where what is known of the lifetimes ends")
                 if len(found.intervals) > 1:
-                    warnings.append(f"{name} {band}: excluded are {_text(found)}")
+                    warnings.append(f"{name} {band}: the widest of what is excluded, which is {_text(found)}")
         if nothing:
             warnings.append(f"no value of {name} is excluded: {', '.join(nothing)}")
         return cells, warnings
 
-    def _limit(self, name: str, masses: tuple[float, ...], row: Row, band: str) -> float:
+    def _taking_part(self, row: Row) -> SearchSpec:
+        """The search, or the first one of a combination that has something to say at this mass."""
+        first = str(row.get("searches") or "").split()
+        return self.searches[first[0]] if first else next(iter(self.searches.values()))
+
+    def _limit(
+        self, one: Interpretation, name: str, sqrt_s: float, masses: tuple[float, ...], row: Row, band: str
+    ) -> float:
         """On the rate; NaN where there is none."""
         cell = row.get(f"{name if self.rate is None else self.rate}_{band}")
         if cell is None:
             return math.nan
-        if self.rate is not None:
-            return float(cell)
-        one = self.interpretations[name]
-        return one.theory.rate(self.sqrt_s, masses, float(cell), one.parameters)
+        return float(cell) if self.rate is not None else one.theory.rate(sqrt_s, masses, float(cell), one.parameters)
 
 
-def _is_end(one: Interpretation, masses: tuple[float, ...], edge: float | None, curve: LimitOfLifetime) -> bool:
+def _is_end(one: Interpretation, masses: tuple[float, ...], edge: float, curve: LimitOfLifetime) -> bool:
     """Whether a coupling gives a lifetime at which what is known ends."""
-    if edge is None or one.theory.lifetime is None:
+    if math.isinf(edge) or one.theory.lifetime is None:
         return False
     ctau = one.theory.lifetime(masses, edge, one.parameters)
     ends = (end for found in curve.samples() for end in (found[0], found[-1]))

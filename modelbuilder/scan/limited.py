@@ -70,9 +70,10 @@ def cells_of(limited: Iterable[Limited], observed: float, expected: Sequence[flo
             if not found.intervals:
                 nothing.append(band)
                 continue
-            cells[f"{name}_{band}"] = found.lower
-            if one.quantity.reopens and band in ("observed", "expected") and found.upper is not None:
-                cells[f"{name}_{band}_{UPPER_EDGE}"] = found.upper
+            lower, upper = found.widest
+            cells[f"{name}_{band}"] = lower
+            if one.quantity.reopens and band in ("observed", "expected") and not math.isinf(upper):
+                cells[f"{name}_{band}_{UPPER_EDGE}"] = upper
         if nothing:
             warnings.append(f"no value of {name} is excluded: {', '.join(nothing)}")
     return cells, warnings

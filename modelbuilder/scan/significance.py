@@ -28,6 +28,7 @@ from modelbuilder.inference.scan_significance import (
     toy_scans,
 )
 from modelbuilder.kinematics.shards import stream_key
+from modelbuilder.scan.lifetimes import lifetime_of
 from modelbuilder.scan.points import points_of, searches_at, searches_of
 from modelbuilder.scan.store import TEMPLATES, WORKSPACES, load_run
 from modelbuilder.spec.combination import ALL
@@ -114,7 +115,12 @@ def scan_significance(path: Path, *, n_toys: int, seed: int, n_threads: int = 1)
     if isinstance(loaded, LoadedSearch) and loaded.spec.in_plane:
         msg = f"{path}: its windows overlap in a plane; a global significance is worked out along one mass only"
         raise RunDirectoryError(msg)
-    q0 = {row["point"]: float(row["local_significance"]) ** 2 for row in rows if row["status"] == "ok"}
+    lifetime = lifetime_of(loaded)
+    if lifetime is not None and loaded.points[0].ctau is not None:
+        msg = f"{path}: each lifetime has a fit of its own; a global significance is worked out along one mass only"
+        raise RunDirectoryError(msg)
+    known = (row for row in rows if row["status"] == "ok" and row.get("local_significance") is not None)
+    q0 = {row["point"]: float(row["local_significance"]) ** 2 for row in known}
     points = [point for point in loaded.points if point.name in q0]
     if len(points) < 2:
         msg = f"{path}: {len(points)} points have a local significance; a global one needs at least two"

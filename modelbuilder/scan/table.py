@@ -18,6 +18,11 @@ CTAU = "ctau_cm"
 BANDS = ("expected_m2", "expected_m1", "expected", "expected_p1", "expected_p2")
 
 
+def has_own_lifetime(row: Mapping[str, Any]) -> bool:
+    """Whether a row of a table has couplings at the lifetime that they give themselves, in place of a fit."""
+    return CTAU in row and row[CTAU] is None
+
+
 @dataclass(frozen=True)
 class Quantity:
     """A limited quantity; its name ends with the unit. reopens: whether large values may be allowed again."""

@@ -433,12 +433,18 @@ def _comparisons_fit(
     yield from faults_of_comparisons(comparisons, [*interpretations, rate_of(signal).column], grid)
 
 
-def _lifetimes_are_possible(signal: Signal, grid: dict[str, GridAxis]) -> Iterator[Finding]:
-    """A lifetime that is scanned: of a hypothesis that decays, in a grid of one mass."""
+def _lifetimes_are_possible(
+    signal: Signal, grid: dict[str, GridAxis], interpretations: dict[str, Interpretation]
+) -> Iterator[Finding]:
+    """A lifetime that is scanned: of a hypothesis that decays, in a grid of one mass; that of a model is of the grid."""
     lifetime = signal.lifetime
     if lifetime is None:
         return
     path: Path = (SIGNAL, "lifetime")
+    for name, one in interpretations.items():
+        if one.theory.lifetime is not None and f"m_{lifetime.of}" not in grid:
+            reason = f"the lifetime of {one.model} is that of the particle whose mass is scanned, not of {lifetime.of}"
+            yield ("interpretations", name, "model"), reason
     decaying = [step.split()[0] for step in signal.process.split(",")[1:] if "->" in step]
     flying = [name for name in hypotheses(signal.process) if name in decaying]
     if lifetime.of not in flying:

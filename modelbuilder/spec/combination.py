@@ -245,12 +245,16 @@ def findings(spec: CombinationSpec) -> Iterator[Finding]:
 
 def _findings_of_lifetimes(spec: CombinationSpec) -> Iterator[Finding]:
     """One likelihood at each lifetime needs the same lifetimes in all searches."""
+
+    def scanned(search: SearchSpec) -> tuple[str, list[float]] | None:
+        lifetime = search.signal.lifetime
+        return None if lifetime is None else (lifetime.of, lifetime.values)
+
     first, *others = spec.searches.items()
-    values = None if first[1].signal.lifetime is None else first[1].signal.lifetime.values
     for name, search in others:
-        own = None if search.signal.lifetime is None else search.signal.lifetime.values
+        own, values = scanned(search), scanned(first[1])
         if own != values:
-            found = [f"{len(one)} lifetimes" if one else "none" for one in (own, values)]
+            found = ["none" if one is None else f"{len(one[1])} lifetimes of {one[0]}" for one in (own, values)]
             reason = (
                 f"found {found[0]} in {name} and {found[1]} in {first[0]}, or other ones; all searches scan the same"
             )

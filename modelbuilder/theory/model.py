@@ -56,6 +56,11 @@ class Excluded:
         end = self.intervals[-1][1] if self.intervals else math.inf
         return None if math.isinf(end) else end
 
+    @property
+    def widest(self) -> tuple[float, float]:
+        """The interval that spans the largest factor, with an end of `math.inf` where nothing reopens; some must be excluded."""
+        return max(self.intervals, key=lambda one: math.inf if one[0] == 0.0 else one[1] / one[0])
+
     def contains(self, coupling: float) -> bool:
         """Whether a coupling is excluded; the edges are."""
         return any(low <= coupling <= high for low, high in self.intervals)

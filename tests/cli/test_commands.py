@@ -912,12 +912,13 @@ def test_plot(cli: Cli, small_run: Path, tmp_path: Path) -> None:
     found = cli("plot", run)
     assert found.code == 0
     paths = [Path(line) for line in found.output.splitlines()]
-    assert len(paths) == 8
+    assert [path.suffix for path in paths].count(".csv") == 4  # two quantities, two methods, the numbers of each figure
+    assert len(paths) == 12
     assert all(path.is_file() for path in paths)
     for name in ("m_a_0p2000", "0.3"):
         with_point = cli("plot", run, "--point", name)
         assert with_point.code == 0
-        assert len(with_point.output.splitlines()) == 14
+        assert len(with_point.output.splitlines()) == 21  # as well as templates, spectrum after the fit, pulls
         assert "postfit_m_a_0p2000.png" in with_point.output
     wrong = cli("plot", run, "--point", "eta")
     assert wrong.code == 2

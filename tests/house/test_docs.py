@@ -203,7 +203,7 @@ def run(command: str, block: Block, monkeypatch: pytest.MonkeyPatch) -> str:
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), pytest.raises(SystemExit) as stopped:
         main()
     faulty = words[0] == "validate" and "broken.yaml" in words
-    expected = 2 if faulty else 1 if words[0] == "diff" else 0  # two runs that differ
+    expected = 2 if faulty else 1 if words[0] in ("diff", "why") else 0  # two runs that differ
     wrong = stopped.value.code != expected
     assert not wrong, f"{block.place}: {command}\n{output.getvalue()}"
     return output.getvalue()

@@ -25,6 +25,7 @@ EXCEPTIONS = {
     r"grid_where": "what is possible, for the most part; the end of the grid otherwise",
     r"signal\.nodes\.where": "where our simulation is",
     r"notes": "text, which may compare numbers",
+    r"tests\[\d+\]\..*": "what the search expects of itself; `why` says where that comes from",
     r"(signal|backgrounds\.\w+)\.laws\.[^.]+\.(min_energy|max_cos)": "reach of our simulation",
 }
 # A condition is part of the number that it stands beside, and has its source.
