@@ -163,7 +163,7 @@ def efficiency_table(run: FinishedRun) -> Table:
     rows = [row for row in run.rows if row["method"] == run.methods[0]]
     titles = {
         "signal_efficiency": "Signal efficiency",
-        "signal_efficiency_stdev": "Statistical error of it",
+        "signal_efficiency_stdev": "Statistical error of the efficiency",
         "background_events": "Expected background",
         run.reference.name: f"{run.reference.description.capitalize()} at mu = 1",
     }

@@ -31,16 +31,22 @@ if TYPE_CHECKING:
     Limits = Callable[[Method], FoundLimit]
 
 
+LARGEST_ERROR = 0.05
+"""Relative statistical error of an efficiency at a lifetime above which there is a warning."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """What limits on the signal strength of a workspace mean: once, or at each lifetime that has the same shape.
 
     head: the cells of its rows that no limit changes.    failure: why it means nothing; empty if it does.
+    warning: what to keep in mind of it, if anything.
     """
 
     head: Row
     limited: Sequence[Limited]
     failure: str = ""
+    warning: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +104,18 @@ def reading_of(spec: SearchSpec, found: BuiltPoint) -> Reading:
 
 def reading_at(spec: SearchSpec, found: BuiltPoint, at: RelativeEfficiency) -> Reading:
     """The same at a lifetime with another efficiency than that of the shape."""
-    head = {
-        **_head_of(spec, found, at.relative),
-        CTAU: at.ctau,
-        "signal_efficiency_stdev": found.templates.efficiency * at.stdev,
-    }
+    head = {**_head_of(spec, found, at.relative), CTAU: at.ctau}
     if at.relative == 0.0:
-        return Reading(head=head, limited=(), failure="few-simulated-events")
-    return Reading(head=head, limited=_limited_of(spec, found, at.relative))
+        return Reading(head={**head, "signal_efficiency": None}, limited=(), failure="few-simulated-events")
+    nominal = found.templates.signal.nominal
+    of_shape = math.sqrt(float(nominal.variances.sum())) / max(nominal.total, 1e-300)
+    own = spec.signal.lifetime is not None and at.ctau == spec.signal.lifetime.shape_at
+    error = of_shape if own else math.hypot(of_shape, at.stdev / at.relative)
+    head["signal_efficiency_stdev"] = found.templates.efficiency * at.relative * error
+    warning = (
+        f"the simulation leaves {100 * error:.0f} % uncertainty in the efficiency" if error > LARGEST_ERROR else ""
+    )
+    return Reading(head=head, limited=_limited_of(spec, found, at.relative), warning=warning)
 
 
 def _limited_of(spec: SearchSpec, found: BuiltPoint, relative: float) -> list[Limited]:
@@ -234,7 +244,7 @@ def _row(reading: Reading, limit: FoundLimit | str, method: Method, notes: tuple
         return {**head, "status": reading.failure or str(limit)}
     cells, warnings = cells_of(reading.limited, limit.observed, limit.expected or ())
     row: Row = {**head, "status": "ok", "local_significance": limit.discovery.significance, **cells}
-    warnings = [*notes, *limit.warnings, *warnings]
+    warnings = [*notes, *limit.warnings, *([reading.warning] if reading.warning else []), *warnings]
     if "toys" in limit.details:
         row["toys"] = limit.details["toys"]
     if limit.observed == 0.0:

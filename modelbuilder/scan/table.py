@@ -71,7 +71,12 @@ _BAND_TEXT = {
 
 def tail_of_search(rate: Rate, *, with_lifetime: bool = False) -> Tail:
     """The last columns of a search with limits on this rate."""
-    stdev = {"signal_efficiency_stdev": ("", "statistical, of the efficiency relative to that of the shape")}
+    stdev = {
+        "signal_efficiency_stdev": (
+            "",
+            "statistical error of it, from the sample of the shape and the one that lifetimes are from",
+        )
+    }
     return {
         "signal_efficiency": ("", "of the signal, acceptance included, before the fit window"),
         **(stdev if with_lifetime else {}),

@@ -95,7 +95,7 @@ def hadron_width(mass: float, coupling: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Widths:
-    """Partial widths of a visible dark photon, GeV."""
+    """Partial widths, GeV, by what a dark photon, or a virtual one, decays to."""
 
     electrons: float
     muons: float

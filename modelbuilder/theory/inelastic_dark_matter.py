@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 
 import numpy as np
 
 from modelbuilder.theory import dark_higgs, dark_photon, dark_scalar
 from modelbuilder.theory.constants import ELECTRON_MASS, HBARC, MUON_MASS, TAU_MASS
+from modelbuilder.theory.dark_photon import Widths
 from modelbuilder.theory.model import Model, Parameter, Parameters
 
 LIGHTEST = {
@@ -26,21 +27,6 @@ LIGHTEST = {
     "hadrons": dark_photon.NEUTRAL_PION_MASS,
 }
 """Mass in GeV above which a virtual A' can go to each of these."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Widths:
-    """Partial widths of chi2 -> chi1 + electrons, muons, taus or hadrons, GeV."""
-
-    electrons: float
-    muons: float
-    taus: float
-    hadrons: float
-
-    @property
-    def total(self) -> float:
-        """GeV."""
-        return self.electrons + self.muons + self.taus + self.hadrons
 
 
 def widths(mass: float, mass1: float, mass2: float, coupling: float, dark_alpha: float) -> Widths:
