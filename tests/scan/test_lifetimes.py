@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from modelbuilder.scan.lifetimes import LimitOfLifetime, excluded
+from modelbuilder.publish.lifetimes import curves_of, plane_figure
+from modelbuilder.regression.diff import table_changes
+from modelbuilder.scan.lifetimes import LimitOfLifetime, excluded, with_couplings
+from modelbuilder.scan.table import CTAU, Row
+from modelbuilder.spec.load import load_combination, load_search
 from modelbuilder.theory.model import Model
 from modelbuilder.theory.models import MODELS
 
@@ -99,3 +105,87 @@ def test_prompt_decays_are_excluded_up_to_any_coupling() -> None:
     assert found.upper is None
     slow = model.excluded(10.58, (1.0,), LimitOfLifetime((0.0, 0.1, 1.0, 10.0), (1e-7, 2e-7, 1e-5, 1e-3)), {})
     assert found.lower == pytest.approx(slow.lower, rel=1e-8)
+
+
+def test_a_coupling_that_only_says_how_far_it_flies() -> None:
+    """A rate that does not depend on the coupling: excluded are the lifetimes at which the limit is below it, a prompt one too.
+
+    Second method: the search in the coupling. Catches a logarithm of zero times zero.
+    """
+    model = MODELS["inelastic-dark-higgs"]
+    parameters = {
+        "epsilon": 1e-3, "alpha_d": 0.1, "m_dark_photon": 3.0, "m_chi1": 1.0, "splitting": 0.4, "final": "muons",
+        "higgs_charge": "two", "chi2_lifetime": 2.9, "chi2_reach": 30.0,
+    }  # fmt: skip
+    rate = model.rate(10.58, (0.5,), 1e-4, parameters)
+    curve = LimitOfLifetime((0.0, 0.1, 1.0, 10.0), [0.5 * rate, 0.6 * rate, 0.7 * rate, 3.0 * rate])
+    fast, slow = (f(10.58, (0.5,), curve, parameters) for f in (lambda *a: excluded(model, *a), model.excluded))
+    assert fast.upper is None
+    assert fast.lower == pytest.approx(slow.lower, rel=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------- from rows to couplings
+
+SPECS = Path(__file__).parents[2] / "specs"
+
+
+def rows_at(ctaus: list[float], mass: float, **cells: object) -> list[Row]:
+    """Rows of one mass, with the same limits at all lifetimes."""
+    return [
+        {"point": "p", "m_S_gev": mass, CTAU: ctau, "channel": "all", "method": "cls", "confidence_level": 0.95,
+         "status": "ok", "data": "asimov", **cells}
+        for ctau in ctaus
+    ]  # fmt: skip
+
+
+def test_couplings_of_a_combination_do_not_depend_on_the_order(tmp_path: Path) -> None:
+    """Catches a search that is asked although its decay is closed: S -> K K at 0.25 GeV, or S -> pi pi at 2.5 GeV."""
+    for part in ("belle2", "experiments"):
+        shutil.copytree(SPECS / part, tmp_path / "specs" / part)
+    path = tmp_path / "specs" / "belle2" / "b_to_kaon_scalar_combined.yaml"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    first = next(i for i, line in enumerate(lines) if line.startswith("  kaon_ee"))
+    back = path.with_name("back.yaml")
+    back.write_text(
+        "".join([*lines[:first], *reversed(lines[first : first + 8]), *lines[first + 8 :]]), encoding="utf-8"
+    )
+    one, two = load_combination(path), load_combination(back)
+    ctaus = list(next(iter(one.searches.values())).spec.signal.lifetime.values)  # type: ignore[union-attr]
+    for mass, taking_part in ((0.25, "kaon_ee kaon_mumu"), (2.5, "kaon_mumu kaon_ee")):
+        rows = rows_at(ctaus, mass, sin_theta_observed=1e-4, sin_theta_expected=1e-4)
+        ends = []
+        for loaded in (one, two):
+            order = [name for name in loaded.searches if name in taking_part.split()]
+            *_, own = with_couplings(loaded, [{**row, "searches": " ".join(order)} for row in rows])
+            ends.append((own["sin_theta_observed"], own.get("sin_theta_observed_upper_edge")))
+        assert ends[0] == pytest.approx(ends[1], rel=1e-9)
+
+
+def test_what_lies_between_the_edges_is_excluded() -> None:
+    """The widest region where there are several. Catches edges of two regions, with allowed couplings between them."""
+    search = load_search(SPECS / "belle2" / "b_to_kaon_scalar_mumu.yaml")
+    ctaus = list(search.spec.signal.lifetime.values)  # type: ignore[union-attr]
+    rows = rows_at(ctaus, 0.5, branching_fraction_observed=1e-9)
+    rows[12] = {**rows[12], "status": "few-simulated-events", "branching_fraction_observed": None}
+    *_, own = with_couplings(search, rows)
+    lower, upper = (float(own[f"sin_theta_observed{end}"]) for end in ("", "_upper_edge"))  # type: ignore[arg-type]
+    ends = [MODELS["dark-scalar"].lifetime((0.5,), value, {}) for value in (lower, upper)]  # type: ignore[misc]
+    assert ends == pytest.approx([ctaus[11], ctaus[0]], rel=1e-6)
+    assert "the widest of what is excluded" in str(own["warnings"])
+
+
+def test_a_change_at_one_lifetime_is_a_change() -> None:
+    """Catches rows of one mass that stand for each other."""
+    before = rows_at([0.1, 1.0, 10.0], 0.5, branching_fraction_observed=1e-7)
+    after = [{**row, "branching_fraction_observed": 5e-7} if row[CTAU] == 0.1 else row for row in before]
+    assert len(list(table_changes(before, after))) == 1
+    assert list(table_changes(before, before)) == []
+
+
+def test_a_plane_of_one_mass_can_be_drawn() -> None:
+    """Catches a figure that needs two masses in some stretch of the grid."""
+    search = load_search(SPECS / "belle2" / "b_to_kaon_scalar_mumu.yaml")
+    ctaus = list(search.spec.signal.lifetime.values)  # type: ignore[union-attr]
+    rows = rows_at(ctaus, 0.5, branching_fraction_observed=1e-7, branching_fraction_expected=2e-7)
+    curves = curves_of(search, rows, "branching_fraction", "cls")
+    assert plane_figure(search, curves, "B", "cls").axes

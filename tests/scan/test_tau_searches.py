@@ -295,3 +295,19 @@ def test_the_upper_edge_is_where_the_volume_begins(tmp_path: Path) -> None:
     own = edges(usual, "majorana")
     assert own[0] / low == pytest.approx(math.sqrt(0.5), rel=0.03)
     assert 0.4 < own[1] / high < 0.5
+
+
+@pytest.mark.parametrize("spec", ["belle2/tau_to_e_alpha.yaml", "belle/tau_to_e_alpha.yaml"])
+def test_radiation_does_not_make_more_tau(spec: str) -> None:
+    """The efficiency is that of the cut flow, which counts what was simulated: pairs of tau that were made, radiating or not.
+
+    Catches a number of tau that is taken for that of a cross section without radiation, which is 10 % less.
+    """
+    search = load_search(SPECS / spec, overrides=["signal.events=200000"])
+    simulation, point = Simulation(search), search.points[10]
+    region = simulation.region_of(point)
+    _, efficiency = simulation.signal(region, point)
+    flow = simulation.chain_sample("signal", region.cuts, point).run(
+        {"": simulation.detector}, search.spec.line(point.channel).observable, region.binning.edges
+    )
+    assert efficiency == pytest.approx(simulation.stated_efficiency(point) * flow.efficiency, rel=5e-3)
