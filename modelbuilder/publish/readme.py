@@ -17,6 +17,7 @@ from modelbuilder.publish.likelihoods import (
     Region,
     in_unit,
 )
+from modelbuilder.spec.load import LoadedCombination
 
 
 def bundle_readme(run: FinishedRun, parts: Sequence[str]) -> str:
@@ -70,7 +71,7 @@ is the background and the data; each patch of `{PATCHSET}` adds the signal of on
 * **Names.** The patch `{point}` is {example}: `p` stands for the decimal point. The values of a patch are {labels}.
 * **Signal strength.** `mu` = 1 is the {run.reference.description} `{run.reference.name}`{in_unit(run.reference)}, in the metadata of the patch
   and in `{INDEX}`. Limits of the run are at {100 * run.confidence_level:g} % CL by {", ".join(run.methods)}.
-* **Background only.** `{BACKGROUND}` names `mu` as its parameter of interest, which only a patch brings in; alone it loads
+{_lifetimes(run)}* **Background only.** `{BACKGROUND}` names `mu` as its parameter of interest, which only a patch brings in; alone it loads
   with `workspace.model(poi_name=None)`. A sample `{EMPTY_SAMPLE}`, if there is one, is empty: nothing is expected there.
 * **Rounding.** Yields have {DIGITS} significant digits; limits from these files agree with those of the tables.
 * **Provenance.** `provenance.json` has the digest of the spec, versions and seeds; `spec.resolved.yaml` is the spec.
@@ -105,6 +106,17 @@ def _layout(regions: Sequence[Region]) -> str:
         "multiplied.",
     ]
     return "\n".join(lines)
+
+
+def _lifetimes(run: FinishedRun) -> str:
+    """Where one fit stands for all lifetimes: which one it has, and how to read the others."""
+    lifetime = None if isinstance(run.search, LoadedCombination) else run.search.spec.signal.lifetime
+    if lifetime is None or lifetime.shape_at is None:
+        return ""
+    return (
+        f"* **Lifetimes.** The signals are at c tau = {lifetime.shape_at:g} cm. The shape is the same at all of them, so that a limit on"
+        f" `mu` holds for each with its own `{run.reference.name}`, in the table of efficiencies.\n"
+    )
 
 
 def _papers(run: FinishedRun) -> str:
