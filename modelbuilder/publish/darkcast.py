@@ -24,7 +24,7 @@ def write_darkcast(folder: Path, run: FinishedRun) -> list[Path]:
     if not couplings:
         msg = f"{run.path}: has no limits on a coupling, which is all that Darkcast knows"
         raise UserError(msg)
-    if len(run.grid) != 1:
+    if len(run.search.spec.grid_variables) != 1:
         msg = f"{run.path}: the grid has {len(run.grid)} variables; the files of Darkcast have the mass only"
         raise UserError(msg)
     written = []
@@ -54,6 +54,8 @@ def _rows(run: FinishedRun, quantity: LimitedQuantity, method: str) -> list[tupl
     found = []
     rows = run.rows_of(quantity.name, method)
     masses = [column.name for column in run.grid_of(rows)]
+    if len(masses) != 1:
+        return []  # at each lifetime, not at that of the coupling
     for row in rows:
         lower = row.get(f"{quantity.name}_observed")
         if row["status"] != "ok" or lower is None or not lower > 0.0:
