@@ -27,6 +27,7 @@ import re
 import runpy
 import shlex
 import shutil
+import subprocess
 import sys
 import tomllib
 import traceback
@@ -228,6 +229,11 @@ def check_installation(program: str, words: Sequence[str], place: str) -> None:
         case "pre-commit", "install":
             assert "pre-commit" in development
             assert (ROOT / ".pre-commit-config.yaml").is_file()
+        case "python", script, *rest:  # takes minutes, or hours
+            found = subprocess.run(
+                [sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True
+            )
+            assert all(word in found.stdout for word in rest if word.startswith("-")), f"{place}: {rest}"
         case "pyhf", *_:
             assert any(requirement.startswith("pyhf") for requirement in project["dependencies"])
         case _:

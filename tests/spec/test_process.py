@@ -264,7 +264,7 @@ CASES: list[tuple[str, list[tuple[str, str]], list[str]]] = [
         "a window of no mass",
         [("observable: recoil(mu+ mu-)", "observable: energy(mu+)")],
         [
-            "Z:27:5: channels.recoil.window: a window follows a mass: mass, recoil, mass2, recoil2, reduced_mass; give `range` and `bins` for 'energy(mu+)'"
+            "Z:27:5: channels.recoil.window: a window follows a mass: mass, recoil, constrained_mass, mass2, recoil2, reduced_mass; give `range` and `bins` for 'energy(mu+)'"
         ],
     ),
     (
