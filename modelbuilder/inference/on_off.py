@@ -28,7 +28,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelbuilder.inference.bayesian import BayesianLimit
-from modelbuilder.inference.counting import AnyFactor, UnsuitableError, combined, factor_of, nodes_needed, spread_of
+from modelbuilder.inference.counting import (
+    AnyFactor,
+    UnsuitableError,
+    combined,
+    counting_limit,
+    factor_of,
+    nodes_needed,
+    spread_of,
+)
 from modelbuilder.inference.results import N_SIGMA
 
 if TYPE_CHECKING:
@@ -130,6 +138,12 @@ def on_off_model(workspace: Mapping[str, Any]) -> OnOffModel | None:
         groups=groups,
         n_nuisances=n_nuisances,
     )
+
+
+def limit_of_counts(workspace: Mapping[str, Any], *, confidence_level: float) -> BayesianLimit | None:
+    """That of a count, alone or with its sideband, with flat priors; None for any other workspace."""
+    find = on_off_limit if len(workspace["channels"]) > 1 else counting_limit
+    return find(workspace, confidence_level=confidence_level)
 
 
 def on_off_limit(

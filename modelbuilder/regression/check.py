@@ -249,14 +249,14 @@ def _row_of(search: Loaded, rows: Sequence[Mapping[str, Any]], quantity: str) ->
     lifetime = lifetime_of(search)
     if lifetime is None:
         return rows[0]
-    wanted = None if f"{quantity}_observed" in _flying(search) else lifetime.usual
+    wanted = None if quantity in _flying(search) else lifetime.usual
     return next((row for row in rows if row.get(CTAU) == wanted), rows[0])
 
 
 def _flying(search: Loaded) -> set[str]:
-    """The columns of the couplings that say how far a particle flies."""
+    """The couplings that say how far a particle flies."""
     spec = next(iter(searches_of(search).values())).spec
-    return {f"{name}_observed" for name, one in spec.interpretations.items() if one.theory.lifetime is not None}
+    return {name for name, one in spec.interpretations.items() if one.theory.lifetime is not None}
 
 
 def _yield(search: Loaded, run: Path, name: str, point: str) -> tuple[float, str]:

@@ -158,8 +158,8 @@ def limit_rows(spec: SearchSpec | CombinationSpec, made: MadePoint) -> list[Row]
     """One row per method; a fit that failed leaves its name in `status` and the numbers empty."""
     from modelbuilder.inference import AsymptoticCalculator
     from modelbuilder.inference.choice import bayesian_found, find_limit, open_likelihood
-    from modelbuilder.inference.counting import counting_limit, expected_counts
-    from modelbuilder.inference.on_off import on_off_limit
+    from modelbuilder.inference.counting import expected_counts
+    from modelbuilder.inference.on_off import limit_of_counts
 
     methods = spec.statistics.methods
     errors = [message for message in made.lint if message.severity == "error"]
@@ -174,8 +174,7 @@ def limit_rows(spec: SearchSpec | CombinationSpec, made: MadePoint) -> list[Row]
     def limits(method: Method) -> FoundLimit:
         request = request_of(spec, method, made.point)
         if method == "bayesian" and request.prior == "flat":
-            find = on_off_limit if len(made.workspace["channels"]) > 1 else counting_limit
-            limit = find(made.workspace, confidence_level=request.confidence_level)
+            limit = limit_of_counts(made.workspace, confidence_level=request.confidence_level)
             if limit is not None:
                 return bayesian_found(limit, calculator.discovery())
         counts = expected_counts(made.workspace) if method == "feldman-cousins" else None

@@ -14,7 +14,7 @@ from modelbuilder.errors import FitFailure, InputFileError, RunDirectoryError, W
 from modelbuilder.inference.asymptotic import AsymptoticCalculator
 from modelbuilder.inference.choice import FoundLimit, LimitRequest, bayesian_found, find_limits, open_likelihoods
 from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
-from modelbuilder.inference.on_off import on_off_limit
+from modelbuilder.inference.on_off import limit_of_counts
 from modelbuilder.inference.pyhf_likelihood import PyhfLikelihood
 from modelbuilder.scan.likelihood_files import LikelihoodFiles, find_likelihoods, stated_confidence_level
 from modelbuilder.workspace.files import read_json
@@ -81,7 +81,7 @@ def _limits_of(targets: Sequence[Target], request: LimitRequest) -> Iterator[dic
         [() if target.patch is None else (target.patch,) for target in targets],
     )
     exact = [
-        None if isinstance(one, WorkspaceError) else _of_count_and_sideband(target, one[0], request)
+        None if isinstance(one, WorkspaceError) else _of_counts(target, one[0], request)
         for target, one in zip(targets, opened, strict=True)
     ]
     left = [
@@ -110,16 +110,16 @@ def _limits_of(targets: Sequence[Target], request: LimitRequest) -> Iterator[dic
         }
 
 
-def _of_count_and_sideband(
+def _of_counts(
     target: Target, likelihood: CompiledLikelihood | PyhfLikelihood, request: LimitRequest
 ) -> FoundLimit | None:
-    """The Bayesian limit of a count with a sideband, which has a way of its own; None for anything else."""
+    """The Bayesian limit of a count, alone or with a sideband, as a run finds it; None for anything else."""
     if request.method != "bayesian" or request.prior != "flat" or not isinstance(likelihood, CompiledLikelihood):
         return None
-    if len(target.workspace["channels"]) != 2:
+    if len(target.workspace["channels"]) > 2:
         return None
     try:
-        limit = on_off_limit(whole_workspace(target), confidence_level=request.confidence_level)
+        limit = limit_of_counts(whole_workspace(target), confidence_level=request.confidence_level)
         return None if limit is None else bayesian_found(limit, AsymptoticCalculator(likelihood).discovery())
     except FitFailure:
         return None
