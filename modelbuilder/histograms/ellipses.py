@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 Floats = npt.NDArray[np.float64]
 
@@ -75,14 +76,11 @@ def sums_in_ellipses(events: PlaneEvents, ellipses: Ellipses, *, n_threads: int 
 
     Each ellipse sees the same events, however much they overlap.
     """
-    reach = ellipses.size * ellipses.stdevs[:, 0]
-    first = np.searchsorted(events.x, ellipses.centres[:, 0] - reach, side="left")
-    last = np.searchsorted(events.x, ellipses.centres[:, 0] + reach, side="right")
+    strips = _strips(events, ellipses)
     sums = np.zeros((len(ellipses), 3))
 
     def add(start: int) -> None:
-        for index in range(start, min(start + _CHUNK, len(ellipses))):
-            strip = slice(first[index], last[index])
+        for index, strip in enumerate(strips[start : start + _CHUNK], start):
             inside = ellipses.contain(index, events.x[strip], events.y[strip])
             weights = events.weights[strip][inside]
             sums[index] = weights.sum(), np.square(weights).sum(), events.counts[strip][inside].sum()
@@ -95,6 +93,25 @@ def sums_in_ellipses(events: PlaneEvents, ellipses: Ellipses, *, n_threads: int 
         with ThreadPoolExecutor(n_threads) as pool:
             list(pool.map(add, starts))
     return sums
+
+
+def members_of_ellipses(events: PlaneEvents, ellipses: Ellipses) -> csr_array:
+    """1 where an event (column) lies in an ellipse (row)."""
+    found = [
+        strip.start + np.flatnonzero(ellipses.contain(index, events.x[strip], events.y[strip]))
+        for index, strip in enumerate(_strips(events, ellipses))
+    ]
+    ends = np.cumsum([0, *(len(members) for members in found)])
+    columns = np.concatenate([np.zeros(0, dtype=np.int64), *found])
+    return csr_array((np.ones(len(columns)), columns, ends), shape=(len(ellipses), len(events.x)))
+
+
+def _strips(events: PlaneEvents, ellipses: Ellipses) -> list[slice]:
+    """For each ellipse the events that are near enough in the first observable."""
+    reach = ellipses.size * ellipses.stdevs[:, 0]
+    first = np.searchsorted(events.x, ellipses.centres[:, 0] - reach, side="left")
+    last = np.searchsorted(events.x, ellipses.centres[:, 0] + reach, side="right")
+    return [slice(start, end) for start, end in zip(first.tolist(), last.tolist(), strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,11 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from modelbuilder.errors import UserError
 from modelbuilder.histograms.binning import Peak
 from modelbuilder.histograms.cache import SimulationCache
-from modelbuilder.histograms.ellipses import Ellipses, PlaneEvents, measure_core, sums_in_ellipses
+from modelbuilder.histograms.ellipses import Ellipses, PlaneEvents, measure_core, members_of_ellipses, sums_in_ellipses
 from modelbuilder.histograms.inputs import passed
 from modelbuilder.histograms.simulate import Simulation
 from modelbuilder.histograms.stated import pseudo_counts
@@ -46,6 +48,10 @@ LEAST_AT_A_NODE = 200.0
 """Effective events that must pass at a node."""
 DISTANCE = Axis("distance", "distance from the centre", "resolution")
 """The one bin of a window: the Mahalanobis distance, in standard deviations."""
+
+_TOYS_AT_A_TIME = 50
+
+Integers = npt.NDArray[np.int64]
 
 PARAMETERS = ("efficiency", "inside", "bias_x", "bias_y", "log_stdev_x", "log_stdev_y", "artanh_correlation")
 
@@ -120,6 +126,17 @@ class PlaneWindows:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlaneToys:
+    """Pseudo-data without a signal that all windows share; arrays of shape (n_toys, n_windows).
+
+    counts: events in the windows.    simulation: auxiliary measurements of what is simulated, relative to the expectation.
+    """
+
+    counts: FloatArray
+    simulation: FloatArray
+
+
 class PlaneSimulation:
     """Simulates what a search in the plane asks for. n_threads, cache: as of `Simulation`."""
 
@@ -163,6 +180,41 @@ class PlaneSimulation:
             events_per_rate=self.spec.events_per_rate,
             nodes=nodes,
         )
+
+    def toys(self, points: Sequence[GridPoint], *, seed: int, n_toys: int) -> PlaneToys:
+        """Thrown from the expected backgrounds, for the windows of these points.
+
+        A simulated event is in the data of a toy a Poisson distributed number of times, with its weight as the mean. The
+        auxiliary measurement of a window is the mean of one for each simulated event, so that windows share those too.
+        """
+        nodes = self.measure_nodes() if self.spec.signal.events else None
+        ellipses = self._shapes(points, nodes).ellipses
+        counts, simulated = np.zeros((len(points), n_toys)), []
+        for name, background in self.spec.backgrounds.items():
+            bits = np.random.Philox(key=np.array(stream_key(seed, f"significance/{name}"), dtype=np.uint64))
+            dice = np.random.Generator(bits)
+            if isinstance(background, StatedBackground):
+                expected = background.expected[self.name]
+                assert isinstance(expected, EventsInPlane)
+                low, high, means = self._expected_in_cells(expected, nodes)
+                cells, toys = _drawn_events(means, n_toys, dice)
+                places = low[cells] + dice.random((len(cells), 2)) * (high - low)[cells]
+                order = np.argsort(places[:, 0], kind="stable")
+                once = np.ones(len(order))
+                events = PlaneEvents(x=places[order, 0], y=places[order, 1], weights=once, counts=once)
+                members, toys = members_of_ellipses(events, ellipses), toys[order]
+                thrown = csr_array((once, (np.arange(len(order)), toys)), shape=(len(order), n_toys))
+            else:
+                files = isinstance(background, BackgroundFromFiles)
+                events = self.events_from_files(name) if files else self.background_events(name)
+                members = members_of_ellipses(events, ellipses)
+                used = np.unique(members.indices)  # most lie in no window
+                members, weights = members[:, used], events.weights[used]
+                simulated.append((members, weights))
+                chosen, toys = _drawn_events(weights, n_toys, dice)
+                thrown = csr_array((np.ones(len(chosen)), (chosen, toys)), shape=(len(used), n_toys))
+            counts += (members @ thrown).toarray()
+        return PlaneToys(counts=counts.T, simulation=_toys_of_simulation(simulated, counts.shape, seed).T)
 
     # ------------------------------------------------------------------------------------------------------ the signal
 
@@ -373,16 +425,23 @@ class PlaneSimulation:
         data = self.spec.data
         if not isinstance(data, PseudoData):
             return PlaneEvents.of(*np.zeros((3, 0)))
+        low, high, means = self._expected_in_cells(stated, nodes)
+        stream = f"{name}/{self.name}"
+        counts = pseudo_counts(means, seed=data.seed, stream=stream).astype(np.int64)
+        owner = np.repeat(np.arange(len(means)), counts)
+        bits = np.random.Philox(key=np.array(stream_key(data.seed, f"{stream}/places"), dtype=np.uint64))
+        places = low[owner] + np.random.Generator(bits).random((len(owner), 2)) * (high - low)[owner]
+        return PlaneEvents.of(places[:, 0], places[:, 1], np.zeros(len(owner)), np.ones(len(owner)))
+
+    def _expected_in_cells(
+        self, stated: EventsInPlane, nodes: NodeMeasurement | None
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Lower and upper corners of cells around all grid points, and the events in each."""
         grid = self.search.points  # all: the data do not depend on which points are asked for
         ellipses = self._shapes(grid, nodes).ellipses
         low, high = self._cells(ellipses)
         density = self._expected(stated, grid, ellipses) / ellipses.areas
-        stream = f"{name}/{self.name}"
-        counts = pseudo_counts(density * np.prod(high - low, axis=1), seed=data.seed, stream=stream).astype(np.int64)
-        owner = np.repeat(np.arange(len(grid)), counts)
-        bits = np.random.Philox(key=np.array(stream_key(data.seed, f"{stream}/places"), dtype=np.uint64))
-        places = low[owner] + np.random.Generator(bits).random((len(owner), 2)) * (high - low)[owner]
-        return PlaneEvents.of(places[:, 0], places[:, 1], np.zeros(len(owner)), np.ones(len(owner)))
+        return low, high, density * np.prod(high - low, axis=1)
 
     def _cells(self, ellipses: Ellipses) -> tuple[FloatArray, FloatArray]:
         """Lower and upper corners of the cells, shape (n, 2): halfway to the neighbours, and beyond the windows at the ends."""
@@ -406,6 +465,37 @@ class PlaneSimulation:
     def coordinates(self) -> tuple[str, str]:
         """`mass` or `mass2`, of both observables."""
         return self.peaks[0].coordinate, self.peaks[1].coordinate
+
+
+def _drawn_events(means: FloatArray, n_toys: int, dice: np.random.Generator) -> tuple[Integers, Integers]:
+    """Poisson distributed numbers of each in every toy, as a list: which, and in which toy."""
+    edges = np.cumsum(means)
+    total = float(edges[-1]) if len(edges) else 0.0
+    toys = np.repeat(np.arange(n_toys), dice.poisson(total, n_toys))
+    which = np.searchsorted(edges, total * dice.random(len(toys)), side="right")
+    return np.minimum(which, max(len(means) - 1, 0)), toys
+
+
+def _toys_of_simulation(
+    simulated: Sequence[tuple[csr_array, FloatArray]], shape: tuple[int, int], seed: int
+) -> FloatArray:
+    """Auxiliary measurements, shape (n_windows, n_toys); 1 where nothing is simulated.
+
+    simulated: which events lie in which window, and their weights.
+    """
+    dice = np.random.Generator(
+        np.random.Philox(key=np.array(stream_key(seed, "significance/simulation"), dtype=np.uint64))
+    )
+    total = np.sum([np.zeros(shape[0]), *(members @ weights for members, weights in simulated)], axis=0)
+    deviations = np.zeros(shape)
+    for members, weights in simulated:
+        for first in range(0, shape[1], _TOYS_AT_A_TIME):
+            some = slice(first, min(first + _TOYS_AT_A_TIME, shape[1]))
+            deviations[:, some] += members @ (
+                weights[:, None] * dice.standard_normal((len(weights), some.stop - first))
+            )
+    found: FloatArray = 1.0 + deviations / np.where(total > 0.0, total, 1.0)[:, None]
+    return found
 
 
 def closure_of(nodes: NodeMeasurement) -> tuple[int, float, float]:

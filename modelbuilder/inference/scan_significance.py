@@ -172,7 +172,7 @@ def toy_scans(
     scans = np.full((len(likelihoods), n_toys), math.nan)
 
     def point(k: int) -> None:
-        _q0_of(likelihoods[k], data if selections is None else _selected(data, selections[k]), scans[k])
+        scans[k] = q0_of_data(likelihoods[k], data if selections is None else _selected(data, selections[k]))
 
     with ThreadPoolExecutor(n_threads) as pool:
         list(pool.map(point, range(len(likelihoods))))
@@ -184,8 +184,8 @@ def _selected(data: Array, selection: ArrayLike) -> Array:
     return data @ chosen if chosen.ndim == 2 else data[:, chosen]
 
 
-def _q0_of(likelihood: CompiledLikelihood, data: Array, statistics: Array) -> None:
-    """q0 of the data in each row, into `statistics`."""
+def q0_of_data(likelihood: CompiledLikelihood, data: Array) -> Array:
+    """q0 of the data in each row, in pyhf order; NaN where a fit failed."""
     from modelbuilder.inference._toys import given_packed
 
     flat = likelihood.flat
@@ -199,6 +199,7 @@ def _q0_of(likelihood: CompiledLikelihood, data: Array, statistics: Array) -> No
     strong[flat.poi_index] = 1.0
     starts = np.array([null.bestfit, [parameter.init for parameter in flat.parameters], strong])[:, flat.globals_]
     lower = min(flat.parameters[flat.poi_index].lower, 0.0)
+    statistics = np.full(len(data), math.nan)
     given_packed(
         flat.integers,
         flat.floats,
@@ -212,6 +213,7 @@ def _q0_of(likelihood: CompiledLikelihood, data: Array, statistics: Array) -> No
         np.ascontiguousarray(starts),
         statistics,
     )
+    return statistics
 
 
 def _scan(q0: ArrayLike) -> Array:

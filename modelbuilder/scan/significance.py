@@ -1,26 +1,18 @@
-"""Local and global significances of a run: how likely background alone is to show as large an excess anywhere.
-
-A toy is one set of events of each region, thrown from its expected background on the fine binning; the windows of the
-grid points are slices of it, so that neighbours see the same events, as they do in the data. Constraint terms of one
-name are one measurement for all points of a region, and in a combination for all points. Events of different regions are
-thrown independently.
-"""
+"""Local and global significances of a run: how likely background alone is to show as large an excess anywhere."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from modelbuilder.errors import InputFileError, RunDirectoryError
-from modelbuilder.histograms.sideband import SUFFIX, BinsBeside
-from modelbuilder.histograms.templates import FloatArray, from_uhi_json
-from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
+from modelbuilder.errors import RunDirectoryError
+from modelbuilder.histograms.templates import FloatArray
 from modelbuilder.inference.scan_significance import (
     GlobalSignificance,
     global_significance_from_toys,
@@ -28,33 +20,27 @@ from modelbuilder.inference.scan_significance import (
     toy_scans,
 )
 from modelbuilder.kinematics.shards import stream_key
-from modelbuilder.scan.lifetimes import lifetime_of
-from modelbuilder.scan.points import points_of, searches_at, searches_of
-from modelbuilder.scan.store import TEMPLATES, WORKSPACES, load_run
-from modelbuilder.spec.combination import ALL
+from modelbuilder.scan.plane_toys import plane_scans
+from modelbuilder.scan.shared_toys import SharedToys, Windows
+from modelbuilder.scan.store import load_run
 from modelbuilder.spec.grid import GridPoint
-from modelbuilder.spec.load import Loaded, LoadedCombination, LoadedSearch
-from modelbuilder.workspace.files import read_json
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from modelbuilder.spec.load import Loaded, LoadedSearch
 
 Json = dict[str, Any]
-_NOTHING, _STATERROR = "nothing", "staterror_"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScanSignificance:
     """The largest excess of a run.
 
-    point, mass: where it is, in GeV.    n_points: that were tested.    by_toys, by_upcrossings: two ways to the same.
+    point: where it is.    n_points: that were tested.    by_toys, by_upcrossings: two ways to the same; the second only for
+    points that follow each other on a line, along one mass.
     """
 
-    point: str
-    mass: float
+    point: GridPoint
     n_points: int
     by_toys: GlobalSignificance
-    by_upcrossings: GlobalSignificance
+    by_upcrossings: GlobalSignificance | None
 
     def as_dict(self) -> Json:
         """As JSON takes it; infinite edges are None."""
@@ -71,25 +57,30 @@ class ScanSignificance:
                 "failed": found.n_failed,
             }
 
+        crossings = self.by_upcrossings
         return {
-            "point": self.point,
-            "mass_gev": self.mass,
+            "point": self.point.name,
+            "masses_gev": self.point.values,
+            "ctau_cm": self.point.ctau,
             "points": self.n_points,
             "local_p_value": self.by_toys.local_p_value,
             "local_significance": self.by_toys.local_significance,
             "toys": plain(self.by_toys),
-            "upcrossings": {**plain(self.by_upcrossings), "reference_level": self.by_upcrossings.reference_level},
+            "upcrossings": None
+            if crossings is None
+            else {**plain(crossings), "reference_level": crossings.reference_level},
         }
 
     def lines(self) -> Iterator[str]:
         """For a person."""
-        yield f"largest of {self.n_points} points: {self.point}, {self.mass:g} GeV"
+        yield f"largest of {self.n_points} points: {self.point.text}"
         yield f"local significance   {self.by_toys.local_significance:.2f} (p-value {self.by_toys.local_p_value:.3g})"
         toys, crossings = self.by_toys, self.by_upcrossings
-        for name, found, counted in (
-            ("global, toys", toys, f"{toys.n_counted} of {toys.n_scans} toys have as large an excess"),
-            ("global, upcrossings", crossings, f"{crossings.n_counted} upcrossings in {crossings.n_scans} toys"),
-        ):
+        ways = [("global, toys", toys, f"{toys.n_counted} of {toys.n_scans} toys have as large an excess")]
+        if crossings is not None:
+            counted = f"{crossings.n_counted} upcrossings in {crossings.n_scans} toys"
+            ways.append(("global, upcrossings", crossings, counted))
+        for name, found, counted in ways:
             p, z = found.global_p_value, found.global_significance
             if p.value >= 0.5:
                 yield f"{name:20} none: background alone shows as much with p-value {p.value:.3g}: {counted}"
@@ -112,23 +103,35 @@ def scan_significance(path: Path, *, n_toys: int, seed: int, n_threads: int = 1)
     toys cannot be fitted.
     """
     loaded, rows = load_run(path)
-    if isinstance(loaded, LoadedSearch) and loaded.spec.in_plane:
-        msg = f"{path}: its windows overlap in a plane; a global significance is worked out along one mass only"
-        raise RunDirectoryError(msg)
-    lifetime = lifetime_of(loaded)
-    if lifetime is not None and loaded.points[0].ctau is not None:
-        msg = f"{path}: each lifetime has a fit of its own; a global significance is worked out along one mass only"
-        raise RunDirectoryError(msg)
     known = (row for row in rows if row["status"] == "ok" and row.get("local_significance") is not None)
     q0 = {row["point"]: float(row["local_significance"]) ** 2 for row in known}
     points = [point for point in loaded.points if point.name in q0]
     if len(points) < 2:
         msg = f"{path}: {len(points)} points have a local significance; a global one needs at least two"
         raise RunDirectoryError(msg)
+    ordered, toys = _scans(loaded, path, points, n_toys=n_toys, seed=seed, n_threads=n_threads)
+    observed = np.array([q0[point.name] for point in ordered])
+    by_toys = global_significance_from_toys(observed, toys)
+    found = ordered[by_toys.point]
+    on_a_line = len(found.masses) == 1 and found.ctau is None
+    return ScanSignificance(
+        point=found,
+        n_points=len(ordered),
+        by_toys=by_toys,
+        by_upcrossings=global_significance_from_upcrossings(observed, toys) if on_a_line else None,
+    )
+
+
+def _scans(
+    loaded: Loaded, path: Path, points: Sequence[GridPoint], *, n_toys: int, seed: int, n_threads: int
+) -> tuple[list[GridPoint], FloatArray]:
+    """The points, those that share toys together, and q0 of the toys at each; shape (n_toys, n_points)."""
+    if isinstance(loaded, LoadedSearch) and loaded.spec.in_plane:
+        return list(points), plane_scans(loaded, path, points, n_toys=n_toys, seed=seed, n_threads=n_threads)
     windows = Windows(loaded)
     scans, ordered = [], []
     for name, here in windows.groups(points).items():
-        shared = _SharedToys(windows, path, here)
+        shared = SharedToys(windows, path, here)
         scans.append(
             toy_scans(
                 shared.likelihoods,
@@ -140,213 +143,7 @@ def scan_significance(path: Path, *, n_toys: int, seed: int, n_threads: int = 1)
             )
         )
         ordered += here
-    observed = np.array([q0[point.name] for point in ordered])
-    toys = np.concatenate(scans, axis=1)
-    by_toys = global_significance_from_toys(observed, toys)
-    found = ordered[by_toys.point]
-    return ScanSignificance(
-        point=found.name,
-        mass=found.mass,
-        n_points=len(ordered),
-        by_toys=by_toys,
-        by_upcrossings=global_significance_from_upcrossings(observed, toys),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Window:
-    """A channel of a workspace as bins of a region, or as their sum.
-
-    file: of the region.    bins: of the region, in order.    count: whether the channel is one bin, their sum.
-    """
-
-    channel: str
-    search: str
-    file: str
-    bins: tuple[int, ...]
-    count: bool
-
-
-class Windows:
-    """Where the data of the points of a run lie in the data of its regions."""
-
-    def __init__(self, loaded: Loaded) -> None:
-        self.loaded = loaded
-        self.simulations = points_of(loaded).simulations
-
-    def of(self, point: GridPoint) -> list[Window]:
-        """Those of a point, one for each search that takes part, and one for its sideband."""
-        found = []
-        for search, own in searches_at(self.loaded, point).items():
-            region = self.simulations[search].region_of(own)
-            channel, file = (f"{search}_{name}" if search else name for name in (own.channel, region.name))
-            inside, sideband = region.window(own.mass), region.sideband
-            bins = tuple(range(inside.start, inside.stop))
-            count = region.count or sideband is not None
-            found.append(Window(channel=channel, search=search, file=file, bins=bins, count=count))
-            if isinstance(sideband, BinsBeside):
-                bins = tuple(sideband.at(region.binning, own.mass).tolist())
-            elif sideband is not None:
-                file = f"{file}{SUFFIX}"
-            if sideband is not None:
-                beside = Window(channel=f"{channel}{SUFFIX}", search=search, file=file, bins=bins, count=True)
-                found.append(beside)
-        return found
-
-    def groups(self, points: Sequence[GridPoint]) -> dict[str, list[GridPoint]]:
-        """Points that share toys, in the order of the first ones: of one region, or all of a combination."""
-        found: dict[str, list[GridPoint]] = {}
-        for point in points:
-            name = ALL if isinstance(self.loaded, LoadedCombination) else self.of(point)[0].file
-            found.setdefault(name, []).append(point)
-        return found
-
-
-class _SharedToys:
-    """The likelihoods of points that share regions, and one of all data of these regions that toys are thrown from."""
-
-    def __init__(self, windows: Windows, path: Path, points: Sequence[GridPoint]) -> None:
-        workspaces = [read_json(path / WORKSPACES / f"{point.name}.json") for point in points]
-        of_points = [{window.channel: window for window in windows.of(point)} for point in points]
-        searches = searches_of(windows.loaded)
-        regions = {window.file: searches[window.search] for found in of_points for window in found.values()}
-        backgrounds = {file: _background(search, path, file) for file, search in regions.items()}
-        with_errors = {
-            found[channel["name"]].file
-            for found, workspace in zip(of_points, workspaces, strict=True)
-            for channel in workspace["channels"]
-            if any(modifier["type"] == "staterror" for modifier in _modifiers(channel))
-        }
-        self.likelihoods = [CompiledLikelihood(workspace) for workspace in workspaces]
-        self.common = CompiledLikelihood(_common_workspace(workspaces, backgrounds, with_errors))
-        place = {datum: index for index, datum in enumerate(_data_names(self.common))}
-        self.selections = []
-        for found, likelihood in zip(of_points, self.likelihoods, strict=True):
-            names = _data_names(likelihood)
-            if any(window.count for window in found.values()):
-                simulated = {file: values for file, (_, values, _) in backgrounds.items()}
-                self.selections.append(_sums_over_windows(names, found, place, simulated))
-            else:
-                self.selections.append(np.array([place[_name_in_region(datum, found)] for datum in names]))
-
-
-def _sums_over_windows(
-    names: Sequence[str],
-    windows: Mapping[str, Window],
-    place: Mapping[str, int],
-    simulated: Mapping[str, FloatArray],
-) -> FloatArray:
-    """The data of windows that are one bin, as a matrix to multiply all data with; shape (n_common, n_data).
-
-    windows: by channel.    simulated: events, by file.    The count is the sum of those of the bins, and the auxiliary
-    measurement of its simulation the mean of theirs, weighted with what is simulated.
-    """
-    matrix = np.zeros((len(place), len(names)))
-    for column, name in zip(matrix.T, names, strict=True):
-        stem = name.removesuffix("[0]")
-        window = windows.get(stem.removeprefix(_STATERROR)) if stem != name else None
-        if window is None or not window.count:
-            column[place[_name_in_region(name, windows)]] = 1.0
-            continue
-        inside = simulated[window.file][list(window.bins)]
-        is_mean = stem.startswith(_STATERROR)
-        weights = inside / inside.sum() if is_mean else np.ones(len(inside))
-        for index, weight in zip(window.bins, weights.tolist(), strict=True):
-            if weight > 0.0:
-                column[place[f"{_STATERROR if is_mean else ''}{window.file}[{index}]"]] = weight
-    return matrix
-
-
-def _modifiers(channel: Json) -> list[Json]:
-    return [modifier for sample in channel["samples"] for modifier in sample["modifiers"]]
-
-
-def _background(search: LoadedSearch, path: Path, region: str) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Expected events on the fine binning, with a free or stated shape and simulated; statistical errors of these."""
-    file = path / TEMPLATES / f"background_{region}.json"
-    if not file.is_file():
-        msg = f"{file}: no such file; is the run complete?"
-        raise InputFileError(msg)
-    templates = from_uhi_json(file.read_text(encoding="utf-8"))
-    n_bins = templates["observation"].values().size
-    free, simulated, variances = (np.zeros(n_bins) for _ in range(3))
-    for name, background in search.spec.backgrounds.items():
-        if name not in templates:  # one that is not in a sideband
-            continue
-        if background.shape == "simulated":
-            simulated += np.asarray(templates[name].values()).ravel()
-            variances += np.asarray(templates[name].variances()).ravel()
-        else:
-            free += np.asarray(templates[name].values()).ravel()
-    return free, simulated, np.sqrt(variances)
-
-
-def _common_workspace(
-    workspaces: Sequence[Json],
-    backgrounds: Mapping[str, tuple[FloatArray, FloatArray, FloatArray]],
-    with_errors: Collection[str],
-) -> Json:
-    """All bins of the regions, each a channel, and every constraint term of the points.
-
-    backgrounds: by region, as of `_background`; with_errors: the regions whose statistical errors are in the likelihood.
-    The expectation is the background itself: what the constraints act on, and the signal, has no events.
-    """
-    measured: dict[tuple[str, str], Json] = {}
-    parameters: dict[str, Json] = {}
-    for workspace in workspaces:
-        for modifier in (modifier for channel in workspace["channels"] for modifier in _modifiers(channel)):
-            kind, name = modifier["type"], modifier["name"]
-            if kind in {"normsys", "histosys"}:
-                measured["normsys", name] = {"name": name, "type": "normsys", "data": {"hi": 1.0, "lo": 1.0}}
-            elif kind == "lumi":
-                measured["lumi", name] = {"name": name, "type": "lumi", "data": None}
-        config = workspace["measurements"][0]["config"]
-        parameters |= {entry["name"]: entry for entry in config["parameters"] if entry["name"] == "lumi"}
-    poi = workspaces[0]["measurements"][0]["config"]["poi"]
-    shared: list[Json] = [{"name": poi, "type": "normfactor", "data": None}, *measured.values()]
-    channels: list[Json] = []
-    observations: list[Json] = []
-    for region, (free, simulated, errors) in backgrounds.items():
-        binwise = {"name": f"{_STATERROR}{region}", "type": "staterror", "data": errors.tolist()}
-        samples: list[Json] = [
-            {"name": "free", "data": free.tolist(), "modifiers": []},
-            {"name": "simulated", "data": simulated.tolist(), "modifiers": [binwise] if region in with_errors else []},
-        ]
-        if not channels:
-            samples.append({"name": _NOTHING, "data": [0.0] * len(free), "modifiers": shared})
-        channels.append({"name": region, "samples": samples})
-        observations.append({"name": region, "data": (free + simulated).tolist()})
-    return {
-        "version": "1.0.0",
-        "channels": channels,
-        "observations": observations,
-        "measurements": [{"name": "toys", "config": {"poi": poi, "parameters": list(parameters.values())}}],
-    }
-
-
-def _data_names(likelihood: CompiledLikelihood) -> list[str]:
-    """A name for each datum in pyhf order: `channel[3]` for a bin, and its parameter for an auxiliary measurement."""
-    flat = likelihood.flat
-    constraints = flat.constraints
-    names = [*flat.bin_names, *[""] * len(flat.auxdata)]
-    owners: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = [
-        (constraints.normal_data, constraints.normal_parameter),
-        (constraints.poisson_data, constraints.poisson_parameter),
-    ]
-    for data, owner in owners:
-        for datum, parameter in zip(data.tolist(), owner.tolist(), strict=True):
-            names[len(flat.bin_names) + datum] = likelihood.parameter_names[parameter]
-    return names
-
-
-def _name_in_region(name: str, windows: Mapping[str, Window]) -> str:
-    """The name of a datum of a point among those of the regions. windows: by channel."""
-    if not name.endswith("]"):
-        return name
-    stem, number = name[:-1].rsplit("[", 1)
-    window = windows[stem.removeprefix(_STATERROR)]
-    start = _STATERROR if stem.startswith(_STATERROR) else ""
-    return f"{start}{window.file}[{window.bins[int(number)]}]"
+    return ordered, np.concatenate(scans, axis=1)
 
 
 def to_json(found: ScanSignificance) -> str:

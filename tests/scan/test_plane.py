@@ -12,13 +12,17 @@ import pyhf
 import pytest
 
 from modelbuilder.errors import RunDirectoryError
+from modelbuilder.histograms.plane import PlaneSimulation
 from modelbuilder.inference.bayesian import bayesian_upper_limit
 from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
 from modelbuilder.publish.figures import draw_limit_figures, draw_point_figures
 from modelbuilder.publish.plane import cells_of, limit_map, slices_of
+from modelbuilder.scan.plane_toys import DataOfWindows
 from modelbuilder.scan.run import run_search
+from modelbuilder.scan.shared_toys import data_names
 from modelbuilder.scan.significance import scan_significance
 from modelbuilder.scan.store import load_run
+from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import LoadedSearch, load_search
 
 Tree = dict[str, bytes]
@@ -179,8 +183,85 @@ def test_figures(search: LoadedSearch, whole: Path) -> None:
             )
     with pytest.raises(RunDirectoryError, match="one number each, without a spectrum"):
         draw_point_figures(search, whole, rows[0])
-    with pytest.raises(RunDirectoryError, match="a global significance is worked out along one mass only"):
-        scan_significance(whole, n_toys=100, seed=1)
+
+
+def test_windows_share_the_events_of_toys(search: LoadedSearch, whole: Path) -> None:
+    """Reference: catches toys with other backgrounds or other errors of the simulation than the workspaces have, and such
+    as are thrown anew for each window: how much of their background two windows share is counted in the simulated
+    events themselves.
+    """
+    n = 1000
+    points = search.points
+    data = DataOfWindows(search, whole, points, n_toys=n, seed=1)
+    windows = numbers_of(whole / "templates" / "windows.csv")
+    names = list(search.spec.backgrounds)
+    expected = np.array([[float(row[f"{name}_events"]) for name in names] for row in windows])
+    deviations = (data.windows.counts.mean(axis=0) - expected.sum(axis=1)) / np.sqrt(expected.sum(axis=1) / n)
+    inner = deviations[[not is_outermost(search, point) for point in points]]
+    assert np.abs(inner).max() < 5.0
+    assert inner.std() == pytest.approx(1.0, abs=0.15)
+    assert (data.windows.counts == np.round(data.windows.counts)).all()
+
+    place = {point.name: index for index, point in enumerate(points)}
+    first = points[int(np.argmax(expected[:, :-1].sum(axis=1)))]
+    workspace = json.loads((whole / "workspaces" / f"{first.name}.json").read_text())
+    samples = workspace["channels"][0]["samples"]
+    errors = {s["name"]: m["data"][0] for s in samples for m in s["modifiers"] if m["type"] == "staterror"}
+    relative = np.sqrt(sum(e**2 for e in errors.values())) / sum(s["data"][0] for s in samples if s["name"] in errors)
+    mine = data.at(place[first.name])
+    labels = data_names(data.likelihoods[place[first.name]])
+    assert mine[:, labels.index("staterror_plane[0]")].std() == pytest.approx(relative, rel=5.0 / np.sqrt(2.0 * n))
+    assert mine[:, labels.index("lumi")].std() == pytest.approx(0.01, rel=5.0 / np.sqrt(2.0 * n))
+
+    simulation = PlaneSimulation(search)
+    made = simulation.windows(points)
+    ellipses = made.shapes.ellipses
+    simulated = [
+        simulation.background_events(name) for name in names if search.spec.backgrounds[name].shape != "stated"
+    ]
+    checked = 0
+    for second in points:
+        one, other = place[first.name], place[second.name]
+        shared = 0.0
+        for events in simulated:
+            inside = ellipses.contain(one, events.x, events.y) & ellipses.contain(other, events.x, events.y)
+            shared += float(events.weights[inside].sum())
+        total = np.sqrt(expected[one].sum() * expected[other].sum())
+        if second == first or shared < 0.3 * total:
+            continue
+        found = np.corrcoef(data.windows.counts[:, one], data.windows.counts[:, other])[0, 1]
+        # the stated background, a few per cent, is shared as well
+        stated = min(expected[one, names.index("e_e_mu_mu")], expected[other, names.index("e_e_mu_mu")])
+        assert shared / total - 5.0 / np.sqrt(n) < found < (shared + stated) / total + 5.0 / np.sqrt(n)
+        checked += 1
+    assert checked >= 2
+
+
+def is_outermost(search: LoadedSearch, point: GridPoint) -> bool:
+    """Whether part of the window lies beyond all other points, where no events of a stated background are thrown."""
+    rows: dict[float, list[float]] = {}
+    for other in search.points:
+        rows.setdefault(other.masses[0], []).append(other.masses[1])
+    first, second = point.masses
+    at = sorted(rows).index(first)
+    row = sorted(rows[first])
+    return not (2 <= at < len(rows) - 2 and row.index(second) in range(2, len(row) - 2))
+
+
+def test_the_largest_excess_in_the_plane(whole: Path) -> None:
+    """Closed form: catches a p-value of one window: many of them, that overlap, are more than one test and fewer than as
+    many; threads change nothing.
+    """
+    found = scan_significance(whole, n_toys=300, seed=3)
+    assert found == scan_significance(whole, n_toys=300, seed=3, n_threads=2)
+    assert found.by_upcrossings is None
+    assert found.by_toys.n_failed == 0
+    p, value = found.by_toys.local_p_value, found.by_toys.global_p_value
+    assert p < value.value < 1.0 - (1.0 - p) ** found.n_points
+    assert found.as_dict()["masses_gev"] == found.point.values
+    text = list(found.lines())
+    assert text[0].startswith(f"largest of {found.n_points} points: m_Ap = ")
+    assert not any("upcrossings" in line for line in text)
 
 
 def test_a_cache_gives_the_same_bytes(

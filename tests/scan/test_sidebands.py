@@ -12,7 +12,8 @@ from modelbuilder.inference.choice import LimitRequest
 from modelbuilder.publish.bundle import publish_run
 from modelbuilder.publish.unpack import unpack
 from modelbuilder.scan.run import run_search
-from modelbuilder.scan.significance import Windows, _SharedToys, scan_significance
+from modelbuilder.scan.shared_toys import SharedToys, Windows
+from modelbuilder.scan.significance import scan_significance
 from modelbuilder.scan.store import load_run
 from modelbuilder.scan.target import limit_of, targets_at
 from modelbuilder.spec.load import load_search
@@ -49,7 +50,7 @@ def test_toys_of_the_scan_sum_the_same_events(run: Path) -> None:
     search, _ = load_run(run)
     windows = Windows(search)
     ((_, points),) = windows.groups(search.points).items()
-    shared = _SharedToys(windows, run, points)
+    shared = SharedToys(windows, run, points)
     data = np.zeros(len(shared.common.observed_data))
     for index, name in enumerate(shared.common.flat.bin_names):
         region, number = name[:-1].rsplit("[", 1)

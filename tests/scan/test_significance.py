@@ -13,7 +13,8 @@ from modelbuilder.errors import RunDirectoryError
 from modelbuilder.histograms.templates import from_uhi_json
 from modelbuilder.inference.scan_significance import toy_scans
 from modelbuilder.scan.run import run_search
-from modelbuilder.scan.significance import Windows, _SharedToys, scan_significance
+from modelbuilder.scan.shared_toys import SharedToys, Windows
+from modelbuilder.scan.significance import scan_significance
 from modelbuilder.scan.store import load_run
 from modelbuilder.spec.load import LoadedSearch, load_search
 
@@ -35,14 +36,14 @@ def neighbours(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def region(neighbours: Path) -> _SharedToys:
+def region(neighbours: Path) -> SharedToys:
     search, _ = load_run(neighbours)
     windows = Windows(search)
     (points,) = windows.groups(search.points).values()
-    return _SharedToys(windows, neighbours, points)
+    return SharedToys(windows, neighbours, points)
 
 
-def test_windows_are_slices_of_one_set_of_toys(neighbours: Path, region: _SharedToys) -> None:
+def test_windows_are_slices_of_one_set_of_toys(neighbours: Path, region: SharedToys) -> None:
     """Invariant: catches a window that is shifted by a bin, or gets the constraint terms of another parameter: what
     toys are thrown from has in each window the backgrounds of its point, and every auxiliary measurement.
     """
@@ -57,7 +58,7 @@ def test_windows_are_slices_of_one_set_of_toys(neighbours: Path, region: _Shared
         assert asimov[selection[n:]] == pytest.approx(likelihood.observed_data[n:], abs=1e-9)
 
 
-def test_neighbours_share_their_events(region: _SharedToys) -> None:
+def test_neighbours_share_their_events(region: SharedToys) -> None:
     """Reference: catches toys that are thrown anew for each point, and such as are shared by windows without a common bin.
 
     Windows of three neighbours overlap by nine tenths; the fourth is far away.
@@ -109,7 +110,7 @@ def test_counts_are_sums_of_the_same_toys(tmp_path: Path) -> None:
     run_search(search, path, jobs=1)
     windows = Windows(search)
     (points,) = windows.groups(search.points).values()
-    shared = _SharedToys(windows, path, points)
+    shared = SharedToys(windows, path, points)
     asimov = shared.common.asimov_data(shared.common.fit_fixed_poi(0.0).bestfit)
     assert len(points) == 4
     for point, likelihood, selection in zip(points, shared.likelihoods, shared.selections, strict=True):
@@ -122,3 +123,29 @@ def test_counts_are_sums_of_the_same_toys(tmp_path: Path) -> None:
     scans = np.sqrt(toy_scans(shared.likelihoods, shared.common, seed=3, n_toys=2000, selections=shared.selections)).T
     assert np.corrcoef(scans[0], scans[1])[0, 1] > 0.3  # half of the window
     assert abs(np.corrcoef(scans[0], scans[2])[0, 1]) < 0.25  # they touch; what they share is systematic
+
+
+def test_lifetimes_share_the_events_of_their_mass(tmp_path: Path) -> None:
+    """Reference: catches toys thrown anew for each lifetime: fits of one mass at two short lifetimes look for nearly the
+    same peak in the same events, and those of another mass in others.
+    """
+    spec = Path(__file__).parents[2] / "specs" / "belle" / "b_to_kplus_alp.yaml"
+    grid = "grid.m_a.segments=[{values: [2 GeV, 3.5 GeV], source: assumption}]"
+    lifetimes = "signal.lifetime.values=['0 cm', '1 mm', '3 cm']"
+    search = load_search(spec, overrides=(grid, "grid.m_a.gaps=null", lifetimes, "signal.events=5000"))
+    path = tmp_path / "out"
+    run_search(search, path, jobs=1)
+    windows = Windows(search)
+    (points,) = windows.groups(search.points).values()
+    shared = SharedToys(windows, path, points)
+    n = 2000
+    scans = np.sqrt(toy_scans(shared.likelihoods, shared.common, seed=3, n_toys=n, selections=shared.selections))
+    at = {(point.mass, point.ctau): scan for point, scan in zip(points, scans.T, strict=True)}
+    prompt, near, late, far = at[2.0, 0.0], at[2.0, 0.1], at[2.0, 3.0], at[3.5, 0.0]
+    assert np.corrcoef(prompt, near)[0, 1] > 0.9
+    assert np.corrcoef(prompt, late)[0, 1] < np.corrcoef(prompt, near)[0, 1]
+    assert abs(np.corrcoef(prompt, far)[0, 1]) < 4.0 / np.sqrt(n)
+    found = scan_significance(path, n_toys=200, seed=3)
+    assert (found.n_points, found.by_upcrossings) == (6, None)
+    assert found.as_dict()["ctau_cm"] == found.point.ctau
+    assert found.point.ctau is not None

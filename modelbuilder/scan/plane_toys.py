@@ -1,0 +1,76 @@
+"""Toys of a search in the plane of two masses: its windows share the events that lie in several of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from modelbuilder.histograms.plane import PlaneSimulation
+from modelbuilder.histograms.templates import FloatArray
+from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
+from modelbuilder.inference.scan_significance import q0_of_data
+from modelbuilder.inference.toys import toy_data
+from modelbuilder.kinematics.shards import stream_key
+from modelbuilder.scan.shared_toys import STATERROR, common_workspace, data_names
+from modelbuilder.scan.store import WORKSPACES
+from modelbuilder.spec.grid import GridPoint
+from modelbuilder.spec.load import LoadedSearch
+from modelbuilder.workspace.files import read_json
+
+
+class DataOfWindows:
+    """The data of every toy in every window, thrown at once.
+
+    likelihoods: of the points.    windows: what lies in them.
+    """
+
+    def __init__(
+        self,
+        search: LoadedSearch,
+        path: Path,
+        points: Sequence[GridPoint],
+        *,
+        n_toys: int,
+        seed: int,
+        n_threads: int = 1,
+    ) -> None:
+        workspaces = [read_json(path / WORKSPACES / f"{point.name}.json") for point in points]
+        self.likelihoods = [CompiledLikelihood(workspace) for workspace in workspaces]
+        simulation = PlaneSimulation(search, n_threads=n_threads)
+        self.windows = simulation.toys(points, seed=seed, n_toys=n_toys)
+        self._bin, self._of_simulation = f"{simulation.name}[0]", f"{STATERROR}{simulation.name}[0]"
+        # constraint terms of one name are one measurement for all windows; the one event beside them stands for nothing
+        one, nothing = np.ones(1), np.zeros(1)
+        constraints = CompiledLikelihood(common_workspace(workspaces, {simulation.name: (one, nothing, nothing)}, ()))
+        self._place = {name: index for index, name in enumerate(data_names(constraints))}
+        truth = constraints.fit_fixed_poi(0.0).bestfit
+        key = stream_key(seed, "significance/constraints")[0]
+        self._constraints = toy_data(constraints, truth, seed=key, hypothesis="background", n_toys=n_toys)
+
+    def at(self, index: int) -> FloatArray:
+        """Those of one point, in pyhf order; shape (n_toys, n_data)."""
+        columns = []
+        for name in data_names(self.likelihoods[index]):
+            if name == self._bin:
+                columns.append(self.windows.counts[:, index])
+            elif name == self._of_simulation:
+                columns.append(self.windows.simulation[:, index])
+            else:
+                columns.append(self._constraints[:, self._place[name]])
+        return np.column_stack(columns)
+
+
+def plane_scans(
+    search: LoadedSearch, path: Path, points: Sequence[GridPoint], *, n_toys: int, seed: int, n_threads: int = 1
+) -> FloatArray:
+    """q0 of each toy at each point; shape (n_toys, n_points), NaN where a fit failed."""
+    data = DataOfWindows(search, path, points, n_toys=n_toys, seed=seed, n_threads=n_threads)
+
+    def scan(index: int) -> FloatArray:
+        return q0_of_data(data.likelihoods[index], data.at(index))
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        return np.column_stack(list(pool.map(scan, range(len(points)))))
