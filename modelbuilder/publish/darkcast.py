@@ -93,7 +93,7 @@ def _stem(run: FinishedRun, quantity: LimitedQuantity, method: str) -> str:
 def _about(run: FinishedRun, quantity: LimitedQuantity, method: str, stem: str) -> str:
     """The `.py` file; every text in it is a literal, and what a run does not know is left to be filled in."""
     spec = run.search.spec
-    flies = bool(run.rows_of(quantity.name, method)) and run.rows_of(quantity.name, method)[0] in run.own_lifetimes
+    flies = run.of_own_lifetimes(quantity.name, method)
     processes = dict.fromkeys(one.spec.signal.process for one in run.searches.values())
     notes = (
         f"{spec.title} ({run.experiments}). Upper limits at {100 * run.confidence_level:g}% CL by {method} on "

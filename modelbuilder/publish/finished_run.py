@@ -107,6 +107,11 @@ class FinishedRun:
         own = self.own_lifetimes and one is not None and one.theory.lifetime is not None
         return tuple(row for row in (self.own_lifetimes if own else self.rows) if row["method"] == method)
 
+    def of_own_lifetimes(self, quantity: str, method: str) -> bool:
+        """Whether the limits on a quantity are couplings at the lifetime that each gives itself."""
+        rows = self.rows_of(quantity, method)
+        return bool(rows) and rows[0] in self.own_lifetimes
+
     @cached_property
     def methods(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(str(row["method"]) for row in self.rows))

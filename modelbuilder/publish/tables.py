@@ -84,7 +84,12 @@ def all_tables(
     fitted: Sequence[Fitted] = (),
 ) -> list[Table]:
     """Every table of a run, in the order of a submission. fitted: spectra after the fit."""
-    found = [limit_table(run, quantity, method) for quantity in run.published_quantities for method in run.methods]
+    limited = [(quantity, method) for quantity in run.published_quantities for method in run.methods]
+    found = [limit_table(run, quantity, method) for quantity, method in limited]
+    if all(quantity.is_coupling for quantity in run.published_quantities):
+        # a combination has no rate of its own, whose limits would say the same
+        own = [(quantity, method) for quantity, method in limited if run.of_own_lifetimes(quantity.name, method)]
+        found += [limit_table(run, quantity, method, at_given_lifetimes=True) for quantity, method in own]
     found += [significance_table(run), efficiency_table(run)]
     found += systematics_tables(run, effects)
     if fit is not None and len(fit.names) > 1:
@@ -97,9 +102,14 @@ def all_tables(
     return found
 
 
-def limit_table(run: FinishedRun, quantity: LimitedQuantity, method: str) -> Table:
-    """Observed limit, and the expected one with its bands, on one quantity by one method."""
+def limit_table(run: FinishedRun, quantity: LimitedQuantity, method: str, *, at_given_lifetimes: bool = False) -> Table:
+    """Observed limit, and the expected one with its bands, on one quantity by one method.
+
+    at_given_lifetimes: of a coupling that would say itself how far a particle flies, at each lifetime of the scan.
+    """
     rows = run.rows_of(quantity.name, method)
+    if at_given_lifetimes:
+        rows = tuple(row for row in run.rows if row["method"] == method)
     cells = [dict(run.bands(row, quantity.name)) if row["status"] == "ok" else {} for row in rows]
     expected = [cell.get("expected") for cell in cells]
     level = f"{100 * run.confidence_level:g}% CL"
@@ -122,11 +132,13 @@ def limit_table(run: FinishedRun, quantity: LimitedQuantity, method: str) -> Tab
             name = f"{edge.partition('_')[0].capitalize()}, upper edge of the excluded interval"
             dependent.append(_variable(name, quantity.unit, values, qualifiers))
     failed = sum(row["status"] != "ok" for row in rows)
-    own = " Each coupling at the lifetime that it gives itself." if rows and rows[0] in run.own_lifetimes else ""
+    own = " Each coupling at the lifetime that it gives itself." if run.of_own_lifetimes(quantity.name, method) else ""
+    if at_given_lifetimes:
+        own = " Each coupling sets the rate only; the lifetime is given, and need not be the one that the coupling has."
     missing = f" At {failed} of {len(rows)} points no limit was found; they are marked with a dash." if failed else ""
     return Table(
-        name=_short(f"Limit on {_in_words(quantity)} ({method})"),
-        file=f"limit_{quantity.name}_{method}",
+        name=_short(f"Limit on {_in_words(quantity)} ({method}{', given lifetimes' if at_given_lifetimes else ''})"),
+        file=f"limit_{quantity.name}_{method}{'_at_given_lifetimes' if at_given_lifetimes else ''}",
         description=(
             f"Upper limits at {level} by {how}: {quantity.description}. The errors of the expected limit are its bands of"
             f" one and two standard deviations. {run.data_text}{own}{missing}"
@@ -134,7 +146,7 @@ def limit_table(run: FinishedRun, quantity: LimitedQuantity, method: str) -> Tab
         independent=_grid(run, rows),
         dependent=tuple(dependent),
         observable="COUPLING" if quantity.is_coupling else "SIG",
-        figures=_limit_figures(run, f"limit_{quantity.name}_{method}"),
+        figures=() if at_given_lifetimes else _limit_figures(run, f"limit_{quantity.name}_{method}"),
     )
 
 

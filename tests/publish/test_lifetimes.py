@@ -17,9 +17,10 @@ from modelbuilder.scan.run import run_search
 from modelbuilder.scan.store import load_run
 from modelbuilder.scan.table import CTAU
 from modelbuilder.scan.target import limits_at, targets_at
-from modelbuilder.spec.load import load_search
+from modelbuilder.spec.load import load_combination, load_search
 
 SPEC = Path(__file__).parents[2] / "specs" / "belle2" / "b_to_kaon_scalar_mumu.yaml"
+COMBINED = SPEC.parents[1] / "belle" / "b_to_kaon_alp_combined.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +98,36 @@ def test_darkcast_files_claim_no_efficiency_of_another_lifetime(run: Path, tmp_p
     text = about.read_text(encoding="utf-8")
     assert 't0 = 0, t1 = float("inf")' not in text
     assert "at the lifetime that this model gives" in text
+
+
+def test_a_combination_says_what_it_limits_at_each_lifetime(tmp_path: Path) -> None:
+    """Catches a bundle of a combination that keeps the limits at given lifetimes, of which its likelihoods are, to itself:
+    those of the table are those of the run, and of the likelihoods of the bundle.
+    """
+    masses = "{segments: [{values: [1 GeV, 2 GeV], source: assumption}]}"
+    small = [
+        f"searches.{mode}.{change}"
+        for mode in ("kplus", "kshort", "kstar0", "kstarplus")
+        for change in (f"grid.m_a={masses}", "signal.lifetime.values=['0 cm', '1 cm']", "signal.events=2000")
+    ]
+    path = tmp_path / "run"
+    combination = load_combination(COMBINED, overrides=[*small, f"grid.m_a={masses}"])
+    run_search(combination, path, jobs=1)
+    out = tmp_path / "bundle"
+    publish_run(path, out)
+    table = yaml.safe_load(
+        (out / "hepdata" / "limit_g_aw_per_gev_cls_at_given_lifetimes.yaml").read_text(encoding="utf-8")
+    )
+    head = [column["header"]["name"] for column in table["independent_variables"]]
+    assert head == ["m_a", "ctau"]
+    columns = [*table["independent_variables"], table["dependent_variables"][0]]
+    published = list(zip(*([cell["value"] for cell in column["values"]] for column in columns), strict=True))
+    rows = finished_run(path).rows
+    expected = [(row["m_a_gev"], row[CTAU], pytest.approx(row["g_aw_per_gev_observed"], rel=1e-5)) for row in rows]
+    assert published == expected
+    assert len(published) == 4
+    request = LimitRequest(method="cls", confidence_level=0.9)
+    limits = {item["patch"]: item["observed"] for item in limits_at(targets_at(out / "likelihoods"), request, jobs=1)}
+    for row in rows:
+        g = row["reference_g_aw_per_gev"] * limits[row["point"]] ** 0.5
+        assert g == pytest.approx(row["g_aw_per_gev_observed"], rel=1e-6)
