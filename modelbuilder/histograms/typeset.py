@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import re
 
-from modelbuilder.spec.topology import ALIASES
+from modelbuilder.spec.topology import ALIASES, particles_by_name
 
 _NEUTRINO = re.compile(r"(anti-)?nu(bar)?_(e|mu|tau)")
 _PRIMED, _INDEXED = re.compile(r"[A-Za-z]p"), re.compile(r"[A-Z]{2}")
@@ -27,7 +25,8 @@ def particle_formula(name: str) -> str | None:
         anti, flavour = neutrino[1] or neutrino[2], neutrino[3]
         flavour = flavour if flavour == "e" else f"\\{flavour}"
         return rf"\bar{{\nu}}_{{{flavour}}}" if anti else rf"\nu_{{{flavour}}}"
-    found = _SYMBOLS.get(name) or _latex_names().get(ALIASES.get(name, name))
+    known = particles_by_name().get(ALIASES.get(name, name))
+    found = _SYMBOLS.get(name) or (known.latex_name if known else None)
     if found:
         return found + index
     if not re.fullmatch(r"\w+", name):
@@ -58,18 +57,3 @@ def formula(process: str) -> str:
     except ValueError:
         return process
     return text
-
-
-@functools.cache
-def _latex_names() -> dict[str, str]:
-    """By the names of PDG and EvtGen."""
-    from particle import Particle
-    from particle.converters import EvtGenName2PDGIDBiMap
-    from particle.exceptions import MatchingIDNotFound
-
-    names: dict[str, str] = {}
-    for particle in Particle.all():
-        names.setdefault(particle.name, particle.latex_name)
-        with contextlib.suppress(MatchingIDNotFound):
-            names.setdefault(str(EvtGenName2PDGIDBiMap[particle.pdgid]), particle.latex_name)
-    return names
