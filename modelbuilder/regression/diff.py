@@ -280,9 +280,8 @@ def _facts(workspace: Mapping[str, Any]) -> dict[tuple[str, str], Value]:
         config = measurement["config"]
         facts["parameter", f"poi of {measurement['name']}"] = config["poi"]
         for entry in config["parameters"]:
-            for key in ("inits", "bounds", "fixed", "auxdata", "sigmas"):
-                if key in entry:
-                    facts["parameter", f"{key} of {entry['name']}"] = json.dumps(entry[key])
+            for what, number in _settings(entry):
+                facts["parameter", f"{what} of {entry['name']}"] = number
     for observation in workspace["observations"]:
         data = [float(value) for value in observation["data"]]
         facts["data", f"{observation['name']} [events]"] = math.fsum(data)
@@ -290,6 +289,20 @@ def _facts(workspace: Mapping[str, Any]) -> dict[tuple[str, str], Value]:
         if shape is not None:
             facts["data", f"{observation['name']}, mean bin"] = shape
     return facts
+
+
+def _settings(entry: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
+    """What a measurement says of a parameter, number by number; of one with several components, each with its place."""
+    titles = {"inits": "initial value", "auxdata": "auxiliary data", "sigmas": "width"}
+    for key, title in titles.items():
+        for place, number in enumerate(entry.get(key, ())):
+            yield title if len(entry[key]) == 1 else f"{title} {place + 1}", float(number)
+    for place, (low, high) in enumerate(entry.get("bounds", ())):
+        which = "" if len(entry["bounds"]) == 1 else f" {place + 1}"
+        yield f"lower bound{which}", float(low)
+        yield f"upper bound{which}", float(high)
+    if "fixed" in entry:
+        yield "fixed", "yes" if entry["fixed"] else "no"
 
 
 def _centre(data: Sequence[float]) -> float | None:

@@ -7,11 +7,12 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,9 @@ class _Tasks:
         context = multiprocessing.get_context("spawn")
         others = set(multiprocessing.active_children())
         with ProcessPoolExecutor(min(jobs, len(groups)), context, _start_worker, shared) as pool:
-            futures: list[Future[list[dict[str, Any]]]] = [pool.submit(_entries, group) for group in groups]
             try:
+                with _interrupts_wait():
+                    futures: list[Future[list[dict[str, Any]]]] = [pool.submit(_entries, group) for group in groups]
                 for future in as_completed(futures):
                     yield future.result()
             except BrokenProcessPool:
@@ -162,6 +164,25 @@ class _Tasks:
                 raise
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block, also in processes that begin within, until they say what they do with it."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        yield  # no interrupt is raised in this thread; or Windows
+        return
+    resource_tracker.ensure_running()  # or it begins within, and lets interrupts through
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))  # another thread may receive it
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which new processes inherit
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 class _Worker:

@@ -753,7 +753,7 @@ def test_significance(cli: Cli, small_run: Path, tmp_path: Path) -> None:
     assert found.document["points"] == 4
     assert 0.0 < found.document["toys"]["p_value"] <= 1.0
     text = cli("significance", run, "--toys", "200").output.splitlines()
-    assert text[0].startswith(f"largest of 4 points: {found.document['point']}, ")
+    assert text[0].startswith(f"largest of 4 points: m_a = {found.document['masses_gev']['m_a']:g} GeV")
     p_value = found.document["toys"]["p_value"]
     shown = "none: " if p_value >= 0.5 else f"{found.document['toys']['significance']:.2f} ("
     assert text[2].startswith(f"global, toys         {shown}")

@@ -86,6 +86,20 @@ def test_each_change_of_a_workspace_is_one_line() -> None:
     ]
 
 
+def test_settings_of_a_parameter_are_compared_as_numbers() -> None:
+    """Hand-made: catches bounds in which the last bit of a product of floats counts as a change, and one that does not."""
+
+    def with_bounds(*bounds: float) -> dict[str, Any]:
+        found = workspace()
+        entry = {"name": "mu", "inits": [1.0], "bounds": [[*bounds]]}
+        found["measurements"][0]["config"]["parameters"] = [entry]
+        return found
+
+    assert lines_of(with_bounds(0.0, 30.0), with_bounds(0.0, 30.000000000000004)) == []
+    assert lines_of(with_bounds(0.0, 30.0), with_bounds(0.0, 33.0)) == ["upper bound of mu: 30 -> 33 (+10 %)"]
+    assert lines_of(with_bounds(0.0, 30.0), with_bounds(-1.0, 30.0)) == ["lower bound of mu: 0 -> -1"]
+
+
 def test_a_yield_that_moves_between_bins_is_seen() -> None:
     """Catches a comparison of sums only: the same number of events elsewhere is another signal."""
     changed = workspace()

@@ -9,6 +9,8 @@ import random
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +102,30 @@ def test_build_then_run(reference: Path, tmp_path: Path, tiny: Tiny, files_of: F
         assert workspace.read_bytes() == (reference / "workspaces" / workspace.name).read_bytes()
     assert run_search(tiny(), path, points=2, jobs=1).resumed == 0
     assert len(load_run(path)[1]) == 4
+
+
+def test_an_interrupt_waits_until_workers_have_begun() -> None:
+    """Catches a worker that is interrupted while it is still importing, with a traceback among the messages; and an
+    interrupt that is lost. The process that begins stands for a worker, which says later what it does with interrupts.
+    """
+    program = """
+import os, signal, subprocess, sys
+from modelbuilder.scan.run import _interrupts_wait
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    with _interrupts_wait():
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5); print('child at its end')"])
+        os.killpg(0, signal.SIGINT)
+        print("end of the block", flush=True)
+    print("not interrupted")
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+child.wait()
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, start_new_session=True)
+    assert done.stdout.splitlines() == ["end of the block", "interrupted", "child at its end"]
+    assert done.stderr == ""
 
 
 def test_killed_at_any_moment(reference: Path, tmp_path: Path, start: Start, files_of: Files) -> None:
