@@ -114,7 +114,7 @@ def test_projection_of_the_alp_search_by_hand() -> None:
 @pytest.mark.parametrize(
     ("spec", "mass", "efficiency", "width", "order"),
     [
-        ("belle2/darkphoton_invisible.yaml", 7.5, 0.85, 11.4, 7),
+        ("belle2/darkphoton_invisible.yaml", 7.5, 0.85, 9.8, 5),
         ("babar/darkphoton_invisible.yaml", 6.5, 0.0128, 45.0, 3),
     ],
 )
