@@ -27,7 +27,7 @@ from modelbuilder.histograms.stated import pseudo_counts
 from modelbuilder.histograms.templates import Axis, FloatArray, PointTemplates, SampleTemplates, Template
 from modelbuilder.kinematics.observables import evaluate_entries
 from modelbuilder.kinematics.sample import ChainSample, Thinning
-from modelbuilder.kinematics.shards import stream_key
+from modelbuilder.kinematics.shards import generator
 from modelbuilder.spec.grid import GridPoint, point_name, text_of
 from modelbuilder.spec.inputs import BackgroundEvents, Events
 from modelbuilder.spec.load import LoadedSearch
@@ -49,7 +49,8 @@ LEAST_AT_A_NODE = 200.0
 DISTANCE = Axis("distance", "distance from the centre", "resolution")
 """The one bin of a window: the Mahalanobis distance, in standard deviations."""
 
-_TOYS_AT_A_TIME = 50
+_TOYS_AT_A_TIME = 100
+"""So many toys of all events are in memory."""
 
 Integers = npt.NDArray[np.int64]
 
@@ -131,10 +132,12 @@ class PlaneToys:
     """Pseudo-data without a signal that all windows share; arrays of shape (n_toys, n_windows).
 
     counts: events in the windows.    simulation: auxiliary measurements of what is simulated, relative to the expectation.
+    expected: what they were thrown from, of each background that is not stated; shape (n_windows,).
     """
 
     counts: FloatArray
     simulation: FloatArray
+    expected: Mapping[str, FloatArray]
 
 
 class PlaneSimulation:
@@ -189,32 +192,46 @@ class PlaneSimulation:
         """
         nodes = self.measure_nodes() if self.spec.signal.events else None
         ellipses = self._shapes(points, nodes).ellipses
-        counts, simulated = np.zeros((len(points), n_toys)), []
+        counts = np.zeros((len(points), n_toys))
+        expected, simulated = {}, []
         for name, background in self.spec.backgrounds.items():
-            bits = np.random.Philox(key=np.array(stream_key(seed, f"significance/{name}"), dtype=np.uint64))
-            dice = np.random.Generator(bits)
+            dice = generator(seed, f"significance/backgrounds/{name}")
             if isinstance(background, StatedBackground):
-                expected = background.expected[self.name]
-                assert isinstance(expected, EventsInPlane)
-                low, high, means = self._expected_in_cells(expected, nodes)
-                cells, toys = _drawn_events(means, n_toys, dice)
-                places = low[cells] + dice.random((len(cells), 2)) * (high - low)[cells]
-                order = np.argsort(places[:, 0], kind="stable")
-                once = np.ones(len(order))
-                events = PlaneEvents(x=places[order, 0], y=places[order, 1], weights=once, counts=once)
-                members, toys = members_of_ellipses(events, ellipses), toys[order]
-                thrown = csr_array((once, (np.arange(len(order)), toys)), shape=(len(order), n_toys))
-            else:
-                files = isinstance(background, BackgroundFromFiles)
-                events = self.events_from_files(name) if files else self.background_events(name)
-                members = members_of_ellipses(events, ellipses)
-                used = np.unique(members.indices)  # most lie in no window
-                members, weights = members[:, used], events.weights[used]
-                simulated.append((members, weights))
-                chosen, toys = _drawn_events(weights, n_toys, dice)
-                thrown = csr_array((np.ones(len(chosen)), (chosen, toys)), shape=(len(used), n_toys))
-            counts += (members @ thrown).toarray()
-        return PlaneToys(counts=counts.T, simulation=_toys_of_simulation(simulated, counts.shape, seed).T)
+                self._throw_stated(name, nodes, ellipses, dice, counts)
+                continue
+            files = isinstance(background, BackgroundFromFiles)
+            found = _shared(self.events_from_files(name) if files else self.background_events(name), ellipses)
+            for some in _chunks(n_toys):
+                counts[:, some] += found.thrown(dice, some.stop - some.start)
+            expected[name] = found.members @ found.means
+            if background.shape == "simulated":
+                simulated.append(found)
+        dice = generator(seed, "significance/simulation")
+        return PlaneToys(counts=counts.T, simulation=_auxiliary(simulated, dice, counts.shape).T, expected=expected)
+
+    def _throw_stated(
+        self,
+        name: str,
+        nodes: NodeMeasurement | None,
+        ellipses: Ellipses,
+        dice: np.random.Generator,
+        counts: FloatArray,
+    ) -> None:
+        """Events anywhere in the cells, as pseudo-data have them, are added to `counts`, shape (n_windows, n_toys)."""
+        background = self.spec.backgrounds[name]
+        assert isinstance(background, StatedBackground)
+        stated = background.expected[self.name]
+        assert isinstance(stated, EventsInPlane)
+        low, high, means = self._expected_in_cells(stated, nodes)
+        for some in _chunks(counts.shape[1]):
+            cells, toys = _drawn(means, some.stop - some.start, dice)
+            places = low[cells] + dice.random((len(cells), 2)) * (high - low)[cells]
+            order = np.argsort(places[:, 0], kind="stable")
+            once = np.ones(len(order))
+            events = PlaneEvents(x=places[order, 0], y=places[order, 1], weights=once, counts=once)
+            of_toys = (once, (np.arange(len(order)), toys[order]))
+            thrown = csr_array(of_toys, shape=(len(order), some.stop - some.start))
+            counts[:, some] += (members_of_ellipses(events, ellipses) @ thrown).toarray()
 
     # ------------------------------------------------------------------------------------------------------ the signal
 
@@ -429,8 +446,7 @@ class PlaneSimulation:
         stream = f"{name}/{self.name}"
         counts = pseudo_counts(means, seed=data.seed, stream=stream).astype(np.int64)
         owner = np.repeat(np.arange(len(means)), counts)
-        bits = np.random.Philox(key=np.array(stream_key(data.seed, f"{stream}/places"), dtype=np.uint64))
-        places = low[owner] + np.random.Generator(bits).random((len(owner), 2)) * (high - low)[owner]
+        places = low[owner] + generator(data.seed, f"{stream}/places").random((len(owner), 2)) * (high - low)[owner]
         return PlaneEvents.of(places[:, 0], places[:, 1], np.zeros(len(owner)), np.ones(len(owner)))
 
     def _expected_in_cells(
@@ -467,7 +483,42 @@ class PlaneSimulation:
         return self.peaks[0].coordinate, self.peaks[1].coordinate
 
 
-def _drawn_events(means: FloatArray, n_toys: int, dice: np.random.Generator) -> tuple[Integers, Integers]:
+@dataclass(frozen=True, kw_only=True)
+class _SharedEvents:
+    """Weighted events, those that lie in the same windows taken together.
+
+    members: 1 where a set (column) lies in a window (row).    means, squares: sums of the weights of each set, and of
+    their squares.
+    """
+
+    members: csr_array
+    means: FloatArray
+    squares: FloatArray
+
+    def thrown(self, dice: np.random.Generator, n_toys: int) -> FloatArray:
+        """Numbers of events, shape (n_windows, n_toys)."""
+        chosen, toys = _drawn(self.means, n_toys, dice)
+        thrown = csr_array((np.ones(len(chosen)), (chosen, toys)), shape=(len(self.means), n_toys))
+        found: FloatArray = (self.members @ thrown).toarray()
+        return found
+
+
+def _shared(events: PlaneEvents, ellipses: Ellipses) -> _SharedEvents:
+    """Without the events that lie in no window, which are most of them."""
+    members = members_of_ellipses(events, ellipses).tocsc()
+    used = np.flatnonzero(np.diff(members.indptr))
+    members, weights = members[:, used], events.weights[used]
+    # a set of windows is known by the sum of random numbers of its windows, modulo 2^64
+    of_windows = np.random.default_rng(0).integers(2**64, size=len(ellipses), dtype=np.uint64)
+    keys = np.add.reduceat(of_windows[members.indices], members.indptr[:-1]) if len(used) else of_windows[:0]
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    means, squares = np.zeros(len(first)), np.zeros(len(first))
+    np.add.at(means, which, weights)
+    np.add.at(squares, which, np.square(weights))
+    return _SharedEvents(members=members[:, first].tocsr(), means=means, squares=squares)
+
+
+def _drawn(means: FloatArray, n_toys: int, dice: np.random.Generator) -> tuple[Integers, Integers]:
     """Poisson distributed numbers of each in every toy, as a list: which, and in which toy."""
     edges = np.cumsum(means)
     total = float(edges[-1]) if len(edges) else 0.0
@@ -476,26 +527,21 @@ def _drawn_events(means: FloatArray, n_toys: int, dice: np.random.Generator) -> 
     return np.minimum(which, max(len(means) - 1, 0)), toys
 
 
-def _toys_of_simulation(
-    simulated: Sequence[tuple[csr_array, FloatArray]], shape: tuple[int, int], seed: int
-) -> FloatArray:
-    """Auxiliary measurements, shape (n_windows, n_toys); 1 where nothing is simulated.
-
-    simulated: which events lie in which window, and their weights.
-    """
-    dice = np.random.Generator(
-        np.random.Philox(key=np.array(stream_key(seed, "significance/simulation"), dtype=np.uint64))
-    )
-    total = np.sum([np.zeros(shape[0]), *(members @ weights for members, weights in simulated)], axis=0)
-    deviations = np.zeros(shape)
-    for members, weights in simulated:
-        for first in range(0, shape[1], _TOYS_AT_A_TIME):
-            some = slice(first, min(first + _TOYS_AT_A_TIME, shape[1]))
-            deviations[:, some] += members @ (
-                weights[:, None] * dice.standard_normal((len(weights), some.stop - first))
-            )
-    found: FloatArray = 1.0 + deviations / np.where(total > 0.0, total, 1.0)[:, None]
+def _auxiliary(simulated: Sequence[_SharedEvents], dice: np.random.Generator, shape: tuple[int, int]) -> FloatArray:
+    """Auxiliary measurements of windows, shape (n_windows, n_toys); 1 where nothing is simulated."""
+    total = np.sum([np.zeros(shape[0]), *(one.members @ one.means for one in simulated)], axis=0)
+    scale = 1.0 / np.where(total > 0.0, total, 1.0)[:, None]
+    found = np.ones(shape)
+    for one in simulated:
+        errors = np.sqrt(one.squares)[:, None]
+        for some in _chunks(shape[1]):
+            deviates = dice.standard_normal((len(errors), some.stop - some.start))
+            found[:, some] += scale * (one.members @ (errors * deviates))
     return found
+
+
+def _chunks(n_toys: int) -> Iterator[slice]:
+    return (slice(first, min(first + _TOYS_AT_A_TIME, n_toys)) for first in range(0, n_toys, _TOYS_AT_A_TIME))
 
 
 def closure_of(nodes: NodeMeasurement) -> tuple[int, float, float]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelbuilder.kinematics.sample import poisson_counts
-from modelbuilder.kinematics.shards import stream_key
+from modelbuilder.kinematics.shards import generator
 from modelbuilder.spec.functions import SpectrumInterpolation
 
 FloatArray = npt.NDArray[np.float64]
@@ -37,5 +37,4 @@ def expected_events(
 
 def pseudo_counts(expected: FloatArray, *, seed: int, stream: str) -> FloatArray:
     """Poisson distributed counts: a function of the expectation, the seed and the name of the stream."""
-    bits = np.random.Philox(key=np.array(stream_key(seed, f"{stream}/data"), dtype=np.uint64))
-    return poisson_counts(expected, np.random.Generator(bits).random(expected.shape))
+    return poisson_counts(expected, generator(seed, f"{stream}/data").random(expected.shape))

@@ -9,8 +9,8 @@ is one of
     inverse-sqrt  1/sqrt(mu), what Jeffreys' rule gives for a counting experiment without background
 
 Integrals over up to four nuisance parameters are done by quadrature (_posterior.py, and posterior.py where that is in
-difficulties); over more by importance sampling (posterior.py), and where too few of its samples count, by Markov chains
-(posterior_sampling.py).
+difficulties); over more by importance sampling (posterior.py), and where too few even of many of its samples count, by
+Markov chains (posterior_sampling.py).
 
 Expected limits are quantiles of the limits of toys: data thrown from the fit of background only. The quantile q is the
 smallest of these limits below or at which at least the share q of all toys lies, which is well defined for counts too.
@@ -71,6 +71,7 @@ MAX_QUADRATURE = 4
 _CHUNK = 16  # models that a thread takes at a time
 _BATCH = 2048  # models that are packed at a time, so that memory does not grow with their number
 _LEAST_SAMPLES = 25.0  # effective, per batch
+_MORE_SAMPLES = 8  # times as many where too few are effective, which is faster than Markov chains
 _DOUBTFUL = 0.01  # relative error of a limit above which it says so ...
 _BAD = 0.03  # ... another way is tried ...
 _WRONG = 0.1  # ... and there is none
@@ -188,7 +189,7 @@ def bayesian_upper_limits(
 
     data: in pyhf order, one set per likelihood, None for the observed ones. A likelihood may occur many times.
     marginalisation: by default what the number of nuisance parameters allows, see above.
-    seed: of samples, chains and toys.    n_samples: of importance sampling, shared among eight independent batches.
+    seed: of samples, chains and toys.    n_samples: of importance sampling, shared among eight independent batches; eight times as many where too few count.
     n_toys: of the expected limits; None for no expected limits.
     """
     _check(confidence_level, prior, marginalisation, n_toys)
@@ -395,10 +396,13 @@ def _by_importance(question: _Question, likelihood: CompiledLikelihood, data: Ar
     posterior = Posterior(likelihood, data, question.prior)
     if not len(posterior.nuisances):
         return _by_quadrature(question, likelihood, data)
-    batches, effective = posterior.by_sampling(question.seed, max(question.n_samples // N_BATCHES, 16))
-    if effective < _LEAST_SAMPLES * N_BATCHES:
+    for n_samples in (question.n_samples, _MORE_SAMPLES * question.n_samples):
+        batches, effective = posterior.by_sampling(question.seed, max(n_samples // N_BATCHES, 16))
+        if effective >= _LEAST_SAMPLES * N_BATCHES:
+            break
+    else:
         reason = "sampling-failed"
-        detail = f"{effective:.0f} effective samples of {question.n_samples}; at least {_LEAST_SAMPLES * N_BATCHES:.0f} needed"
+        detail = f"{effective:.0f} effective samples of {n_samples}; at least {_LEAST_SAMPLES * N_BATCHES:.0f} needed"
         raise FitFailure(reason, detail)
     total = np.logaddexp.reduce(batches, axis=0) - math.log(N_BATCHES)
     observed = posterior.limit(total, question.confidence_level)

@@ -1,7 +1,7 @@
 """The posterior of the POI, slowly and with care: any number of nuisance parameters, any model.
 
 Where the fast way of _posterior.py cannot go. At each mu the nuisance parameters are integrated around their best fit
-there: by Gauss-Legendre quadrature on a grid, or by importance sampling from a normal distribution with the same random
+there: by Gauss-Legendre quadrature on a grid, or by importance sampling from Student's t distribution with the same random
 numbers at every mu. The integral over mu is Gauss-Legendre quadrature in panels.
 """
 
@@ -35,7 +35,11 @@ N_BATCHES = 8
 
 _PANELS = 5
 _MU_NODES = 16
-_FAR = 50.0  # of -2 ln L above its minimum: of e^-25 nothing is left
+_FAR = 50.0  # of -2 ln L above its minimum: of e^-25 nothing is left ...
+_FREEDOM = 4.0
+"""Degrees of freedom of the distribution that samples come from. Beside the tails of a gamma distribution those of a normal
+one are so thin that weights have no variance: limits came out 1 to 2 % low, with errors of 0.2 %."""
+_NEARLY_NOTHING = 12.0  # ... and of e^-6, beyond which lies 5e-4 of a normal posterior, a tenth need not be known
 
 
 def twice_nll_at(flat: FlatModel, split: SplitData, points: Array) -> Array:
@@ -211,33 +215,44 @@ class Posterior:
         return np.concatenate(nodes), np.concatenate(weights)
 
     def by_sampling(self, seed: int, n_samples: int) -> tuple[Array, float]:
-        """ln of the integral at each mu, one row per batch; the smallest effective number of all samples."""
+        """ln of the integral at each mu, one row per batch; the smallest effective number of all samples.
+
+        An eighth of the samples where the profile is so far down that next to nothing of the posterior is there.
+        """
         n = len(self.nuisances)
         rng = np.random.default_rng(seed)
-        normal = rng.standard_normal((N_BATCHES, (n_samples + 1) // 2, n))
-        normal = np.concatenate([normal, -normal], axis=1)
-        n_samples = normal.shape[1]
-        squared = np.einsum("bsi,bsi->bs", normal, normal)
+        half = rng.standard_normal((N_BATCHES, (n_samples + 1) // 2, n))
+        half *= np.sqrt(_FREEDOM / rng.chisquare(_FREEDOM, (*half.shape[:2], 1)))
+        few = half[:, : max(half.shape[1] // 8, 8)]
+        every, some = (np.concatenate([one, -one], axis=1) for one in (half, few))
         logs = np.empty((N_BATCHES, len(self._mus)))
+        fits = [self._fit(mu) for mu in self._mus.tolist()]
+        lowest = min(one.twice_nll for one in self._fits.values())
         smallest = math.inf
-        for k, mu in enumerate(self._mus.tolist()):
-            fit = self._fit(mu)
+        for k, fit in enumerate(fits):
+            is_far = fit.twice_nll - lowest > _NEARLY_NOTHING
+            drawn = some if is_far else every
             point = np.array(fit.bestfit)
             base = float(self._values(point[None, :])[0])
             factor = np.linalg.cholesky(self._covariance(fit))
-            moved = point[self.nuisances] + normal @ factor.T
+            moved = point[self.nuisances] + drawn @ factor.T
             inside = ((moved >= self._lower) & (moved <= self._upper)).all(axis=2)
-            points = np.tile(point, (N_BATCHES * n_samples, 1))
+            points = np.tile(point, (moved.shape[0] * moved.shape[1], 1))
             points[:, self.nuisances] = np.clip(moved, self._lower, self._upper).reshape(-1, n)
-            values = self._values(points).reshape(N_BATCHES, n_samples)
-            weights = np.where(inside, np.exp(np.minimum(-0.5 * (values - base - squared), 700.0)), 0.0)
+            values = self._values(points).reshape(inside.shape)
+            squared = np.einsum("bsi,bsi->bs", drawn, drawn)
+            log_density = -0.5 * (_FREEDOM + n) * np.log1p(squared / _FREEDOM)  # of the drawn, less its constant
+            weights = np.where(inside, np.exp(np.minimum(-0.5 * (values - base) - log_density, 700.0)), 0.0)
             sums = weights.sum(axis=1)
             if not (sums > 0.0).all():
-                reason, detail = "sampling-failed", f"no sample is possible at {self._likelihood.poi_name} = {mu:.6g}"
+                reason, detail = (
+                    "sampling-failed",
+                    f"no sample is possible at {self._likelihood.poi_name} = {fit.poi_value:.6g}",
+                )
                 raise FitFailure(reason, detail)
             # where the density itself is nothing, its precision does not matter
-            if fit.twice_nll - min(one.twice_nll for one in self._fits.values()) < 10.0:
+            if not is_far:
                 smallest = min(smallest, float(weights.sum()) ** 2 / float((weights**2).sum()))
             scale = float(np.log(np.diag(factor)).sum())
-            logs[:, k] = np.log(sums / n_samples) + scale - 0.5 * base
+            logs[:, k] = np.log(sums / weights.shape[1]) + scale - 0.5 * base
         return logs, smallest

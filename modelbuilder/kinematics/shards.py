@@ -23,6 +23,11 @@ def stream_key(seed: int, stream: str) -> tuple[int, int]:
     return int.from_bytes(digest[0:4], "little"), int.from_bytes(digest[4:8], "little")
 
 
+def generator(seed: int, stream: str) -> np.random.Generator:
+    """Random numbers that are a function of the seed and the name of the stream."""
+    return np.random.Generator(np.random.Philox(key=np.array(stream_key(seed, stream), dtype=np.uint64)))
+
+
 def ordered_sum(parts: Floats) -> Floats:
     total: Floats = np.zeros_like(parts[0])
     for part in parts:

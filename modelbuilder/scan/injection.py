@@ -23,7 +23,7 @@ from modelbuilder.histograms.templates import FloatArray, from_uhi_json
 from modelbuilder.inference import diagnostics
 from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
 from modelbuilder.inference.toys import MAX_FAILED, toy_data
-from modelbuilder.kinematics.shards import stream_key
+from modelbuilder.kinematics.shards import generator, stream_key
 from modelbuilder.scan.store import TEMPLATES, WORKSPACES, load_run
 from modelbuilder.spec.grid import spread
 from modelbuilder.spec.load import LoadedSearch
@@ -241,12 +241,13 @@ class _Thrower:
 
     def _toys(self, mu: float, strength: float, n_toys: int) -> FloatArray:
         n = len(self.background)
-        key = stream_key(self.seed, f"inject/{self.stream}/{strength!r}")
+        stream = f"inject/{self.stream}/{strength!r}"
         truth = self.nominal.copy()
         truth[self.likelihood.poi_index] = 0.0
-        data = toy_data(self.likelihood, truth.tolist(), seed=key[0], hypothesis="signal", n_toys=n_toys).copy()
-        rng = np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64)))
-        data[:, :n] = rng.poisson(self.background + mu * self.signal, size=(n_toys, n))
+        data = toy_data(
+            self.likelihood, truth.tolist(), seed=stream_key(self.seed, stream)[0], hypothesis="signal", n_toys=n_toys
+        ).copy()
+        data[:, :n] = generator(self.seed, stream).poisson(self.background + mu * self.signal, size=(n_toys, n))
         return data
 
     def _estimate(self, data: FloatArray, *, at_bound: float | None = None) -> tuple[float, float]:

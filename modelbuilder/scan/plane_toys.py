@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from modelbuilder.errors import RunDirectoryError
 from modelbuilder.histograms.plane import PlaneSimulation
 from modelbuilder.histograms.templates import FloatArray
 from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
 from modelbuilder.inference.scan_significance import q0_of_data
 from modelbuilder.inference.toys import toy_data
 from modelbuilder.kinematics.shards import stream_key
+from modelbuilder.scan.plane import WINDOWS
 from modelbuilder.scan.shared_toys import STATERROR, common_workspace, data_names
-from modelbuilder.scan.store import WORKSPACES
+from modelbuilder.scan.store import TEMPLATES, WORKSPACES
 from modelbuilder.spec.grid import GridPoint
 from modelbuilder.spec.load import LoadedSearch
 from modelbuilder.workspace.files import read_json
@@ -41,6 +44,7 @@ class DataOfWindows:
         self.likelihoods = [CompiledLikelihood(workspace) for workspace in workspaces]
         simulation = PlaneSimulation(search, n_threads=n_threads)
         self.windows = simulation.toys(points, seed=seed, n_toys=n_toys)
+        self._check(path / TEMPLATES / WINDOWS, points)
         self._bin, self._of_simulation = f"{simulation.name}[0]", f"{STATERROR}{simulation.name}[0]"
         # constraint terms of one name are one measurement for all windows; the one event beside them stands for nothing
         one, nothing = np.ones(1), np.zeros(1)
@@ -49,6 +53,20 @@ class DataOfWindows:
         truth = constraints.fit_fixed_poi(0.0).bestfit
         key = stream_key(seed, "significance/constraints")[0]
         self._constraints = toy_data(constraints, truth, seed=key, hypothesis="background", n_toys=n_toys)
+
+    def _check(self, path: Path, points: Sequence[GridPoint]) -> None:
+        """Raise RunDirectoryError where toys are not thrown from what the run has in its windows."""
+        lines = path.read_text(encoding="utf-8").splitlines()
+        rows = {row["point"]: row for row in csv.DictReader(lines)}
+        for name, found in self.windows.expected.items():
+            of_run = np.array([float(rows[point.name][f"{name}_events"]) for point in points])
+            if not np.allclose(found, of_run, rtol=1e-6, atol=1e-9 * max(of_run.max(), 1.0)):
+                worst = points[int(np.argmax(np.abs(found - of_run)))]
+                msg = (
+                    f"{path}: {name} at {worst.text} differs from what the simulation gives now; the run was made by another"
+                    " version, run it again in another directory"
+                )
+                raise RunDirectoryError(msg)
 
     def at(self, index: int) -> FloatArray:
         """Those of one point, in pyhf order; shape (n_toys, n_data)."""
@@ -69,8 +87,11 @@ def plane_scans(
     """q0 of each toy at each point; shape (n_toys, n_points), NaN where a fit failed."""
     data = DataOfWindows(search, path, points, n_toys=n_toys, seed=seed, n_threads=n_threads)
 
-    def scan(index: int) -> FloatArray:
-        return q0_of_data(data.likelihoods[index], data.at(index))
+    scans = np.empty((n_toys, len(points)))
+
+    def scan(index: int) -> None:
+        scans[:, index] = q0_of_data(data.likelihoods[index], data.at(index))
 
     with ThreadPoolExecutor(n_threads) as pool:
-        return np.column_stack(list(pool.map(scan, range(len(points)))))
+        list(pool.map(scan, range(len(points))))
+    return scans

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pyhf
 import pytest
 
@@ -187,8 +190,8 @@ def test_figures(search: LoadedSearch, whole: Path) -> None:
 
 def test_windows_share_the_events_of_toys(search: LoadedSearch, whole: Path) -> None:
     """Reference: catches toys with other backgrounds or other errors of the simulation than the workspaces have, and such
-    as are thrown anew for each window: how much of their background two windows share is counted in the simulated
-    events themselves.
+    as are thrown anew for each window, and auxiliary measurements too: how much of their background two windows share is
+    counted in the simulated events themselves.
     """
     n = 1000
     points = search.points
@@ -208,10 +211,10 @@ def test_windows_share_the_events_of_toys(search: LoadedSearch, whole: Path) -> 
     samples = workspace["channels"][0]["samples"]
     errors = {s["name"]: m["data"][0] for s in samples for m in s["modifiers"] if m["type"] == "staterror"}
     relative = np.sqrt(sum(e**2 for e in errors.values())) / sum(s["data"][0] for s in samples if s["name"] in errors)
-    mine = data.at(place[first.name])
+    columns = data.at(place[first.name])
     labels = data_names(data.likelihoods[place[first.name]])
-    assert mine[:, labels.index("staterror_plane[0]")].std() == pytest.approx(relative, rel=5.0 / np.sqrt(2.0 * n))
-    assert mine[:, labels.index("lumi")].std() == pytest.approx(0.01, rel=5.0 / np.sqrt(2.0 * n))
+    assert columns[:, labels.index("staterror_plane[0]")].std() == pytest.approx(relative, rel=5.0 / np.sqrt(2.0 * n))
+    assert columns[:, labels.index("lumi")].std() == pytest.approx(0.01, rel=5.0 / np.sqrt(2.0 * n))
 
     simulation = PlaneSimulation(search)
     made = simulation.windows(points)
@@ -222,10 +225,11 @@ def test_windows_share_the_events_of_toys(search: LoadedSearch, whole: Path) -> 
     checked = 0
     for second in points:
         one, other = place[first.name], place[second.name]
-        shared = 0.0
+        shared, squares = 0.0, np.zeros(3)  # in both, in one, in the other
         for events in simulated:
-            inside = ellipses.contain(one, events.x, events.y) & ellipses.contain(other, events.x, events.y)
-            shared += float(events.weights[inside].sum())
+            mine, others = (ellipses.contain(index, events.x, events.y) for index in (one, other))
+            shared += float(events.weights[mine & others].sum())
+            squares += [np.square(events.weights[some]).sum() for some in (mine & others, mine, others)]
         total = np.sqrt(expected[one].sum() * expected[other].sum())
         if second == first or shared < 0.3 * total:
             continue
@@ -233,8 +237,77 @@ def test_windows_share_the_events_of_toys(search: LoadedSearch, whole: Path) -> 
         # the stated background, a few per cent, is shared as well
         stated = min(expected[one, names.index("e_e_mu_mu")], expected[other, names.index("e_e_mu_mu")])
         assert shared / total - 5.0 / np.sqrt(n) < found < (shared + stated) / total + 5.0 / np.sqrt(n)
+        found = np.corrcoef(data.windows.simulation[:, one], data.windows.simulation[:, other])[0, 1]
+        assert found == pytest.approx(squares[0] / np.sqrt(squares[1] * squares[2]), abs=5.0 / np.sqrt(n))
+        both = data_names(data.likelihoods[one]), data_names(data.likelihoods[other])
+        for name in ("lumi", "background_yield"):
+            one_of_both = [data.at(i)[:, labels.index(name)] for i, labels in zip((one, other), both, strict=True)]
+            assert np.array_equal(*one_of_both)
         checked += 1
     assert checked >= 2
+
+
+@pytest.mark.parametrize("shape", ["stated", "simulated"])
+def test_toys_of_events_from_files(tmp_path: Path, shape: str) -> None:
+    """Invariant: the auxiliary measurement of a window scatters as the likelihood says. Catches errors of the simulation of
+    a background whose shape is stated, so that it has none in the likelihood; and events that are not scaled.
+    """
+    specs = tmp_path / "specs"
+    shutil.copytree(SPEC.parents[1], specs)
+    folder = specs / "babar"
+    steps = ("1 GeV, to: 1.02 GeV", "3 GeV, to: 3.05 GeV")
+    grid = [
+        f"grid.{name}.segments=[{{from: {ends}, step: 1 resolution, source: assumption}}]"
+        for name, ends in zip(("m_Ap", "m_hp"), steps, strict=True)
+    ]
+    base = load_search(folder / "dark_higgsstrahlung.yaml", overrides=grid)
+    (channel,) = base.spec.channels
+    rng = np.random.default_rng(6)
+    columns = zip(base.spec.plane(channel).observables, "xy", strict=True)
+    observables = ", ".join(f'"{text}": {{column: {column}, unit: GeV}}' for text, column in columns)
+    lines = ["extends: dark_higgsstrahlung.yaml", "backgrounds:", "  combinatorial: null"]
+    for name, number, kind, luminosity in (("few", 60000, "simulated", 516), ("many", 600000, shape, 5160)):
+        x, y = rng.uniform(0.9, 1.2, number), rng.uniform(2.8, 3.4, number)
+        pq.write_table(pa.table({"x": x, "y": y, "w": rng.uniform(0.2, 1.0, number)}), folder / f"{name}.parquet")
+        source = f"parquet: {name}.parquet, observables: {{{observables}}}, weight: w, source: assumption"
+        entry = f"{{{channel}: {{{source}, luminosity: {luminosity} fb^-1}}}}"
+        lines.append(f"  {name}: {{title: {name}, shape: {kind}, rate: fixed, files: {entry}}}")
+    lines += ["systematics:", *(f"  {name}: null" for name in base.spec.systematics)]
+    (folder / "files.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    search = load_search(folder / "files.yaml", overrides=grid)
+    run_search(search, tmp_path / "run", jobs=1)
+    n = 2000
+    data = DataOfWindows(search, tmp_path / "run", search.points, n_toys=n, seed=1)
+    middle = len(search.points) // 2
+    workspace = json.loads((tmp_path / "run" / "workspaces" / f"{search.points[middle].name}.json").read_text())
+    samples = [sample for sample in workspace["channels"][0]["samples"] if sample["name"] != "signal"]
+    with_errors = [
+        (sample["data"][0], modifier["data"][0])
+        for sample in samples
+        for modifier in sample["modifiers"]
+        if modifier["type"] == "staterror"
+    ]
+    assert len(with_errors) == (2 if shape == "simulated" else 1)
+    relative = np.sqrt(sum(error**2 for _, error in with_errors)) / sum(nominal for nominal, _ in with_errors)
+    assert data.windows.simulation[:, middle].std() == pytest.approx(relative, rel=5.0 / np.sqrt(2.0 * n))
+    total = sum(sample["data"][0] for sample in samples)
+    assert data.windows.counts[:, middle].mean() == pytest.approx(total, abs=5.0 * np.sqrt(total / n))
+
+
+def test_a_run_of_another_simulation_is_refused(search: LoadedSearch, whole: Path, tmp_path: Path) -> None:
+    """Catches toys that are thrown from other backgrounds than the likelihoods of the run were made of."""
+    path = tmp_path / "run"
+    shutil.copytree(whole, path)
+    windows = path / "templates" / "windows.csv"
+    lines = windows.read_text(encoding="utf-8").splitlines()
+    place = lines[0].split(",").index("tau_pion_events")
+    cells = lines[50].split(",")
+    cells[place] = repr(float(cells[place]) + 0.5)
+    windows.write_text("\n".join([*lines[:50], ",".join(cells), *lines[51:]]) + "\n", encoding="utf-8")
+    with pytest.raises(
+        RunDirectoryError, match=r"windows\.csv: tau_pion at m_Ap = .* the run was made by another version"
+    ):
+        scan_significance(path, n_toys=100, seed=1)
 
 
 def is_outermost(search: LoadedSearch, point: GridPoint) -> bool:
