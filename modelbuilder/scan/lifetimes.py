@@ -248,7 +248,7 @@ class _Solver:
             if not curve.samples():
                 warnings.append(f"{name} {band}: limits at single lifetimes, with nothing known between them")
                 continue
-            found = excluded(one.theory, sqrt_s, masses, curve, one.parameters)
+            found = excluded(one.theory, sqrt_s, masses, curve, one.parameters).up_to(one.theory.largest)
             if not found.intervals:
                 nothing.append(band)
                 continue

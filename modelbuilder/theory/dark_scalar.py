@@ -212,6 +212,7 @@ DARK_SCALAR = Model(
     symbol=r"$\sin\theta$",
     law=None,
     limits="branching fraction",
+    largest=1.0,
     power=2,
     rate=_searched_for,
     lifetime=_lifetime,

@@ -145,6 +145,7 @@ HEAVY_NEUTRAL_LEPTON = Model(
     symbol=r"$|U_{\tau N}|^2$",
     law=None,
     limits="branching fraction",
+    largest=1.0,
     power=1,
     rate=_muons,
     lifetime=_lifetime,

@@ -156,6 +156,7 @@ DARK_HIGGS = Model(
     unit="",
     symbol=r"$\sin\theta$",
     law="vector-scalar",
+    largest=1.0,
     power=0,
     rate=_with_epsilon,
     lifetime=_lifetime,

@@ -61,6 +61,11 @@ class Excluded:
         """The interval that spans the largest factor, with an end of `math.inf` where nothing reopens; some must be excluded."""
         return max(self.intervals, key=lambda one: math.inf if one[0] == 0.0 else one[1] / one[0])
 
+    def up_to(self, largest: float) -> Excluded:
+        """Of couplings that cannot be larger: an interval beyond says nothing, and one that reaches there does not end."""
+        kept = [(low, high if high < largest else math.inf) for low, high in self.intervals if low <= largest]
+        return Excluded(intervals=tuple(kept))
+
     def contains(self, coupling: float) -> bool:
         """Whether a coupling is excluded; the edges are."""
         return any(low <= coupling <= high for low, high in self.intervals)
@@ -80,6 +85,7 @@ class Model:
     lifetime(masses, coupling, parameters): c tau of the particle that flies, cm, infinite if it is stable; None where
     nothing flies, or where `rate` has the flight. A rate never has both.
     masses: names of grid variables, in order; empty for the one mass of a grid.
+    largest: that the coupling can be, 1 for a mixing.
     """
 
     coupling: str
@@ -92,6 +98,7 @@ class Model:
     lifetime: Lifetime | None = None
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     masses: tuple[str, ...] = ()
+    largest: float = math.inf
 
     def excluded(self, sqrt_s: float, masses: tuple[float, ...], limit: Limit, parameters: Parameters) -> Excluded:
         """The couplings that a limit on the rate excludes: all g >= 0 with rate(g) >= limit.

@@ -12,9 +12,9 @@ import pytest
 from modelbuilder.publish.lifetimes import curves_of, plane_figure
 from modelbuilder.regression.diff import table_changes
 from modelbuilder.scan.lifetimes import LimitOfLifetime, excluded, with_couplings
-from modelbuilder.scan.table import CTAU, Row
+from modelbuilder.scan.table import CTAU, UPPER_EDGE, Row
 from modelbuilder.spec.load import load_combination, load_search
-from modelbuilder.theory.model import Model
+from modelbuilder.theory.model import Excluded, Model
 from modelbuilder.theory.models import MODELS
 
 CTAUS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
@@ -159,6 +159,28 @@ def test_couplings_of_a_combination_do_not_depend_on_the_order(tmp_path: Path) -
             *_, own = with_couplings(loaded, [{**row, "searches": " ".join(order)} for row in rows])
             ends.append((own["sin_theta_observed"], own.get("sin_theta_observed_upper_edge")))
         assert ends[0] == pytest.approx(ends[1], rel=1e-9)
+
+
+def test_a_mixing_is_at_most_one() -> None:
+    """Hand-made, and a scalar that only decays to electrons, which flies so far that angles of 0.1 to 60 would be excluded.
+
+    Catches an upper edge that says that sin(theta) = 70 is allowed, and an interval beyond 1 that counts as an exclusion.
+    """
+    found = Excluded(intervals=((0.1, 0.5), (0.8, 2.0), (3.0, 4.0)))
+    assert found.up_to(1.0).intervals == ((0.1, 0.5), (0.8, math.inf))
+    assert found.up_to(math.inf) == found
+    search = load_search(SPECS / "belle2" / "b_to_kaon_scalar_ee.yaml")
+    lifetime = search.spec.signal.lifetime
+    assert lifetime is not None
+    for level, excluded_from in ((1e-3, 0.05), (1.0, None)):
+        rows = rows_at(list(lifetime.values), 0.05, branching_fraction_observed=level)
+        *_, own = with_couplings(search, [{**row, "channel": "kaon"} for row in rows])
+        assert f"sin_theta_observed_{UPPER_EDGE}" not in own
+        if excluded_from is None:
+            assert own.get("sin_theta_observed") is None
+            assert "no value of sin_theta is excluded: observed" in own["warnings"]
+        else:
+            assert excluded_from < own["sin_theta_observed"] < 1.0
 
 
 def test_what_lies_between_the_edges_is_excluded() -> None:
