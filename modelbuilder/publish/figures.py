@@ -184,9 +184,10 @@ def draw_limits(axes: Axes, curve: LimitCurve, others: Sequence[LimitCurve], flo
             seen, median = curve.upper_edges[:, segment]
             axes.plot(mass, median, color="black", ls="--")
             axes.plot(mass, seen, color="black", marker=marker, ms=3.5, lw=1.2)
-            closed = np.isfinite(seen) & np.isfinite(observed)
+            top = np.where(np.isfinite(seen), seen, ceiling_of(curve))  # nothing reopens where there is no edge
             label = "excluded" if named else None
-            axes.fill_between(mass, observed, seen, where=closed, color="0.88", lw=0, zorder=0.5, label=label)
+            known = np.isfinite(observed)
+            axes.fill_between(mass, observed, top, where=known, color="0.88", lw=0, zorder=0.5, label=label)
         for colour, dashes, other in zip(style.COLOURS[2:], (":", "-.", (0, (5, 1))), others, strict=False):
             what = "expected median" if other.has_band else "observed"
             name = f"{what}, {METHOD_NAMES[other.method]}"
