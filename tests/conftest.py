@@ -2,14 +2,55 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from modelbuilder.kinematics import _compile
+
 REPOSITORY = Path(__file__).parents[1]
 ALP = Path("specs/belle2/alp_gammagamma_2018.yaml")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Before workers start: compile the kernels once, those of the simulation and those of the likelihood side by side.
+
+    Else the workers, and the processes that tests start, all compile the same, which takes three times as long. Only for
+    the whole suite, and once for each state of the kernels.
+    """
+    config = session.config
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None) or not is_whole:
+        return
+    stamp = Path(_compile.__file__).parent / "__pycache__" / f"compiled-{_compile.sources_digest()[:16]}"
+    if stamp.exists():
+        return
+    import pyhf
+
+    config.get_terminal_writer().line("compiling kernels, a minute or two")
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Path(folder) / "workspace.json"
+        model = pyhf.simplemodels.uncorrelated_background([5.0, 1.0], [50.0, 60.0], [5.0, 6.0])
+        workspace.write_text(json.dumps(pyhf.Workspace.build(model, model.expected_data([0.0, 1.0, 1.0]))))
+        simulation = [["build", str(REPOSITORY / ALP), "-o", f"{folder}/out", "--points", "1", "--jobs", "1"]]
+        simulation[0] += [word for setting in SMALL for word in ("--set", setting)]
+        ways = (["--method", "cls"], ["--method", "bayesian"], ["--toys", "100"])
+        inference = [["limit", str(workspace), *way] for way in ways] + [["fit", str(workspace)]]
+        program = "import json, sys\nfrom modelbuilder.cli import app\n"
+        program += "for words in json.loads(sys.argv[1]): app(words, standalone_mode=False)"
+        running = [
+            subprocess.Popen([sys.executable, "-P", "-c", program, json.dumps(commands)], stdout=subprocess.DEVNULL)
+            for commands in (simulation, inference)
+        ]
+        codes = [process.wait() for process in running]
+        if not any(codes):
+            stamp.touch()
 
 
 @pytest.fixture
