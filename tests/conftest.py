@@ -38,10 +38,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         workspace = Path(folder) / "workspace.json"
         model = pyhf.simplemodels.uncorrelated_background([5.0, 1.0], [50.0, 60.0], [5.0, 6.0])
         workspace.write_text(json.dumps(pyhf.Workspace.build(model, model.expected_data([0.0, 1.0, 1.0]))))
-        simulation = [["build", str(REPOSITORY / ALP), "-o", f"{folder}/out", "--points", "1", "--jobs", "1"]]
-        simulation[0] += [word for setting in SMALL for word in ("--set", setting)]
-        for spec in ("belle/heavy_neutral_lepton", "belle2/zprime_invisible_2018", "belle/b_to_kplus_alp"):
-            simulation.append(["simulate", str(REPOSITORY / "specs" / f"{spec}.yaml"), "-n", "2000", "--jobs", "1"])
+        small = [word for setting in SMALL for word in ("--set", setting)]
+        others = ("belle/heavy_neutral_lepton", "belle2/zprime_invisible_2018", "belle/b_to_kplus_alp")
+        simulation = [
+            ["build", str(REPOSITORY / ALP), "-o", f"{folder}/out", "--points", "1", "--jobs", "1", *small],
+            *(["simulate", str(REPOSITORY / "specs" / f"{spec}.yaml"), "-n", "2000", "--jobs", "1"] for spec in others),
+        ]
         ways = (["--method", "cls"], ["--method", "bayesian"], ["--toys", "100"])
         inference = [["limit", str(workspace), *way] for way in ways] + [["fit", str(workspace)]]
         program = "import json, sys\nfrom modelbuilder.cli import app\n"

@@ -189,7 +189,8 @@ def bayesian_upper_limits(
 
     data: in pyhf order, one set per likelihood, None for the observed ones. A likelihood may occur many times.
     marginalisation: by default what the number of nuisance parameters allows, see above.
-    seed: of samples, chains and toys.    n_samples: of importance sampling, shared among eight independent batches; eight times as many where too few count.
+    seed: of samples, chains and toys.    n_samples: of importance sampling, shared among eight independent batches;
+    eight times as many where too few count.
     n_toys: of the expected limits; None for no expected limits.
     """
     _check(confidence_level, prior, marginalisation, n_toys)

@@ -36,10 +36,10 @@ N_BATCHES = 8
 _PANELS = 5
 _MU_NODES = 16
 _FAR = 50.0  # of -2 ln L above its minimum: of e^-25 nothing is left ...
+_NEARLY_NOTHING = 12.0  # ... and beyond e^-6 lies 5e-4 of a normal posterior, which need not be known well
 _FREEDOM = 4.0
 """Degrees of freedom of the distribution that samples come from. Beside the tails of a gamma distribution those of a normal
 one are so thin that weights have no variance: limits came out 1 to 2 % low, with errors of 0.2 %."""
-_NEARLY_NOTHING = 12.0  # ... and of e^-6, beyond which lies 5e-4 of a normal posterior, a tenth need not be known
 
 
 def twice_nll_at(flat: FlatModel, split: SplitData, points: Array) -> Array:
@@ -224,14 +224,14 @@ class Posterior:
         half = rng.standard_normal((N_BATCHES, (n_samples + 1) // 2, n))
         half *= np.sqrt(_FREEDOM / rng.chisquare(_FREEDOM, (*half.shape[:2], 1)))
         few = half[:, : max(half.shape[1] // 8, 8)]
-        every, some = (np.concatenate([one, -one], axis=1) for one in (half, few))
+        every, some = (_with_log_density(np.concatenate([one, -one], axis=1)) for one in (half, few))
         logs = np.empty((N_BATCHES, len(self._mus)))
         fits = [self._fit(mu) for mu in self._mus.tolist()]
         lowest = min(one.twice_nll for one in self._fits.values())
         smallest = math.inf
         for k, fit in enumerate(fits):
             is_far = fit.twice_nll - lowest > _NEARLY_NOTHING
-            drawn = some if is_far else every
+            drawn, log_density = some if is_far else every
             point = np.array(fit.bestfit)
             base = float(self._values(point[None, :])[0])
             factor = np.linalg.cholesky(self._covariance(fit))
@@ -240,15 +240,11 @@ class Posterior:
             points = np.tile(point, (moved.shape[0] * moved.shape[1], 1))
             points[:, self.nuisances] = np.clip(moved, self._lower, self._upper).reshape(-1, n)
             values = self._values(points).reshape(inside.shape)
-            squared = np.einsum("bsi,bsi->bs", drawn, drawn)
-            log_density = -0.5 * (_FREEDOM + n) * np.log1p(squared / _FREEDOM)  # of the drawn, less its constant
             weights = np.where(inside, np.exp(np.minimum(-0.5 * (values - base) - log_density, 700.0)), 0.0)
             sums = weights.sum(axis=1)
             if not (sums > 0.0).all():
-                reason, detail = (
-                    "sampling-failed",
-                    f"no sample is possible at {self._likelihood.poi_name} = {fit.poi_value:.6g}",
-                )
+                reason = "sampling-failed"
+                detail = f"no sample is possible at {self._likelihood.poi_name} = {fit.poi_value:.6g}"
                 raise FitFailure(reason, detail)
             # where the density itself is nothing, its precision does not matter
             if not is_far:
@@ -256,3 +252,9 @@ class Posterior:
             scale = float(np.log(np.diag(factor)).sum())
             logs[:, k] = np.log(sums / weights.shape[1]) + scale - 0.5 * base
         return logs, smallest
+
+
+def _with_log_density(drawn: Array) -> tuple[Array, Array]:
+    """Samples of Student's t, the last axis their parameters, and the ln of its density there, less a constant."""
+    squared = np.einsum("bsi,bsi->bs", drawn, drawn)
+    return drawn, -0.5 * (_FREEDOM + drawn.shape[2]) * np.log1p(squared / _FREEDOM)

@@ -132,13 +132,16 @@ def limit_table(run: FinishedRun, quantity: LimitedQuantity, method: str, *, at_
             name = f"{edge.partition('_')[0].capitalize()}, upper edge of the excluded interval"
             dependent.append(_variable(name, quantity.unit, values, qualifiers))
     failed = sum(row["status"] != "ok" for row in rows)
-    own = " Each coupling at the lifetime that it gives itself." if run.of_own_lifetimes(quantity.name, method) else ""
+    own, file = "", f"limit_{quantity.name}_{method}"
     if at_given_lifetimes:
+        file += "_at_given_lifetimes"
         own = " Each coupling sets the rate only; the lifetime is given, and need not be the one that the coupling has."
+    elif run.of_own_lifetimes(quantity.name, method):
+        own = " Each coupling at the lifetime that it gives itself."
     missing = f" At {failed} of {len(rows)} points no limit was found; they are marked with a dash." if failed else ""
     return Table(
         name=_short(f"Limit on {_in_words(quantity)} ({method}{', given lifetimes' if at_given_lifetimes else ''})"),
-        file=f"limit_{quantity.name}_{method}{'_at_given_lifetimes' if at_given_lifetimes else ''}",
+        file=file,
         description=(
             f"Upper limits at {level} by {how}: {quantity.description}. The errors of the expected limit are its bands of"
             f" one and two standard deviations. {run.data_text}{own}{missing}"
@@ -146,7 +149,7 @@ def limit_table(run: FinishedRun, quantity: LimitedQuantity, method: str, *, at_
         independent=_grid(run, rows),
         dependent=tuple(dependent),
         observable="COUPLING" if quantity.is_coupling else "SIG",
-        figures=() if at_given_lifetimes else _limit_figures(run, f"limit_{quantity.name}_{method}"),
+        figures=_limit_figures(run, file),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from modelbuilder.errors import RunDirectoryError
+from modelbuilder.errors import RunDirectoryError, WorkspaceError
 from modelbuilder.histograms.plane import PlaneSimulation
 from modelbuilder.histograms.templates import FloatArray
 from modelbuilder.inference.compiled_likelihood import CompiledLikelihood
@@ -41,7 +41,11 @@ class DataOfWindows:
         n_threads: int = 1,
     ) -> None:
         workspaces = [read_json(path / WORKSPACES / f"{point.name}.json") for point in points]
-        self.likelihoods = [CompiledLikelihood(workspace) for workspace in workspaces]
+        self.likelihoods = []
+        for likelihood in CompiledLikelihood.many(workspaces):
+            if isinstance(likelihood, WorkspaceError):
+                raise likelihood
+            self.likelihoods.append(likelihood)
         simulation = PlaneSimulation(search, n_threads=n_threads)
         self.windows = simulation.toys(points, seed=seed, n_toys=n_toys)
         self._check(path / TEMPLATES / WINDOWS, points)
@@ -86,7 +90,6 @@ def plane_scans(
 ) -> FloatArray:
     """q0 of each toy at each point; shape (n_toys, n_points), NaN where a fit failed."""
     data = DataOfWindows(search, path, points, n_toys=n_toys, seed=seed, n_threads=n_threads)
-
     scans = np.empty((n_toys, len(points)))
 
     def scan(index: int) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from modelbuilder.errors import KinematicsError
 from modelbuilder.spec.cuts import Cut, ThresholdTurnOn
-from modelbuilder.spec.experiment import Experiment
+from modelbuilder.spec.experiment import Beams, Experiment, PhotonEnergyResolution
 from modelbuilder.spec.observables import Observable, parse_observable
 from modelbuilder.spec.process import Candidate, FinalState, Simulated, candidates_of, chain_of, needs_photon_cuts
 from modelbuilder.spec.topology import Topology, visible_places
@@ -214,51 +214,20 @@ def _instrumented(experiment: Experiment) -> Reach:
 
 def _reach(bounds: _Bounds, experiment: Experiment, sigmas: float = SIGMAS) -> Reach:
     """Of true photons that could be measured within the bounds."""
-    photons, beams = experiment.photons, experiment.beams
-    resolution = photons.energy_resolution
-    return _reach_of(
-        bounds,
-        _Calorimeter(
-            noise=resolution.noise,
-            stochastic=resolution.stochastic,
-            constant=resolution.constant,
-            angle=photons.angle_resolution.at_1_gev,
-            electron_energy=beams.electron_energy,
-            positron_energy=beams.positron_energy,
-            crossing_angle=beams.crossing_angle,
-            sqrt_s=beams.sqrt_s,
-        ),
-        sigmas,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Calorimeter:
-    """What a reach depends on, of an experiment: resolutions and beams, GeV and rad."""
-
-    noise: float
-    stochastic: float
-    constant: float
-    angle: float
-    electron_energy: float
-    positron_energy: float
-    crossing_angle: float
-    sqrt_s: float
+    photons = experiment.photons
+    return _reach_of(bounds, experiment.beams, photons.energy_resolution, photons.angle_resolution.at_1_gev, sigmas)
 
 
 @functools.lru_cache(maxsize=1024)
-def _reach_of(bounds: _Bounds, calorimeter: _Calorimeter, sigmas: float) -> Reach:
-    """A function of numbers, since the same bounds are asked for at many points of a grid."""
+def _reach_of(bounds: _Bounds, beams: Beams, resolution: PhotonEnergyResolution, angle: float, sigmas: float) -> Reach:
+    """As `_reach`, which asks for the same bounds at many points of a grid. angle: its resolution at 1 GeV, rad."""
     if not bounds.theta:
         return Reach(math.inf, 0.0)  # nothing can
-    beams = calorimeter
 
     def true_energy(measured: np.ndarray) -> np.ndarray:
         energy = measured
         for _ in range(50):
-            square = (
-                calorimeter.noise**2 + calorimeter.stochastic**2 * energy**1.5 + calorimeter.constant**2 * energy**2
-            )
+            square = resolution.noise**2 + resolution.stochastic**2 * energy**1.5 + resolution.constant**2 * energy**2
             before, energy = energy, np.maximum(measured - sigmas * np.sqrt(square), 0.0)
             if np.array_equal(before, energy):
                 break
@@ -283,7 +252,7 @@ def _reach_of(bounds: _Bounds, calorimeter: _Calorimeter, sigmas: float) -> Reac
     least = float(np.min(energy))
     if least <= 0.0:
         return Reach(0.0, 1.0)
-    margin = sigmas * calorimeter.angle / math.sqrt(least)
+    margin = sigmas * angle / math.sqrt(least)
     factor, cosine, along = directions(margin)
     # the direction that is measured has another factor than the true one: by less than the angle, relative
     energy = true_energy(np.maximum(bounds.energy, bounds.energy_cm / factor)) * (1.0 - margin)
